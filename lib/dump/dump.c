@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The story of a checkpoint: freeze the tree, capture it, write its pages, thaw it, make the image durable.
+ *
+ * All that needs ptrace happens in a thread of its own, since tracees belong to a thread: whatever goes wrong, when it has
+ * ended the kernel has let go of every thread of the job.
+ */
+#include "dump/dump.h"
+
+#include "dump/internal.h"
+#include "trace/stop.h"
+#include "util/cleanup.h"
+#include "util/fault.h"
+#include "util/log.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#define LOG_ROOM "dump"
+#define FREEZE_TIMEOUT_MS 3000
+
+static uint32_t space_id(void *arg, const char *key)
+{
+	struct dump_job *job = arg;
+	struct space_key *more;
+
+	for (unsigned i = 0; i < job->n_keys; i++)
+		if (!strcmp(job->keys[i].key, key))
+			return job->keys[i].id;
+	more = realloc(job->keys, (job->n_keys + 1) * sizeof *more);
+	if (!more)
+		return 0;
+	job->keys = more;
+	more[job->n_keys].key = strdup(key);
+	more[job->n_keys].id = job->next_space;
+	if (!more[job->n_keys].key)
+		return 0;
+	job->n_keys++;
+	return job->next_space++;
+}
+
+static int prepare(struct dumper *d, struct err *err)
+{
+	unsigned n = d->frozen->n_procs;
+
+	d->tree->processes = arena_array(d->arena, n, sizeof *d->tree->processes);
+	d->cap.subjects = arena_array(d->arena, n, sizeof *d->cap.subjects);
+	d->mem_fds = arena_array(d->arena, n, sizeof *d->mem_fds);
+	d->maps = arena_array(d->arena, n, sizeof *d->maps);
+	d->facts = arena_array(d->arena, n, sizeof *d->facts);
+	if (!d->tree->processes || !d->cap.subjects || !d->mem_fds || !d->maps || !d->facts)
+		return err_nomem(err);
+	for (unsigned i = 0; i < n; i++) {
+		d->mem_fds[i] = -1;
+		d->cap.subjects[i].pidfd = d->cap.subjects[i].proc_dirfd = -1;
+	}
+	d->cap.n_subjects = d->tree->n_processes = n;
+	if (n > 1)
+		return err_set(err, -EOPNOTSUPP, "pid %d: a job of more than one process (child %d) is not supported yet",
+			       d->frozen->procs[0].pid, d->frozen->procs[1].pid);
+	return 0;
+}
+
+/* Everything but the content of pages. */
+static int capture(struct dumper *d, struct err *err)
+{
+	int rc = prepare(d, err);
+
+	for (unsigned i = 0; rc == 0 && i < d->cap.n_subjects; i++)
+		rc = process_capture(d, i, err);
+	if (rc == 0)
+		rc = files_capture(&d->cap, err);
+	for (unsigned i = 0; rc == 0 && i < d->cap.n_subjects; i++)
+		rc = memory_capture(d, &d->cap.subjects[i], &d->maps[i], d->mem_fds[i], err);
+	if (rc == 0)
+		rc = shared_capture(d, err);
+	if (rc == 0)
+		rc = fault_point("dump-captured", err);
+	for (unsigned i = 0; rc == 0 && i < d->cap.n_subjects; i++)
+		rc = process_end_remote(d, i, err);
+	if (rc == 0)
+		syscalls_remember(d->job, d->frozen);
+	return rc;
+}
+
+static void release(struct dumper *d)
+{
+	for (unsigned i = 0; d->mem_fds && i < d->cap.n_subjects; i++)
+		process_release(d, i);
+	files_capture_done(&d->cap);
+	capture_close_sources(&d->cap);
+}
+
+static int open_writer(struct dumper *d, struct err *err)
+{
+	struct dump_result *r = d->result;
+	struct image_params params = { .state = r->state, .seq = r->seq, .compress = d->job->settings->compress,
+				       .direct = 1 };
+	char name[32];
+
+	if (d->incremental)
+		params.parent = d->job->parent;
+	(void)snprintf(name, sizeof name, "%06llu.img", (unsigned long long)r->seq);
+	return image_writer_open(chain_dirfd(d->job->chain), name, &params, &d->writer, err);
+}
+
+/* With the job running again (or held for good): what is left until the image is durable. */
+static int finish(struct dumper *d, struct err *err)
+{
+	int rc = memory_describe_files(d, err);
+
+	if (rc == 0)
+		rc = sync_files(d->tree, err);
+	if (rc == 0)
+		rc = fault_point("dump-finish", err);
+	if (rc < 0)
+		return rc;
+	rc = image_writer_commit(d->writer, d->tree, &d->result->totals, err);
+	d->writer = NULL;
+	return rc;
+}
+
+static int traced(struct dumper *d, struct err *err)
+{
+	struct dump_result *r = d->result;
+	int rc;
+
+	rc = fault_point("dump-start", err);
+	if (rc < 0)
+		return rc;
+	d->start_ns = trace_now_ns();
+	rc = freeze_tree(d->job->root, FREEZE_TIMEOUT_MS, &d->frozen, err);
+	r->freeze_us = (uint64_t)(trace_now_ns() - d->start_ns) / 1000;
+	if (rc < 0)
+		return rc;
+	r->processes = d->frozen->n_procs;
+	for (unsigned i = 0; i < d->frozen->n_procs; i++)
+		r->threads += d->frozen->procs[i].n_threads;
+	rc = capture(d, err);
+	r->scan_us = (uint64_t)(trace_now_ns() - d->start_ns) / 1000 - r->freeze_us;
+	if (rc == 0) {
+		pages_sort(d);
+		rc = pages_write(d, d->writer, err);
+	}
+	release(d);
+	if (rc == 0 && (d->flags & DUMP_KILL)) {
+		rc = finish(d, err);
+		if (rc == 0) {
+			freeze_kill(d->frozen);
+			d->frozen = NULL;
+		}
+	}
+	freeze_thaw(d->frozen);
+	r->pause_us = (uint64_t)(trace_now_ns() - d->start_ns) / 1000;
+	if (rc == 0)
+		rc = fault_point("dump-thawed", err);
+	return rc;
+}
+
+struct tracer {
+	struct dumper *d;
+	struct err *err;
+	int rc;
+};
+
+static void *tracer_main(void *arg)
+{
+	struct tracer *t = arg;
+
+	t->rc = traced(t->d, t->err);
+	return NULL;
+}
+
+static int run_traced(struct dumper *d, struct err *err)
+{
+	struct tracer t = { .d = d, .err = err };
+	sigset_t all, old;
+	pthread_t thread;
+	int rc;
+
+	(void)sigfillset(&all);
+	(void)pthread_sigmask(SIG_SETMASK, &all, &old);
+	rc = pthread_create(&thread, NULL, tracer_main, &t);
+	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (rc != 0)
+		return err_set(err, -rc, "cannot start a thread: %m");
+	(void)pthread_join(thread, NULL);
+	return t.rc;
+}
+
+/* Is the parent image still there for an increment to stand on? */
+static bool parent_there(const struct dump_job *job)
+{
+	char name[32];
+
+	(void)snprintf(name, sizeof name, "%06llu.img", (unsigned long long)job->parent_seq);
+	return faccessat(chain_dirfd(job->chain), name, R_OK, 0) == 0;
+}
+
+static int begin(struct dumper *d, struct err *err)
+{
+	struct dump_job *job = d->job;
+	struct dump_result *r = d->result;
+	const struct settings *s = job->settings;
+	int rc;
+
+	d->arena = arena_new();
+	d->tree = d->arena ? arena_alloc(d->arena, sizeof *d->tree) : NULL;
+	if (!d->tree)
+		return err_nomem(err);
+	d->cap = (struct capture){ .arena = d->arena, .tree = d->tree, .space_id = space_id, .space_id_arg = job };
+	r->seq = chain_next_seq(job->chain);
+	(void)snprintf(r->tracker, sizeof r->tracker, "%s", s->incremental ? "hash" : "none");
+	(void)snprintf(r->mode, sizeof r->mode, "stop");
+	if (getrandom(&r->state, sizeof r->state, 0) != (ssize_t)sizeof r->state)
+		return err_set(err, -EIO, "cannot get random bytes");
+	d->incremental = s->incremental && !job->want_full && parent_there(job) &&
+			 (s->full_every == 0 || job->since_full + 1 < s->full_every);
+	r->incremental = d->incremental;
+	rc = proc_host_read(d->arena, &d->tree->host, err);
+	d->tree->seq = r->seq;
+	d->tree->settings = *s;
+	return rc < 0 ? rc : open_writer(d, err);
+}
+
+static void done(struct dump_job *job, const struct dump_result *r)
+{
+	job->since_full = r->incremental ? job->since_full + 1 : 0;
+	job->parent = r->state;
+	job->parent_seq = r->seq;
+	job->want_full = tracker_commit(job->tracker, NULL) < 0;
+}
+
+int dump_checkpoint(struct dump_job *job, unsigned flags, struct dump_result *ret, struct err *err)
+{
+	struct err own = { 0 };
+	struct dumper d = { .job = job, .result = ret, .flags = flags };
+	int rc;
+
+	memset(ret, 0, sizeof *ret);
+	err = err ? err : &own;
+	rc = begin(&d, err);
+	if (rc == 0)
+		rc = run_traced(&d, err);
+	if (rc == 0 && d.writer) /* not yet done under DUMP_KILL */
+		rc = finish(&d, err);
+	if (rc == 0)
+		done(job, ret);
+	else
+		tracker_abort(job->tracker);
+	image_writer_abort(d.writer);
+	ret->write_us = d.start_ns ? (uint64_t)(trace_now_ns() - d.start_ns) / 1000 : 0;
+	arena_free(d.arena);
+	log_debug("checkpoint %llu: %d, pause %llu us", (unsigned long long)ret->seq, rc,
+		  (unsigned long long)ret->pause_us);
+	return rc;
+}

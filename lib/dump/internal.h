@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Inside of the dump room: what a checkpoint in the making and a job between checkpoints consist of. */
+#pragma once
+
+#include "dump/dump.h"
+#include "dump/tracker.h"
+#include "inject/live.h"
+#include "object/object.h"
+#include "trace/freeze.h"
+#include "util/arena.h"
+
+/* Where the pages of a space are read from. */
+enum page_source { SOURCE_MEMORY, SOURCE_FD };
+
+/* A stretch of pages to be written: of the space `space`, in ascending order. */
+struct extent {
+	uint64_t page;    /* first page number in the space */
+	uint64_t npages;
+	uint64_t address; /* SOURCE_MEMORY: where to read it in the process; SOURCE_FD: file offset */
+};
+
+struct page_list {
+	uint32_t space;
+	enum page_source source;
+	int fd; /* /proc/PID/mem, or the content's descriptor; borrowed */
+	struct extent *extents;
+	unsigned n_extents;
+};
+
+/* A system call that was interrupted in a restart block, remembered by thread (dump/syscalls.c). */
+struct remembered_call {
+	pid_t tid;
+	uint64_t rip, rsp;
+	int64_t nr;
+};
+
+struct space_key {
+	char *key;
+	uint32_t id;
+};
+
+struct dump_job {
+	pid_t root;
+	struct chain *chain;
+	const struct settings *settings;
+	bool want_full;
+	unsigned since_full; /* increments since the last full image */
+	struct id128 parent; /* state of the last durable image */
+	uint64_t parent_seq;
+	struct space_key *keys;
+	unsigned n_keys;
+	uint32_t next_space;
+	struct remembered_call *calls;
+	unsigned n_calls;
+	struct tracker *tracker;
+};
+
+/* A process's mappings as /proc shows them. */
+struct map_list {
+	struct proc_map *maps;
+	unsigned n;
+};
+
+/* One checkpoint in the making. */
+struct dumper {
+	struct dump_job *job;
+	struct frozen *frozen;
+	struct capture cap;
+	struct arena *arena;
+	struct tree *tree;
+	int *mem_fds;           /* for each process: /proc/PID/mem, -1 when not open */
+	struct map_list *maps;  /* for each process */
+	struct thread_facts **facts; /* for each process, an array parallel to its threads */
+	struct page_list *lists; /* ascending by space */
+	unsigned n_lists;
+	bool incremental;
+	struct dump_result *result;
+	struct image_writer *writer;
+	unsigned flags;
+	int64_t start_ns; /* when the first thread was stopped */
+};
+
+/*
+ * dump/memory.c: the mappings of a process, and the lists of pages to be written for it. The mappings are read before
+ * anything of ours is mapped there; the rest needs the open files (whose content a mapping may share) and a remote.
+ */
+int memory_read_maps(struct dumper *d, int proc_dirfd, struct map_list *ret, struct err *err);
+int memory_capture(struct dumper *d, struct subject *s, const struct map_list *maps, int mem_fd, struct err *err);
+/* Size, time and build id of mapped files: after the thaw, since only names are needed. */
+int memory_describe_files(struct dumper *d, struct err *err);
+
+/* dump/shared.c: content of shared spaces (memfds, deleted files, shared anonymous memory). */
+int shared_capture(struct dumper *d, struct err *err);
+
+/* dump/threads.c: registers and attributes of each thread: what can be seen from outside, before any call is run
+ * in the process; then the rest. */
+int threads_look(struct dumper *d, unsigned index, struct err *err);
+int threads_finish(struct dumper *d, unsigned index, const struct thread_facts *facts, struct err *err);
+
+/* dump/process.c: one stopped process, from its mappings to its threads. */
+int process_capture(struct dumper *d, unsigned index, struct err *err);
+int process_end_remote(struct dumper *d, unsigned index, struct err *err);
+void process_release(struct dumper *d, unsigned index);
+
+/* dump/sync.c: what the job wrote to its files must be on disk before the image that relies on it is. */
+int sync_files(const struct tree *t, struct err *err);
+
+/* dump/syscalls.c: the number of the call behind a restart_syscall. */
+int64_t syscalls_original(struct dump_job *job, pid_t tid, const struct user_regs_struct *gp, int mem_fd);
+/* Forgets threads that are no longer in the call that was remembered. */
+void syscalls_remember(struct dump_job *job, const struct frozen *f);
+
+/* dump/pages.c: reads the listed pages and hands them to the writer. */
+int pages_write(struct dumper *d, struct image_writer *w, struct err *err);
+struct page_list *pages_list_for(struct dumper *d, uint32_t space, enum page_source source, int fd);
+int pages_add(struct dumper *d, struct page_list *l, uint64_t page, uint64_t npages, uint64_t address);
+void pages_sort(struct dumper *d);

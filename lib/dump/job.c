@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What is remembered of a job between its checkpoints. */
+#include "dump/internal.h"
+#include "proc/probe.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+int dump_job_new(pid_t root, struct chain *chain, const struct settings *settings, struct dump_job **ret,
+		 struct err *err)
+{
+	struct dump_job *job = calloc(1, sizeof *job);
+	int rc;
+
+	if (!job)
+		return err_nomem(err);
+	*job = (struct dump_job){ .root = root, .chain = chain, .settings = settings, .want_full = true,
+				  .next_space = 1 };
+	(void)probe_get(PROBE_PAGEMAP_SCAN); /* forks a child: not while a job is stopped */
+	rc = tracker_new(chain_dirfd(chain), &job->tracker, err);
+	if (rc < 0) {
+		dump_job_free(job);
+		return rc;
+	}
+	*ret = job;
+	return 0;
+}
+
+void dump_job_free(struct dump_job *job)
+{
+	if (!job)
+		return;
+	for (unsigned i = 0; i < job->n_keys; i++)
+		free(job->keys[i].key);
+	free(job->keys);
+	free(job->calls);
+	tracker_free(job->tracker);
+	free(job);
+}
+
+void dump_job_want_full(struct dump_job *job)
+{
+	job->want_full = true;
+}

@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The mappings of a process, and which of their pages an image must hold. A private page is written when the process has
+ * its own copy of it (anonymous, or copied on write from a file); pages of shared objects belong to the object's
+ * space (dump/shared.c); clean file pages come back from the file.
+ */
+#include "dump/internal.h"
+#include "proc/elf.h"
+#include "util/cleanup.h"
+#include "util/log.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+
+#define LOG_ROOM "dump"
+
+struct scan {
+	struct dumper *d;
+	struct page_list *list;
+	struct vma *vma;
+	uint32_t wanted; /* classes of pages to be written */
+};
+
+static int refuse(const struct subject *s, const struct proc_map *m, const char *what, struct err *err)
+{
+	return err_set(err, -EOPNOTSUPP, "pid %d: %s mapped at %#llx is not supported", s->process->pid, what,
+		       (unsigned long long)m->start);
+}
+
+static bool starts_with(const char *s, const char *prefix)
+{
+	return !strncmp(s, prefix, strlen(prefix));
+}
+
+static int check_supported(const struct subject *s, const struct proc_map *m, struct err *err)
+{
+	static const struct {
+		const char *prefix, *what;
+	} bad[] = {
+		{ "anon_inode:[io_uring]", "an io_uring ring" },
+		{ "anon_inode:", "a kernel object (perf, KVM, ...)" },
+		{ "/[aio]", "a Linux AIO context" },
+		{ "/secretmem", "secret memory (memfd_secret)" },
+		{ "/SYSV", "System V shared memory" },
+		{ "[uprobes]", "a uprobe" },
+		{ "/dev/infiniband", "an InfiniBand device" },
+	};
+	char what[160];
+
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		if (starts_with(m->path, bad[i].prefix))
+			return refuse(s, m, bad[i].what, err);
+	if (m->pkey)
+		return refuse(s, m, "memory with a protection key", err);
+	if (m->advice & ADVICE_HUGETLB)
+		return refuse(s, m, "hugetlb memory", err);
+	if (m->advice & (ADVICE_UFFD_MISSING | ADVICE_UFFD_WP))
+		return refuse(s, m, "memory under the program's own userfaultfd", err);
+	if ((m->advice & ADVICE_IO) && m->path[0] != '[') {
+		(void)snprintf(what, sizeof what, "device memory (%.100s)", m->path);
+		return refuse(s, m, what, err);
+	}
+	return 0;
+}
+
+static bool is_shmem(const struct proc_map *m)
+{
+	return starts_with(m->path, "/memfd:") || (m->deleted && !strcmp(m->path, "/dev/zero"));
+}
+
+/* A mapping of a shared object, or of a file whose name is gone: its content is a space of its own. */
+static int classify_shared(struct dumper *d, const struct proc_map *m, struct vma *v, struct err *err)
+{
+	enum space_kind kind = is_shmem(m) ? SPACE_SHM : SPACE_FILE;
+	uint64_t size = m->offset + (m->end - m->start);
+	char key[SPACE_KEY_LEN];
+
+	space_key(key, kind, (unsigned)(m->dev >> 20), (unsigned)(m->dev & 0xfffff), m->ino);
+	v->kind = VMA_SHM;
+	v->shm_space = capture_space(&d->cap, kind, key, m->path, size, -1);
+	if (!v->shm_space)
+		return err_nomem(err);
+	for (unsigned i = 0; i < d->tree->n_spaces; i++)
+		if (d->tree->spaces[i].id == v->shm_space && d->tree->spaces[i].size < size)
+			d->tree->spaces[i].size = size;
+	for (unsigned i = 0; i < d->tree->n_files; i++) {
+		const struct file *f = &d->tree->files[i];
+		const struct file_content *content = f->detail;
+
+		if ((f->kind == FILE_MEMFD || f->kind == FILE_DELETED) && content && content->space == v->shm_space)
+			v->file = f->id;
+	}
+	return 0;
+}
+
+static int classify(struct dumper *d, const struct proc_map *m, struct vma *v, struct err *err)
+{
+	if (!strcmp(m->path, "[vsyscall]"))
+		v->kind = VMA_VSYSCALL;
+	else if (!strcmp(m->path, "[vdso]") || starts_with(m->path, "[vvar"))
+		v->kind = VMA_VDSO;
+	else if (m->shared && (m->deleted || is_shmem(m)))
+		return classify_shared(d, m, v, err);
+	else if (m->ino == 0 || m->deleted || is_shmem(m) || !strcmp(m->path, "/dev/zero"))
+		v->kind = VMA_ANON; /* private and nameless: all its pages are written */
+	else
+		v->kind = VMA_FILE;
+	return 0;
+}
+
+static int on_run(void *arg, const struct page_class_run *run, struct err *err)
+{
+	struct scan *z = arg;
+	uint64_t npages = (run->end - run->start) / CKPT_PAGE_SIZE;
+
+	if (run->classes & PAGE_GUARD) {
+		struct range *g = arena_push(z->d->arena, &z->vma->guards, &z->vma->n_guards, sizeof *g);
+
+		if (!g)
+			return err_nomem(err);
+		*g = (struct range){ run->start, run->end };
+		return 0;
+	}
+	if (!(run->classes & z->wanted) || (run->classes & PAGE_PFNZERO))
+		return 0;
+	z->d->result->pages_present += npages;
+	return pages_add(z->d, z->list, run->start / CKPT_PAGE_SIZE, npages, run->start) < 0 ? err_nomem(err) : 0;
+}
+
+/* Notes which private pages of the mapping are to be written. */
+static int scan_pages(struct dumper *d, struct page_list *list, int pagemap_fd, const struct proc_map *m,
+		      struct vma *v, struct err *err)
+{
+	struct scan z = { .d = d, .list = list, .vma = v, .wanted = PAGE_ANON | PAGE_SWAPPED };
+
+	if (v->kind != VMA_ANON && (v->kind != VMA_FILE || m->shared))
+		return 0;
+	if (m->advice & ADVICE_DROPPABLE)
+		return 0;
+	/* A private mapping of a file without a name: the clean pages exist nowhere else, so they are touched in
+	 * by reading them; those beyond the file's end cannot be and are left out by the reader. */
+	if (v->kind == VMA_ANON && m->ino != 0 && strcmp(m->path, "/dev/zero")) {
+		v->path = NULL;
+		return pages_add(d, list, m->start / CKPT_PAGE_SIZE, (m->end - m->start) / CKPT_PAGE_SIZE,
+				 m->start) < 0 ? err_nomem(err) : 0;
+	}
+	return proc_pagemap_scan(pagemap_fd, m->start, m->end, on_run, &z, err);
+}
+
+static int capture_map(struct dumper *d, struct subject *s, const struct proc_map *m, struct page_list *list,
+		       int pagemap_fd, struct err *err)
+{
+	struct vma *v;
+	int rc = check_supported(s, m, err);
+
+	if (rc < 0)
+		return rc;
+	v = arena_push(d->arena, &s->process->vmas, &s->process->n_vmas, sizeof *v);
+	if (!v)
+		return err_nomem(err);
+	*v = (struct vma){
+		.start = m->start, .end = m->end, .prot = m->prot, .offset = m->offset, .dev = m->dev, .ino = m->ino,
+		.flags = m->shared ? MAP_SHARED : MAP_PRIVATE, .advice = m->advice, .pkey = m->pkey,
+		.path = m->path[0] ? m->path : NULL,
+	};
+	rc = classify(d, m, v, err);
+	if (v->kind != VMA_FILE)
+		v->flags |= MAP_ANONYMOUS;
+	if (starts_with(m->path, "[anon:"))
+		v->anon_name = arena_printf(d->arena, "%.*s", (int)strlen(m->path) - 7, m->path + 6);
+	if (rc == 0)
+		rc = scan_pages(d, list, pagemap_fd, m, v, err);
+	return rc;
+}
+
+static int capture_layout(struct dumper *d, struct subject *s, struct err *err)
+{
+	struct mm_layout *mm = &s->process->mm;
+	struct proc_stat st;
+	unsigned brk;
+	int rc;
+
+	rc = proc_stat_read(s->proc_dirfd, &st, err);
+	if (rc == 0)
+		rc = proc_auxv_read(s->proc_dirfd, d->arena, &mm->auxv, err);
+	if (rc < 0)
+		return rc;
+	/* brk(0) fails and thus says where the break is */
+	batch_start(s->batch);
+	brk = batch_call(s->batch, NULL, SYS_brk, 0);
+	rc = batch_run(s->batch, s->pid, err);
+	if (rc < 0)
+		return rc;
+	mm->start_code = st.start_code;
+	mm->end_code = st.end_code;
+	mm->start_data = st.start_data;
+	mm->end_data = st.end_data;
+	mm->start_brk = st.start_brk;
+	mm->brk = (uint64_t)batch_ret(s->batch, brk);
+	mm->start_stack = st.start_stack;
+	mm->arg_start = st.arg_start;
+	mm->arg_end = st.arg_end;
+	mm->env_start = st.env_start;
+	mm->env_end = st.env_end;
+	return 0;
+}
+
+int memory_capture(struct dumper *d, struct subject *s, const struct map_list *maps, int mem_fd, struct err *err)
+{
+	CLEANUP_FD int pagemap_fd = -1;
+	struct page_list *list;
+	int rc;
+
+	rc = capture_layout(d, s, err);
+	if (rc == 0)
+		rc = proc_pagemap_open(s->proc_dirfd, &pagemap_fd, err);
+	if (rc < 0)
+		return rc;
+	list = pages_list_for(d, s->process->space, SOURCE_MEMORY, mem_fd);
+	if (!list)
+		return err_nomem(err);
+	for (unsigned i = 0; rc == 0 && i < maps->n; i++)
+		rc = capture_map(d, s, &maps->maps[i], list, pagemap_fd, err);
+	return rc;
+}
+
+int memory_read_maps(struct dumper *d, int proc_dirfd, struct map_list *ret, struct err *err)
+{
+	return proc_maps_read(proc_dirfd, true, d->arena, &ret->maps, &ret->n, err);
+}
+
+static int describe_file(struct dumper *d, const struct process *p, struct vma *v, struct err *err)
+{
+	CLEANUP_FD int fd = open(v->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	struct stat st;
+
+	if ((fd >= 0 ? fstat(fd, &st) : stat(v->path, &st)) < 0)
+		return err_set(err, -EOPNOTSUPP, "pid %d: cannot find the mapped file '%s': %m", p->pid, v->path);
+	if (!S_ISREG(st.st_mode))
+		return err_set(err, -EOPNOTSUPP, "pid %d: a mapping of '%s', which is not a regular file, is not supported",
+			       p->pid, v->path);
+	v->file_size = (uint64_t)st.st_size;
+	v->file_mtime_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
+	if (fd >= 0)
+		proc_build_id(fd, d->arena, &v->build_id);
+	return 0;
+}
+
+/* The same file is mapped several times in a row: described once. */
+static int describe_process(struct dumper *d, struct process *p, struct err *err)
+{
+	const struct vma *last = NULL;
+
+	for (unsigned i = 0; i < p->n_vmas; i++) {
+		struct vma *v = &p->vmas[i];
+		int rc = 0;
+
+		if (v->kind != VMA_FILE)
+			continue;
+		if (last && last->ino == v->ino && last->dev == v->dev && !strcmp(last->path, v->path)) {
+			v->file_size = last->file_size;
+			v->file_mtime_ns = last->file_mtime_ns;
+			v->build_id = last->build_id;
+		} else {
+			rc = describe_file(d, p, v, err);
+		}
+		if (rc < 0)
+			return rc;
+		last = v;
+	}
+	return 0;
+}
+
+int memory_describe_files(struct dumper *d, struct err *err)
+{
+	for (unsigned i = 0; i < d->tree->n_processes; i++) {
+		struct process *p = &d->tree->processes[i];
+		struct stat st;
+		int rc = describe_process(d, p, err);
+
+		if (rc < 0)
+			return rc;
+		if (p->exe && stat(p->exe, &st) == 0) {
+			p->exe_size = (uint64_t)st.st_size;
+			p->exe_mtime_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
+		}
+	}
+	return 0;
+}

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* One stopped process: what can be seen from outside first, then what it must be asked, with a remote. */
+#include "dump/internal.h"
+#include "util/cleanup.h"
+#include "util/io.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define MAX_VDSO_BYTES (64 * 1024)
+
+static int open_subject(struct dumper *d, unsigned index, struct err *err)
+{
+	pid_t pid = d->frozen->procs[index].pid;
+	struct subject *s = &d->cap.subjects[index];
+	char path[64];
+	int rc;
+
+	*s = (struct subject){ .process = &d->tree->processes[index], .pid = pid, .pidfd = -1, .proc_dirfd = -1 };
+	rc = proc_open_pid(pid, &s->proc_dirfd, err);
+	if (rc < 0)
+		return rc;
+	s->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	if (s->pidfd < 0)
+		return err_set(err, -errno, "cannot open a pidfd for process %d: %m", pid);
+	(void)snprintf(path, sizeof path, "/proc/%d/mem", pid);
+	d->mem_fds[index] = open(path, O_RDONLY | O_CLOEXEC);
+	if (d->mem_fds[index] < 0)
+		return err_set(err, -errno, "cannot open '%s': %m", path);
+	return 0;
+}
+
+/* Who it is, and the id of its memory along the chain. */
+static int identify(struct dumper *d, unsigned index, struct err *err)
+{
+	struct subject *s = &d->cap.subjects[index];
+	struct process *p = s->process;
+	int parent = d->frozen->procs[index].parent;
+	struct proc_status status;
+	struct proc_stat stat;
+	char key[80];
+	int rc;
+
+	rc = proc_status_read(s->proc_dirfd, d->arena, &status, err);
+	if (rc == 0)
+		rc = proc_stat_read(s->proc_dirfd, &stat, err);
+	if (rc < 0)
+		return rc;
+	p->pid = status.ns_tgid;
+	p->pgid = status.ns_pgid;
+	p->sid = status.ns_sid;
+	p->ppid = parent < 0 ? 0 : d->tree->processes[parent].pid;
+	(void)snprintf(key, sizeof key, "mm:%d:%llu", s->pid, (unsigned long long)stat.start_time);
+	p->space = capture_space(&d->cap, SPACE_MM, key, arena_printf(d->arena, "pid %d", p->pid), 0, -1);
+	return p->space ? 0 : err_nomem(err);
+}
+
+/* The vdso as it is now, for a restart under another kernel. */
+static int read_vdso(struct dumper *d, unsigned index, struct err *err)
+{
+	struct blob *vdso = &d->tree->host.vdso;
+
+	for (unsigned i = 0; i < d->maps[index].n && !vdso->len; i++) {
+		const struct proc_map *m = &d->maps[index].maps[i];
+		size_t len = m->end - m->start;
+
+		if (strcmp(m->path, "[vdso]") || len > MAX_VDSO_BYTES)
+			continue;
+		vdso->data = arena_alloc(d->arena, len);
+		if (!vdso->data)
+			return err_nomem(err);
+		if (io_pread_full(d->mem_fds[index], vdso->data, len, m->start) == (ssize_t)len)
+			vdso->len = (uint32_t)len;
+	}
+	return 0;
+}
+
+static int begin_remote(struct dumper *d, unsigned index, struct err *err)
+{
+	struct frozen_process *fp = &d->frozen->procs[index];
+	struct subject *s = &d->cap.subjects[index];
+	CLEANUP_FREE struct live_thread *threads = calloc(fp->n_threads, sizeof *threads);
+	int rc;
+
+	d->facts[index] = arena_array(d->arena, fp->n_threads, sizeof *d->facts[index]);
+	if (!threads || !d->facts[index])
+		return err_nomem(err);
+	for (unsigned i = 0; i < fp->n_threads; i++)
+		threads[i] = (struct live_thread){ .tid = fp->threads[i].tid, .ns_tid = s->process->threads[i].tid,
+						   .regs = &fp->threads[i].regs };
+	rc = live_begin(s->pid, s->process->pid, threads, fp->n_threads, d->facts[index], &s->remote, err);
+	if (rc < 0)
+		return rc;
+	s->batch = batch_new(s->remote);
+	return s->batch ? 0 : err_nomem(err);
+}
+
+int process_capture(struct dumper *d, unsigned index, struct err *err)
+{
+	struct subject *s = &d->cap.subjects[index];
+	int rc = open_subject(d, index, err);
+
+	if (rc == 0)
+		rc = identify(d, index, err);
+	if (rc == 0)
+		rc = memory_read_maps(d, s->proc_dirfd, &d->maps[index], err);
+	if (rc == 0)
+		rc = read_vdso(d, index, err);
+	if (rc == 0)
+		rc = threads_look(d, index, err);
+	if (rc == 0)
+		rc = begin_remote(d, index, err);
+	if (rc == 0)
+		rc = attrs_capture_process(&d->cap, s, err);
+	if (rc == 0)
+		rc = threads_finish(d, index, d->facts[index], err);
+	return rc;
+}
+
+/* Gives the process back to itself; it stays stopped. */
+int process_end_remote(struct dumper *d, unsigned index, struct err *err)
+{
+	struct subject *s = &d->cap.subjects[index];
+	int rc;
+
+	batch_free(s->batch);
+	s->batch = NULL;
+	rc = live_end(s->remote, err);
+	s->remote = NULL;
+	return rc;
+}
+
+void process_release(struct dumper *d, unsigned index)
+{
+	struct subject *s = &d->cap.subjects[index];
+
+	(void)process_end_remote(d, index, NULL);
+	if (s->pidfd > 0)
+		(void)close(s->pidfd);
+	if (s->proc_dirfd > 0)
+		(void)close(s->proc_dirfd);
+	if (d->mem_fds[index] >= 0)
+		(void)close(d->mem_fds[index]);
+	s->pidfd = s->proc_dirfd = d->mem_fds[index] = -1;
+}

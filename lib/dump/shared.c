@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Content of shared spaces. With a descriptor, SEEK_DATA says what is there (swapped pages included) and pread reads
+ * it. Without one (MAP_SHARED|MAP_ANONYMOUS, or a deleted file that is only mapped) the content is read through a
+ * mapping; there the page tables do not tell, since a shared page may be present with no entry of this process. mincore(2)
+ * run inside tells which pages are in memory; it does not see swapped ones, so where there is swap, all are read.
+ */
+#include "dump/internal.h"
+#include "util/cleanup.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define MINCORE_PAGES (128 * 1024)
+
+static int list_fd(struct dumper *d, uint32_t space, int fd, struct err *err)
+{
+	struct page_list *l = pages_list_for(d, space, SOURCE_FD, fd);
+	off_t start = 0, end;
+
+	if (!l)
+		return err_nomem(err);
+	for (;;) {
+		uint64_t first, last;
+
+		start = lseek(fd, start, SEEK_DATA);
+		if (start < 0)
+			break;
+		end = lseek(fd, start, SEEK_HOLE);
+		if (end < 0)
+			break;
+		first = (uint64_t)start / CKPT_PAGE_SIZE;
+		last = ((uint64_t)end + CKPT_PAGE_SIZE - 1) / CKPT_PAGE_SIZE;
+		if (pages_add(d, l, first, last - first, first * CKPT_PAGE_SIZE) < 0)
+			return err_nomem(err);
+		start = (off_t)(last * CKPT_PAGE_SIZE);
+	}
+	return errno == ENXIO ? 0 : err_set(err, -errno, "cannot find the data of a deleted or memory file: %m");
+}
+
+static int add_resident(struct dumper *d, struct page_list *l, const struct vma *v, uint64_t at, const uint8_t *vec,
+			uint64_t n, struct err *err)
+{
+	for (uint64_t i = 0; i < n;) {
+		uint64_t first = i;
+
+		while (i < n && (vec[i] & 1))
+			i++;
+		if (i > first &&
+		    pages_add(d, l, (v->offset + (at - v->start)) / CKPT_PAGE_SIZE + first, i - first,
+			      at + first * CKPT_PAGE_SIZE) < 0)
+			return err_nomem(err);
+		while (i < n && !(vec[i] & 1))
+			i++;
+	}
+	return 0;
+}
+
+/* The pages of a mapped shared object that are in memory. */
+static int list_resident(struct dumper *d, const struct subject *s, struct page_list *l, const struct vma *v,
+			 struct err *err)
+{
+	for (uint64_t at = v->start; at < v->end;) {
+		uint64_t n = MIN((v->end - at) / CKPT_PAGE_SIZE, (uint64_t)MINCORE_PAGES);
+		uint64_t vec;
+		int rc;
+
+		batch_start(s->batch);
+		vec = batch_out(s->batch, n);
+		(void)batch_call(s->batch, "find the pages of shared memory", SYS_mincore, at, n * CKPT_PAGE_SIZE, vec);
+		rc = batch_run(s->batch, s->pid, err);
+		if (rc == 0)
+			rc = add_resident(d, l, v, at, batch_result(s->batch, vec), n, err);
+		if (rc < 0)
+			return rc;
+		at += n * CKPT_PAGE_SIZE;
+	}
+	return 0;
+}
+
+static bool has_swap(const struct map_list *maps, const struct vma *v)
+{
+	for (unsigned i = 0; i < maps->n; i++)
+		if (maps->maps[i].start == v->start)
+			return maps->maps[i].swap_bytes != 0;
+	return true;
+}
+
+static int list_mapped(struct dumper *d, const struct space *space, struct err *err)
+{
+	for (unsigned i = 0; i < d->tree->n_processes; i++) {
+		struct process *p = &d->tree->processes[i];
+
+		for (unsigned j = 0; j < p->n_vmas; j++) {
+			struct vma *v = &p->vmas[j];
+			struct page_list *l;
+			int rc;
+
+			if (v->kind != VMA_SHM || v->shm_space != space->id)
+				continue;
+			l = pages_list_for(d, space->id, SOURCE_MEMORY, d->mem_fds[i]);
+			if (!l)
+				return err_nomem(err);
+			if (space->kind == SPACE_FILE || has_swap(&d->maps[i], v))
+				rc = pages_add(d, l, v->offset / CKPT_PAGE_SIZE, (v->end - v->start) / CKPT_PAGE_SIZE,
+					       v->start) < 0 ? err_nomem(err) : 0;
+			else
+				rc = list_resident(d, &d->cap.subjects[i], l, v, err);
+			if (rc < 0)
+				return rc;
+		}
+	}
+	return 0;
+}
+
+int shared_capture(struct dumper *d, struct err *err)
+{
+	for (unsigned i = 0; i < d->tree->n_spaces; i++) {
+		const struct space *space = &d->tree->spaces[i];
+		int fd = -1, rc;
+
+		if (space->kind == SPACE_MM)
+			continue;
+		for (unsigned j = 0; j < d->cap.n_sources; j++)
+			if (d->cap.sources[j].space == space->id)
+				fd = d->cap.sources[j].fd;
+		rc = fd >= 0 ? list_fd(d, space->id, fd, err) : list_mapped(d, space, err);
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}

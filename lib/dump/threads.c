@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Registers and attributes of each thread of a stopped process. */
+#include "dump/internal.h"
+#include "util/fault.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* struct rseq in the job (include/uapi/linux/rseq.h), and the critical section that it may point to. */
+#define RSEQ_CS_OFFSET 8
+struct rseq_cs {
+	uint32_t version, flags;
+	uint64_t start_ip, post_commit_offset, abort_ip;
+};
+
+/*
+ * A thread stopped inside an rseq critical section has been preempted: the kernel would send it to the abort handler
+ * on its way back, but looks at the registers only then - at ours, if we run calls in between. So do it here.
+ */
+static int abort_rseq(struct frozen_thread *ft, const struct thread *t, int mem_fd, struct err *err)
+{
+	struct rseq_cs cs;
+	uint64_t cs_addr;
+
+	if (!t->rseq_ptr || pread(mem_fd, &cs_addr, sizeof cs_addr, (off_t)(t->rseq_ptr + RSEQ_CS_OFFSET)) != sizeof cs_addr)
+		return 0;
+	if (!cs_addr || pread(mem_fd, &cs, sizeof cs, (off_t)cs_addr) != sizeof cs)
+		return 0;
+	if (ft->regs.gp.rip - cs.start_ip >= cs.post_commit_offset)
+		return 0;
+	ft->regs.gp.rip = cs.abort_ip;
+	return regs_set_gp(ft->tid, &ft->regs.gp, err);
+}
+
+static uint64_t pending_set(const struct pending_signal *list, unsigned n)
+{
+	uint64_t set = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		int32_t signo;
+
+		memcpy(&signo, list[i].siginfo.data, sizeof signo);
+		if (signo > 0 && signo <= 64)
+			set |= 1ULL << (signo - 1);
+	}
+	return set;
+}
+
+static uint64_t handled_set(const struct process *p)
+{
+	uint64_t set = 0;
+
+	for (unsigned i = 0; i < p->n_sigactions; i++)
+		if (p->sigactions[i].handler > 1) /* neither SIG_DFL nor SIG_IGN */
+			set |= 1ULL << (p->sigactions[i].signo - 1);
+	return set;
+}
+
+/*
+ * Registers for a restart: rewound so that an interrupted call is issued again. Where a handler is about to run (its
+ * signal is pending and not blocked) and the call would then return EINTR, it returns EINTR.
+ */
+static int set_registers(struct dumper *d, const struct process *p, struct frozen_thread *ft, struct thread *t,
+			 int mem_fd, uint64_t *process_pending, struct err *err)
+{
+	struct user_regs_struct gp;
+	uint64_t about_to_run = (pending_set(t->pending, t->n_pending) | *process_pending) & ~t->sigmask;
+
+	t->syscall_nr = regs_reissue(&ft->regs.gp,
+				     syscalls_original(d->job, ft->tid, &ft->regs.gp, mem_fd), &gp);
+	if (t->syscall_nr == SYS_restart_syscall) {
+		t->syscall_nr = syscalls_original(d->job, ft->tid, &ft->regs.gp, mem_fd);
+		gp.rax = (uint64_t)t->syscall_nr;
+	}
+	if (t->syscall_nr >= 0 && regs_eintr_on_handler(&ft->regs.gp) && (about_to_run & handled_set(p))) {
+		gp = ft->regs.gp;
+		gp.rax = (uint64_t)-EINTR;
+		gp.orig_rax = (uint64_t)-1;
+		t->syscall_nr = -1;
+		*process_pending = 0; /* one thread takes it */
+	}
+	t->gregs.data = arena_memdup(d->arena, &gp, sizeof gp);
+	t->gregs.len = sizeof gp;
+	return t->gregs.data ? 0 : err_nomem(err);
+}
+
+static int get_xstate(struct dumper *d, pid_t tid, struct thread *t, struct err *err)
+{
+	uint8_t buf[16384];
+	size_t len = sizeof buf;
+	int rc = regs_get_xstate(tid, buf, &len, err);
+
+	if (rc < 0)
+		return rc;
+	t->xstate.data = arena_memdup(d->arena, buf, len);
+	t->xstate.len = (uint32_t)len;
+	return t->xstate.data ? 0 : err_nomem(err);
+}
+
+int threads_look(struct dumper *d, unsigned index, struct err *err)
+{
+	struct frozen_process *fp = &d->frozen->procs[index];
+	struct process *p = &d->tree->processes[index];
+
+	p->threads = arena_array(d->arena, fp->n_threads, sizeof *p->threads);
+	if (!p->threads)
+		return err_nomem(err);
+	p->n_threads = fp->n_threads;
+	for (unsigned i = 0; i < fp->n_threads; i++) {
+		struct frozen_thread *ft = &fp->threads[i];
+		struct thread *t = &p->threads[i];
+		int rc = attrs_capture_thread(&d->cap, &d->cap.subjects[index], ft->tid, t, err);
+
+		if (rc == 0)
+			rc = get_xstate(d, ft->tid, t, err);
+		if (rc == 0)
+			rc = abort_rseq(ft, t, d->mem_fds[index], err);
+		if (rc < 0)
+			return rc;
+		t->sigmask = ft->regs.sigmask;
+		p->stopped |= ft->group_stop;
+	}
+	return 0;
+}
+
+int threads_finish(struct dumper *d, unsigned index, const struct thread_facts *facts, struct err *err)
+{
+	struct frozen_process *fp = &d->frozen->procs[index];
+	struct process *p = &d->tree->processes[index];
+	uint64_t process_pending = pending_set(p->pending, p->n_pending);
+
+	for (unsigned i = 0; i < fp->n_threads; i++) {
+		struct thread *t = &p->threads[i];
+		int rc;
+
+		t->altstack_sp = facts[i].altstack_sp;
+		t->altstack_size = facts[i].altstack_size;
+		t->altstack_flags = facts[i].altstack_flags;
+		t->clear_child_tid = facts[i].clear_child_tid;
+		t->timer_slack_ns = facts[i].timer_slack_ns;
+		t->parent_death_signal = facts[i].parent_death_signal;
+		rc = set_registers(d, p, &fp->threads[i], t, d->mem_fds[index], &process_pending, err);
+		if (rc < 0)
+			return rc;
+	}
+	return fault_point("dump-threads", err);
+}

@@ -1,0 +1,421 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The image writer: the caller's side, which opens the file, gathers pages into slots and starts the threads. */
+#include "image/check.h"
+#include "image/writer_int.h"
+
+#include "util/bytes.h"
+#include "util/cleanup.h"
+#include "util/fault.h"
+#include "util/hash.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define POOL_BYTES (WRITER_SLOTS * BLOCK_BYTES)
+#define POOL_ALIGN (2u << 20)
+#define THREAD_STACK (512u << 10)
+
+/* --- opening ------------------------------------------------------------------------------------- */
+
+static int open_pool(struct image_writer *w, struct err *err)
+{
+	void *pool;
+
+	w->slots = calloc(WRITER_SLOTS, sizeof *w->slots);
+	if (!w->slots || posix_memalign(&pool, POOL_ALIGN, POOL_BYTES))
+		return err_nomem(err);
+	w->pool = pool;
+	(void)madvise(pool, POOL_BYTES, MADV_HUGEPAGE);
+	/* the last one freed is the next one used: a small image touches few of them */
+	for (unsigned i = 0; i < WRITER_SLOTS; i++) {
+		w->slots[i].data = w->pool + i * BLOCK_BYTES;
+		w->free[WRITER_SLOTS - 1 - i] = &w->slots[i];
+	}
+	w->n_free = WRITER_SLOTS;
+	return 0;
+}
+
+/* "DIR/NAME" for messages, as far as the directory's name can be known. */
+static char *path_of(int dirfd, const char *name)
+{
+	char link[64], dir[4096];
+	char *path = NULL;
+	ssize_t n;
+
+	if (dirfd == AT_FDCWD || name[0] == '/')
+		return strdup(name);
+	(void)snprintf(link, sizeof link, "/proc/self/fd/%d", dirfd);
+	n = readlink(link, dir, sizeof dir - 1);
+	if (n <= 0)
+		return strdup(name);
+	dir[n] = '\0';
+	return asprintf(&path, "%s/%s", dir, name) < 0 ? NULL : path;
+}
+
+static int open_dir(struct image_writer *w, int dirfd, const char *name, struct err *err)
+{
+	const char *slash = strrchr(name, '/');
+	CLEANUP_FREE char *dir = slash ? strndup(name, MAX((size_t)(slash - name), 1u)) : strdup(".");
+
+	w->name = strdup(slash ? slash + 1 : name);
+	if (!dir || !w->name || asprintf(&w->tmp_name, ".%s.tmp", w->name) < 0) {
+		w->tmp_name = NULL;
+		return err_nomem(err);
+	}
+	w->dir = openat(dirfd, dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (w->dir < 0)
+		return err_set(err, -errno, "cannot open the directory of '%s': %m", w->path);
+	return 0;
+}
+
+static int create_file(struct image_writer *w, struct err *err)
+{
+	const int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+
+	w->fd = openat(w->dir, w->tmp_name, flags, 0600);
+	if (w->fd < 0 && errno == EEXIST && unlinkat(w->dir, w->tmp_name, 0) == 0)
+		w->fd = openat(w->dir, w->tmp_name, flags, 0600);
+	if (w->fd < 0) {
+		int code = -errno;
+
+		free(w->tmp_name);
+		w->tmp_name = NULL;
+		return err_set(err, code, "cannot create '%s': %m", w->path);
+	}
+	w->owns_fd = true;
+	return 0;
+}
+
+static int open_file(struct image_writer *w, int dirfd, const char *name, struct err *err)
+{
+	bool direct = false;
+	int rc;
+
+	w->path = name ? path_of(dirfd, name) : strdup("image stream");
+	if (!w->path)
+		return err_nomem(err);
+	rc = fault_point("image-open", err);
+	if (rc < 0)
+		return err_wrap(err, rc, "cannot create '%s'", w->path);
+	if (!name) {
+		w->fd = dirfd;
+		return out_init(&w->out, dirfd, false, false, w->path, err);
+	}
+	rc = open_dir(w, dirfd, name, err);
+	if (rc == 0)
+		rc = create_file(w, err);
+	if (rc < 0)
+		return rc;
+	if (w->params.direct)
+		direct = fcntl(w->fd, F_SETFL, O_DIRECT) == 0;
+	return out_init(&w->out, w->fd, true, direct, w->path, err);
+}
+
+static int put_header(struct image_writer *w, struct err *err)
+{
+	uint8_t h[IMAGE_HEADER_BYTES] = { 0 };
+
+	memcpy(h, IMAGE_MAGIC, 8);
+	put_le16(h + 8, IMAGE_VERSION);
+	put_le16(h + 10, IMAGE_ARCH_X86_64);
+	h[12] = IMAGE_PAGE_SHIFT;
+	memcpy(h + 16, w->params.state.b, 16);
+	memcpy(h + 32, w->params.parent.b, 16);
+	put_le64(h + 48, w->params.seq);
+	put_le64(h + 56, hash64(h, 56));
+	return out_bytes(&w->out, h, sizeof h, err);
+}
+
+/* --- threads ------------------------------------------------------------------------------------- */
+
+void writer_fail(struct image_writer *w, const struct err *err)
+{
+	pthread_mutex_lock(&w->lock);
+	if (!w->failed) {
+		w->failed = true;
+		w->err = *err;
+	}
+	pthread_cond_broadcast(&w->free_cond);
+	pthread_cond_broadcast(&w->work_cond);
+	pthread_cond_broadcast(&w->done_cond);
+	pthread_mutex_unlock(&w->lock);
+}
+
+static unsigned worker_count(unsigned asked)
+{
+	long n = asked ? (long)asked : sysconf(_SC_NPROCESSORS_ONLN);
+
+	return (unsigned)MAX(1, MIN(n, WRITER_MAX_WORKERS));
+}
+
+/* Signals are the command's business: none may be taken by a thread of ours (SIGXFSZ then becomes EFBIG). */
+static int start_threads(struct image_writer *w, struct err *err)
+{
+	unsigned want = worker_count(w->params.threads);
+	pthread_attr_t attr;
+	sigset_t all, old;
+	int rc;
+
+	rc = pthread_attr_init(&attr);
+	if (rc)
+		return err_set(err, -rc, "cannot start a thread: %m");
+	(void)pthread_attr_setstacksize(&attr, THREAD_STACK);
+	(void)sigfillset(&all);
+	(void)pthread_sigmask(SIG_SETMASK, &all, &old);
+	rc = pthread_create(&w->output, &attr, writer_output, w);
+	w->have_output = rc == 0;
+	while (rc == 0 && w->n_workers < want) {
+		rc = pthread_create(&w->worker[w->n_workers], &attr, writer_worker, w);
+		if (rc == 0)
+			w->n_workers++;
+	}
+	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+	(void)pthread_attr_destroy(&attr);
+	if (!w->n_workers) /* with fewer than wanted it goes on */
+		return err_set(err, -rc, "cannot start a thread to write '%s': %m", w->path);
+	return 0;
+}
+
+static void stop_threads(struct image_writer *w)
+{
+	for (unsigned i = 0; i < w->n_workers; i++)
+		(void)pthread_join(w->worker[i], NULL);
+	if (w->have_output)
+		(void)pthread_join(w->output, NULL);
+	w->n_workers = 0;
+	w->have_output = false;
+}
+
+int image_writer_open(int dirfd, const char *name, const struct image_params *params, struct image_writer **ret,
+		      struct err *err)
+{
+	struct image_writer *w = calloc(1, sizeof *w);
+	int rc;
+
+	if (!w)
+		return err_nomem(err);
+	w->params = *params;
+	w->dir = w->fd = -1;
+	(void)pthread_mutex_init(&w->lock, NULL);
+	(void)pthread_cond_init(&w->free_cond, NULL);
+	(void)pthread_cond_init(&w->work_cond, NULL);
+	(void)pthread_cond_init(&w->done_cond, NULL);
+	rc = open_file(w, dirfd, name, err);
+	if (rc == 0)
+		rc = open_pool(w, err);
+	if (rc == 0)
+		rc = put_header(w, err);
+	if (rc == 0)
+		rc = start_threads(w, err);
+	if (rc < 0) {
+		image_writer_abort(w);
+		return rc;
+	}
+	*ret = w;
+	return 0;
+}
+
+static void writer_free(struct image_writer *w)
+{
+	if (w->tmp_name && w->owns_fd)
+		(void)unlinkat(w->dir, w->tmp_name, 0);
+	if (w->owns_fd)
+		(void)close(w->fd);
+	if (w->dir >= 0)
+		(void)close(w->dir);
+	out_fini(&w->out);
+	buf_fini(&w->tree);
+	buf_fini(&w->blocks);
+	free(w->runs);
+	free(w->pool);
+	free(w->slots);
+	free(w->tmp_name);
+	free(w->name);
+	free(w->path);
+	(void)pthread_cond_destroy(&w->free_cond);
+	(void)pthread_cond_destroy(&w->work_cond);
+	(void)pthread_cond_destroy(&w->done_cond);
+	(void)pthread_mutex_destroy(&w->lock);
+	free(w);
+}
+
+void image_writer_abort(struct image_writer *w)
+{
+	if (!w)
+		return;
+	pthread_mutex_lock(&w->lock);
+	w->stop = true;
+	pthread_cond_broadcast(&w->work_cond);
+	pthread_cond_broadcast(&w->done_cond);
+	pthread_mutex_unlock(&w->lock);
+	stop_threads(w);
+	writer_free(w);
+}
+
+/* --- pages in ------------------------------------------------------------------------------------ */
+
+static int failure(struct image_writer *w, struct err *err)
+{
+	int rc = 0;
+
+	pthread_mutex_lock(&w->lock);
+	if (w->failed) {
+		rc = w->err.code;
+		if (err)
+			*err = w->err;
+	}
+	pthread_mutex_unlock(&w->lock);
+	return rc;
+}
+
+/* A free slot, empty; NULL with err set once the writer has failed. */
+static struct slot *take_slot(struct image_writer *w, struct err *err)
+{
+	struct slot *s = NULL;
+
+	pthread_mutex_lock(&w->lock);
+	while (!w->n_free && !w->failed) {
+		/* the output thread may be waiting for a bigger batch that cannot come */
+		pthread_cond_signal(&w->done_cond);
+		pthread_cond_wait(&w->free_cond, &w->lock);
+	}
+	if (!w->failed)
+		s = w->free[--w->n_free];
+	else if (err)
+		*err = w->err;
+	pthread_mutex_unlock(&w->lock);
+	if (s) {
+		s->npages = s->n_segs = s->stored_pages = 0;
+		s->zero = 0;
+		s->done = false;
+	}
+	return s;
+}
+
+static void queue_slot(struct image_writer *w, struct slot *s)
+{
+	pthread_mutex_lock(&w->lock);
+	w->ring[w->tail++ % WRITER_SLOTS] = s;
+	pthread_cond_signal(&w->work_cond);
+	pthread_mutex_unlock(&w->lock);
+}
+
+static void queue_open(struct image_writer *w)
+{
+	if (w->open)
+		queue_slot(w, w->open);
+	w->open = NULL;
+}
+
+/* Goes on with the last segment where it can. */
+static void add_seg(struct slot *s, uint32_t space, enum run_kind kind, uint64_t page, uint64_t npages)
+{
+	struct seg *last = s->n_segs ? &s->seg[s->n_segs - 1] : NULL;
+
+	if (last && last->space == space && last->kind == (uint32_t)kind && last->page + last->npages == page)
+		last->npages += npages;
+	else
+		s->seg[s->n_segs++] = (struct seg){ page, npages, space, kind };
+}
+
+static int check_range(struct image_writer *w, uint32_t space, uint64_t page, uint64_t npages, struct err *err)
+{
+	if (space && page < IMAGE_MAX_PAGE && npages <= IMAGE_MAX_PAGE - page)
+		return failure(w, err);
+	return err_set(err, -EINVAL, "cannot write '%s': bad page range %#llx+%#llx in space %u", w->path,
+		       (unsigned long long)page, (unsigned long long)npages, space);
+}
+
+void *image_writer_buffer(struct image_writer *w, struct err *err)
+{
+	if (!w->lent)
+		w->lent = take_slot(w, err);
+	return w->lent ? w->lent->data : NULL;
+}
+
+int image_writer_submit(struct image_writer *w, uint32_t space, uint64_t page, unsigned npages, struct err *err)
+{
+	struct slot *s = w->lent, *open = w->open;
+	int rc;
+
+	if (!s || npages > IMAGE_BLOCK_PAGES)
+		return err_set(err, -EINVAL, "cannot write '%s': no buffer was asked for", w->path);
+	if (!npages)
+		return failure(w, err); /* stays lent for the next time */
+	rc = check_range(w, space, page, npages, err);
+	if (rc < 0)
+		return rc;
+	/* scattered pages share a block: the buffer can be lent again at once */
+	if (open && npages < IMAGE_BLOCK_PAGES && open->npages + npages <= IMAGE_BLOCK_PAGES &&
+	    open->n_segs < WRITER_SEGS) {
+		memcpy(open->data + (size_t)open->npages * CKPT_PAGE_SIZE, s->data, (size_t)npages * CKPT_PAGE_SIZE);
+		add_seg(open, space, RUN_HERE, page, npages);
+		open->npages += npages;
+		if (open->npages == IMAGE_BLOCK_PAGES)
+			queue_open(w);
+		return 0;
+	}
+	queue_open(w);
+	w->lent = NULL;
+	s->npages = npages;
+	add_seg(s, space, RUN_HERE, page, npages);
+	w->open = s;
+	if (npages == IMAGE_BLOCK_PAGES)
+		queue_open(w);
+	return 0;
+}
+
+int image_writer_run(struct image_writer *w, uint32_t space, enum run_kind kind, uint64_t page, uint64_t npages,
+		     struct err *err)
+{
+	static const struct id128 none;
+	int rc;
+
+	if (!npages)
+		return failure(w, err);
+	if (kind != RUN_ZERO && (kind != RUN_PARENT || !memcmp(&w->params.parent, &none, sizeof none)))
+		return err_set(err, -EINVAL, "cannot write '%s': a full image has no parent", w->path);
+	rc = check_range(w, space, page, npages, err);
+	if (rc < 0)
+		return rc;
+	if (w->open && w->open->n_segs == WRITER_SEGS)
+		queue_open(w);
+	if (!w->open)
+		w->open = take_slot(w, err);
+	if (!w->open)
+		return failure(w, err);
+	add_seg(w->open, space, kind, page, npages);
+	return 0;
+}
+
+int image_writer_commit(struct image_writer *w, const struct tree *tree, struct image_totals *ret_totals,
+			struct err *err)
+{
+	struct image_totals totals;
+	int rc;
+
+	rc = tree_check(tree, err);
+	if (rc < 0)
+		err_wrap(err, rc, "refusing to write '%s'", w->path);
+	if (rc == 0)
+		rc = record_encode(&w->tree, &tree_schema, tree, err);
+	if (rc < 0) {
+		image_writer_abort(w);
+		return rc;
+	}
+	queue_open(w);
+	pthread_mutex_lock(&w->lock);
+	w->finishing = true;
+	pthread_cond_broadcast(&w->work_cond);
+	pthread_cond_broadcast(&w->done_cond);
+	pthread_mutex_unlock(&w->lock);
+	stop_threads(w);
+	rc = failure(w, err);
+	totals = w->totals;
+	writer_free(w);
+	if (rc == 0 && ret_totals)
+		*ret_totals = totals;
+	return rc;
+}

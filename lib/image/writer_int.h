@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Inside the image writer: the slots that travel from the caller over the workers to the output thread. */
+#pragma once
+
+#include "image/out.h"
+#include "image/record.h"
+#include "image/writer.h"
+
+#include <pthread.h>
+
+#define WRITER_SLOTS 32
+#define WRITER_SEGS 128
+#define WRITER_MAX_WORKERS 4
+#define BLOCK_BYTES ((size_t)IMAGE_BLOCK_PAGES * CKPT_PAGE_SIZE)
+#define WRITER_MAX_RUNS (1u << 27)
+
+/*
+ *   caller                    workers                     output thread
+ *   buffer/submit/run ----->  zero pages out, compress,   ----->  in order: place blocks, note runs,
+ *   fills the open slot       checksum; in any order              write, hand the slots back
+ *
+ * A slot is one block's worth of pages and the list of what those pages are, in which zero and parent runs
+ * stand between them in the caller's order. Slots are queued in a ring; the number of slots bounds memory.
+ */
+struct seg {
+	uint64_t page, npages;
+	uint32_t space;
+	uint32_t kind; /* enum run_kind; RUN_HERE: the next npages pages of data, some of which may be zero */
+};
+
+struct slot {
+	uint8_t *data; /* BLOCK_BYTES, page-aligned */
+	unsigned npages; /* given by the caller */
+	unsigned n_segs;
+	struct seg seg[WRITER_SEGS];
+	/* the worker's answer */
+	bool done;
+	uint64_t zero; /* bit i: page i is zero and is not in the block */
+	unsigned stored_pages;
+	uint32_t stored; /* bytes of the block as it goes to disk, in data */
+	enum block_codec codec;
+	uint64_t sum;
+};
+
+struct image_writer {
+	struct image_params params;
+	char *path;     /* for messages */
+	char *name;     /* final name in dir; NULL: a pipe */
+	char *tmp_name; /* NULL once renamed, or when there is no file to remove */
+	int dir, fd;
+	bool owns_fd;
+	struct out out;
+	uint8_t *pool;
+	struct slot *slots;
+
+	/* caller's side only */
+	struct slot *open; /* gathers small submissions */
+	struct slot *lent; /* outstanding buffer */
+
+	/* under lock */
+	pthread_mutex_t lock;
+	pthread_cond_t free_cond, work_cond, done_cond;
+	struct slot *free[WRITER_SLOTS];
+	unsigned n_free;
+	struct slot *ring[WRITER_SLOTS];
+	uint64_t head, next_work, tail; /* output takes at head, workers at next_work, the caller adds at tail */
+	bool finishing, stop, failed;
+	struct err err;
+
+	pthread_t worker[WRITER_MAX_WORKERS], output;
+	unsigned n_workers;
+	bool have_output;
+
+	/* the output thread's, and commit's after it has ended */
+	struct buf tree, blocks;
+	uint32_t n_blocks;
+	struct page_run *runs;
+	unsigned n_runs, room_runs;
+	bool unsorted;
+	uint64_t ordinal;      /* stored pages so far */
+	uint64_t run_end;      /* ordinal after the last HERE run */
+	struct image_totals totals;
+};
+
+/* Remembers the first failure and wakes everyone. */
+void writer_fail(struct image_writer *w, const struct err *err);
+/* A worker thread: prepares slots until there are no more. */
+void *writer_worker(void *arg);
+/* Zero pages out, compression, checksum: what a worker does to one slot. scratch has BLOCK_BYTES. */
+void writer_prepare(struct slot *s, uint32_t compress, uint8_t *scratch);
+/* The output thread: writes slots in order, and at the end finishes the file and makes it durable. */
+void *writer_output(void *arg);

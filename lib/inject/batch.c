@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Batches: calls and their data, built here, run in the remote's arena. */
+#include "inject/engine.h"
+
+#include "util/log.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LOG_ROOM "inject"
+
+struct batch {
+	struct remote *r;
+	unsigned n_calls;
+	size_t data_len;
+	bool overflow;
+	const char *what[BATCH_CALLS];
+	struct stub_call calls[BATCH_CALLS];
+	_Alignas(16) uint8_t data[BATCH_DATA];
+};
+
+pid_t remote_pid(const struct remote *r)
+{
+	return r->pid;
+}
+
+struct batch *batch_new(struct remote *r)
+{
+	struct batch *b = malloc(sizeof *b);
+
+	if (b) {
+		b->r = r;
+		batch_start(b);
+	}
+	return b;
+}
+
+void batch_free(struct batch *b)
+{
+	free(b);
+}
+
+void batch_start(struct batch *b)
+{
+	b->n_calls = 0;
+	b->data_len = 0;
+	b->overflow = false;
+}
+
+bool batch_room(const struct batch *b, unsigned n, size_t len)
+{
+	return b->n_calls + n <= BATCH_CALLS && BATCH_DATA - b->data_len >= len + 16 * (size_t)n;
+}
+
+unsigned batch_add(struct batch *b, const char *what, long nr, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3,
+		   uint64_t a4, uint64_t a5)
+{
+	if (b->n_calls == BATCH_CALLS) {
+		b->overflow = true;
+		return 0;
+	}
+	b->what[b->n_calls] = what;
+	b->calls[b->n_calls] = (struct stub_call){ .nr = (uint64_t)nr, .arg = { a0, a1, a2, a3, a4, a5 } };
+	return b->n_calls++;
+}
+
+static uint64_t take_data(struct batch *b, size_t len)
+{
+	size_t at = (b->data_len + 15) & ~(size_t)15;
+
+	if (at > BATCH_DATA || len > BATCH_DATA - at) {
+		b->overflow = true;
+		return b->r->arena + ARENA_DATA_OFFSET;
+	}
+	b->data_len = at + len;
+	return b->r->arena + ARENA_DATA_OFFSET + at;
+}
+
+uint64_t batch_in(struct batch *b, const void *p, size_t len)
+{
+	uint64_t addr = take_data(b, len);
+
+	if (!b->overflow && len)
+		memcpy(b->data + (addr - b->r->arena - ARENA_DATA_OFFSET), p, len);
+	return addr;
+}
+
+uint64_t batch_out(struct batch *b, size_t len)
+{
+	uint64_t addr = take_data(b, len);
+
+	if (!b->overflow)
+		memset(b->data + (addr - b->r->arena - ARENA_DATA_OFFSET), 0, len);
+	return addr;
+}
+
+static const struct engine_thread *find_thread(const struct remote *r, pid_t tid)
+{
+	for (unsigned i = 0; i < r->n_threads; i++)
+		if (r->threads[i].tid == tid)
+			return &r->threads[i];
+	return NULL;
+}
+
+static int check_results(struct batch *b, struct err *err)
+{
+	for (unsigned i = 0; i < b->n_calls; i++) {
+		int64_t v = b->calls[i].ret;
+
+		if (b->what[i] && v < 0 && v >= -4095)
+			return err_set(err, (int)v, "process %d: cannot %s: %m", b->r->pid, b->what[i]);
+	}
+	return 0;
+}
+
+int batch_run(struct batch *b, pid_t tid, struct err *err)
+{
+	const struct engine_thread *t = find_thread(b->r, tid);
+	struct user_regs_struct gp = b->r->base;
+	size_t calls_len = b->n_calls * sizeof b->calls[0];
+	struct remote *r = b->r;
+	int rc;
+
+	if (b->overflow)
+		return err_set(err, -E2BIG, "too much for one batch of system calls");
+	if (!t)
+		return err_set(err, -ESRCH, "thread %d cannot run calls", tid);
+	if (b->n_calls == 0)
+		return 0;
+	for (unsigned i = 0; i < b->n_calls; i++)
+		b->calls[i].ret = -ENOSYS;
+	rc = engine_write(r, r->arena + ARENA_CALLS_OFFSET, b->calls, calls_len, err);
+	if (rc == 0 && b->data_len)
+		rc = engine_write(r, r->arena + ARENA_DATA_OFFSET, b->data, b->data_len, err);
+	if (rc < 0)
+		return rc;
+	gp.rip = r->stub + STUB_OFFSET(stub_batch);
+	gp.rbx = r->arena + ARENA_CALLS_OFFSET;
+	gp.rbp = b->n_calls;
+	gp.r13 = r->arena;
+	rc = engine_run(r, t, &gp, STUB_OFFSET(stub_marker_batch), engine_mask(r), err);
+	if (rc == 0)
+		rc = engine_read(r, r->arena + ARENA_CALLS_OFFSET, b->calls, calls_len, err);
+	if (rc == 0 && b->data_len)
+		rc = engine_read(r, r->arena + ARENA_DATA_OFFSET, b->data, b->data_len, err);
+	if (rc < 0)
+		return err_wrap(err, rc, "process %d", r->pid);
+	return check_results(b, err);
+}
+
+int64_t batch_ret(const struct batch *b, unsigned i)
+{
+	assert(i < b->n_calls);
+	return b->calls[i].ret;
+}
+
+const void *batch_result(const struct batch *b, uint64_t addr)
+{
+	uint64_t at = addr - b->r->arena - ARENA_DATA_OFFSET;
+
+	assert(at <= BATCH_DATA);
+	return b->data + at;
+}

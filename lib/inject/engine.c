@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Entering the stub and coming back at its marker. The marker is a signal of the thread to itself; where the process has
+ * handlers for all that could serve, the thread is stopped at its system calls instead (twice each: slower).
+ */
+#include "inject/engine.h"
+
+#include "trace/regs.h"
+#include "trace/stop.h"
+#include "util/io.h"
+#include "util/log.h"
+
+#include <signal.h>
+#include <string.h>
+#include <sys/ptrace.h>
+
+#define LOG_ROOM "inject"
+#define RUN_TIMEOUT_NS (60LL * 1000000000)
+
+uint64_t engine_mask(const struct remote *r)
+{
+	return r->marker_sig ? ~(1ULL << (r->marker_sig - 1)) : ~0ULL;
+}
+
+int engine_write(struct remote *r, uint64_t addr, const void *p, size_t len, struct err *err)
+{
+	int rc = io_pwrite_full(r->mem_fd, p, len, addr);
+
+	if (rc < 0)
+		return err_set(err, rc, "cannot write to the memory of process %d at %#llx: %m", r->pid,
+			       (unsigned long long)addr);
+	return 0;
+}
+
+int engine_read(struct remote *r, uint64_t addr, void *p, size_t len, struct err *err)
+{
+	ssize_t n = io_pread_full(r->mem_fd, p, len, addr);
+
+	if (n != (ssize_t)len)
+		return err_set(err, n < 0 ? (int)n : -EIO, "cannot read the memory of process %d at %#llx: %m",
+			       r->pid, (unsigned long long)addr);
+	return 0;
+}
+
+static int rip_of(pid_t tid, struct user_regs_struct *gp, struct err *err)
+{
+	if (ptrace(PTRACE_GETREGS, tid, 0, gp) < 0)
+		return err_set(err, -errno, "cannot read the registers of thread %d: %m", tid);
+	return 0;
+}
+
+/*
+ * One stop on the way. 1: at the marker, in a stop inside the kernel's signal code (where the registers that we set next
+ * pass its restart logic); 0: to be resumed with *sig.
+ */
+static int at_stop(struct remote *r, const struct engine_thread *t, const struct stop *stop,
+		   struct user_regs_struct *gp, uint64_t marker, bool *passed_marker, struct err *err)
+{
+	int rc;
+
+	switch (stop->kind) {
+	case STOP_SIGNAL:
+		rc = rip_of(t->tid, gp, err);
+		if (rc < 0)
+			return rc;
+		if (stop->sig == r->marker_sig && gp->rip == r->stub + marker)
+			return 1;
+		if (stop->sig == SIGSTOP)
+			r->stop_seen = true;
+		else if (stop->sig != r->marker_sig)
+			return err_set(err, -EFAULT, "thread %d got signal %d at %#llx while it ran our calls",
+				       t->tid, stop->sig, (unsigned long long)gp->rip);
+		return 0;
+	case STOP_SYSCALL:
+		rc = rip_of(t->tid, gp, err);
+		if (rc < 0)
+			return rc;
+		if (gp->rip == r->stub + marker && (int64_t)gp->rax != -ENOSYS) {
+			*passed_marker = true;
+			(void)trace_interrupt(t->tid, NULL);
+		}
+		return 0;
+	case STOP_TRAP:
+	case STOP_GROUP:
+		if (!*passed_marker)
+			return 0;
+		rc = rip_of(t->tid, gp, err);
+		return rc < 0 ? rc : 1;
+	case STOP_EVENT:
+		return 0;
+	case STOP_EXITED:
+		return err_set(err, -ESRCH, "process %d has ended", r->pid);
+	}
+	return 0;
+}
+
+int engine_run(struct remote *r, const struct engine_thread *t, struct user_regs_struct *gp, uint64_t marker,
+	       uint64_t block, struct err *err)
+{
+	int how = r->marker_sig ? PTRACE_CONT : PTRACE_SYSCALL;
+	int64_t deadline = trace_now_ns() + RUN_TIMEOUT_NS;
+	bool passed_marker = false;
+	struct stop stop;
+	int rc;
+
+	gp->r12 = (uint64_t)r->ns_pid;
+	gp->r15 = (uint64_t)t->ns_tid;
+	gp->r14 = (uint64_t)r->marker_sig;
+	gp->orig_rax = (uint64_t)-1;
+	/* Registers first: from here on the thread heals itself, its mask included. */
+	rc = regs_set_gp(t->tid, gp, err);
+	if (rc == 0)
+		rc = regs_set_mask(t->tid, block, err);
+	if (rc == 0)
+		rc = trace_resume(t->tid, how, 0, err);
+	while (rc == 0) {
+		rc = trace_wait(t->tid, deadline, &stop, err);
+		if (rc == 0)
+			rc = at_stop(r, t, &stop, gp, marker, &passed_marker, err);
+		if (rc == 0)
+			rc = trace_resume(t->tid, passed_marker ? PTRACE_CONT : how, 0, err);
+	}
+	return rc < 0 ? rc : 0;
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A remote made of a running job: borrowed while stopped, and self-healing (design.md section 4). */
+#pragma once
+
+#include "inject/remote.h"
+#include "trace/regs.h"
+
+struct live_thread {
+	pid_t tid;    /* as seen from here */
+	pid_t ns_tid; /* as the job sees it */
+	const struct thread_regs *regs; /* what it goes on with; borrowed until live_end */
+};
+
+/* What only a thread itself can say. */
+struct thread_facts {
+	uint64_t altstack_sp, altstack_size;
+	uint32_t altstack_flags;
+	uint64_t clear_child_tid;
+	uint64_t timer_slack_ns;
+	int32_t parent_death_signal;
+};
+
+/*
+ * All threads of the process are stopped by us (trace/freeze.h) and stay so. Puts the stub in place, asks each thread for
+ * its facts (facts[i] for threads[i]), then maps the arena with threads[0], in which batches run from then on.
+ *
+ * At any instant at most one thread of the process has registers that are not its own, and that one heals itself if
+ * we vanish: that is why facts are asked before the arena is mapped.
+ */
+int live_begin(pid_t pid, pid_t ns_pid, const struct live_thread *threads, unsigned n_threads,
+	       struct thread_facts *facts, struct remote **ret, struct err *err);
+/* Unmaps the arena, gives the thread its registers and mask back, takes the stub away. Always frees r (NULL is fine);
+ * safe when the process has died. After it nothing of ours is in the process. */
+int live_end(struct remote *r, struct err *err);

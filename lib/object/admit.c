@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What is refused, by name: a state that could not be brought back, or in which running calls
+ * inside the process would harm it. All but the last part looks from outside only, so that it can
+ * be done before anything is touched.
+ */
+#include "object/attrs.h"
+
+#include "util/cleanup.h"
+#include "util/io.h"
+
+#include <elf.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/user.h>
+
+#ifndef PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG
+#define PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG 0x4210
+#endif
+#ifndef PR_GET_MDWE
+#define PR_GET_MDWE 66
+#endif
+#define ARCH_SHSTK_STATUS 0x5005
+#define USER_CS_32        0x23
+
+static int refuse(struct err *err, pid_t pid, const char *what, const char *hint)
+{
+	(void)err_set(err, -EOPNOTSUPP, "pid %d: %s is not supported", pid, what);
+	if (hint)
+		(void)err_hint(err, "%s", hint);
+	return -EOPNOTSUPP;
+}
+
+/* --- process -------------------------------------------------------------------------------------
+ */
+
+/* An executable that cannot be read tells nothing; the threads' code segment then must do. */
+static bool is_32bit(const struct subject *s)
+{
+	CLEANUP_FD int fd = openat(s->proc_dirfd, "exe", O_RDONLY | O_CLOEXEC);
+	unsigned char ident[EI_NIDENT];
+
+	return fd >= 0 && io_pread_full(fd, ident, sizeof ident, 0) == sizeof ident &&
+	       !memcmp(ident, ELFMAG, SELFMAG) && ident[EI_CLASS] == ELFCLASS32;
+}
+
+static int check_owner(const struct subject *s, const struct proc_status *st, struct err *err)
+{
+	uid_t own = geteuid();
+	struct stat dir;
+
+	if (!(creds_own_effective() & 1ULL << CAP_SYS_PTRACE))
+		for (int i = 0; i < 4; i++)
+			if (st->uid[i] != own) {
+				(void)err_set(err, -EOPNOTSUPP,
+					      "pid %d: a process of another user (uid %u) is not "
+					      "supported",
+					      s->pid, st->uid[i]);
+				(void)err_hint(err, "run ckpt-run as that user, or as root");
+				return -EOPNOTSUPP;
+			}
+	/* The kernel gives the /proc directory of a process that is not dumpable to root. */
+	if (st->uid[1] && fstat(s->proc_dirfd, &dir) == 0 && dir.st_uid != st->uid[1])
+		return refuse(err, s->pid, "a process that is not dumpable",
+			      "it must not call prctl(PR_SET_DUMPABLE, 0), nor run with file "
+			      "capabilities");
+	return 0;
+}
+
+/* Its root is ours, or lies below ours (chroot): else recorded paths would mean something else
+ * here. */
+static bool has_foreign_root(const struct subject *s)
+{
+	CLEANUP_FREE char *link = NULL;
+	struct stat theirs, ours;
+
+	if (io_readlink(s->proc_dirfd, "root", &link) < 0 || strcmp(link, "/"))
+		return false;
+	return fstatat(s->proc_dirfd, "root", &theirs, 0) == 0 && stat("/", &ours) == 0 &&
+	       (theirs.st_dev != ours.st_dev || theirs.st_ino != ours.st_ino);
+}
+
+/* A job that ckpt-restart put into a user namespace has no capabilities there; one that has made
+ * its own does. */
+static bool has_own_userns(const struct subject *s, const struct proc_status *st)
+{
+	struct stat theirs, ours;
+
+	return st->cap_prm && fstatat(s->proc_dirfd, "ns/user", &theirs, 0) == 0 &&
+	       stat("/proc/self/ns/user", &ours) == 0 && theirs.st_ino != ours.st_ino;
+}
+
+int admit_process(const struct subject *s, const struct proc_status *st, struct err *err)
+{
+	int rc = check_owner(s, st, err);
+
+	if (rc < 0)
+		return rc;
+	if (st->seccomp)
+		return refuse(
+			err, s->pid, "a seccomp filter",
+			"start the program without its sandbox (many have an option for that)");
+	if (is_32bit(s))
+		return refuse(err, s->pid, "a 32-bit program", NULL);
+	if (has_foreign_root(s))
+		return refuse(err, s->pid, "a process in another mount namespace",
+			      "run ckpt-run inside of that container");
+	if (has_own_userns(s, st))
+		return refuse(err, s->pid,
+			      "a process with privileges in a user namespace of its own",
+			      "run ckpt-run inside of that namespace");
+	return 0;
+}
+
+/* --- thread --------------------------------------------------------------------------------------
+ */
+
+struct dispatch_config {
+	uint64_t mode, selector, offset, len;
+};
+
+static bool has_user_dispatch(pid_t tid)
+{
+	struct dispatch_config cfg = { 0 };
+
+	return ptrace(PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, tid, sizeof cfg, &cfg) == 0 &&
+	       cfg.mode;
+}
+
+/* Credentials and filters belong to threads; only the leader's are recorded. */
+int admit_thread(const struct subject *s, pid_t tid, const struct proc_status *st, struct err *err)
+{
+	long cs;
+
+	if (st->seccomp)
+		return refuse(err, s->pid, "a thread with a seccomp filter", NULL);
+	if (!creds_same(&s->process->creds, st)) {
+		(void)err_set(err, -EOPNOTSUPP,
+			      "pid %d: a thread (%d) with credentials of its own is not supported",
+			      s->pid, tid);
+		return -EOPNOTSUPP;
+	}
+	errno = 0;
+	cs = ptrace(PTRACE_PEEKUSER, tid, offsetof(struct user_regs_struct, cs), NULL);
+	if (cs == -1 && errno)
+		return err_set(err, -errno, "cannot read the registers of thread %d: %m", tid);
+	if (cs == USER_CS_32)
+		return refuse(err, s->pid, "32-bit code", NULL);
+	if (has_user_dispatch(tid))
+		return refuse(err, s->pid, "syscall user dispatch", NULL);
+	return 0;
+}
+
+/* --- from inside ---------------------------------------------------------------------------------
+ */
+
+void admit_ask(struct batch *b, struct admit_query *q)
+{
+	q->shstk = batch_out(b, sizeof(uint64_t));
+	q->shstk_call = batch_call(b, NULL, SYS_arch_prctl, ARCH_SHSTK_STATUS, q->shstk);
+	q->tsc = batch_out(b, sizeof(int));
+	q->tsc_call = batch_call(b, NULL, SYS_prctl, PR_GET_TSC, q->tsc, 0, 0, 0);
+	q->mdwe_call = batch_call(b, NULL, SYS_prctl, PR_GET_MDWE, 0, 0, 0, 0);
+	q->ldt = batch_out(b, 16);
+	q->ldt_call = batch_call(b, NULL, SYS_modify_ldt, 0, q->ldt, 16);
+}
+
+/* Calls that this kernel does not know say that nobody can have used the feature. */
+int admit_take(const struct subject *s, const struct admit_query *q, struct err *err)
+{
+	uint64_t shstk;
+	int tsc;
+
+	memcpy(&shstk, batch_result(s->batch, q->shstk), sizeof shstk);
+	memcpy(&tsc, batch_result(s->batch, q->tsc), sizeof tsc);
+	if (batch_ret(s->batch, q->shstk_call) == 0 && shstk)
+		return refuse(err, s->pid, "a shadow stack",
+			      "start the program with GLIBC_TUNABLES=glibc.cpu.x86_shstk=off");
+	if (batch_ret(s->batch, q->tsc_call) == 0 && tsc == PR_TSC_SIGSEGV)
+		return refuse(err, s->pid,
+			      "a process that may not read the time stamp counter (PR_SET_TSC)",
+			      NULL);
+	if (batch_ret(s->batch, q->mdwe_call) > 0)
+		return refuse(err, s->pid,
+			      "a process that denies itself executable memory (PR_SET_MDWE)", NULL);
+	if (batch_ret(s->batch, q->ldt_call) > 0)
+		return refuse(err, s->pid, "a local descriptor table (modify_ldt)", NULL);
+	return 0;
+}

@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Gathering descriptors: each is duplicated (pidfd_getfd), and those that share an open file description are found.
+ *
+ * kcmp(2) with KCMP_FILE orders descriptions, but a call for every pair that a sort compares is only needed where
+ * everything that can be seen for nothing is the same: device, inode and flags. So 1000 descriptors of different
+ * files need no call at all, and 1000 eventfds (one inode) n log n. The duplicates are compared, not the originals:
+ * a process may always compare its own.
+ */
+#include "object/kinds.h"
+
+#include <fcntl.h>
+#include <linux/kcmp.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#ifndef F_LINUX_SPECIFIC_BASE
+#define F_LINUX_SPECIFIC_BASE 1024
+#endif
+#define CKPT_F_DUPFD_QUERY (F_LINUX_SPECIFIC_BASE + 3) /* Linux 6.10 */
+
+struct seen {
+	struct open_file of;
+	unsigned group; /* index of the first with the same description */
+};
+
+struct gathering {
+	struct capture *c;
+	struct seen *seen;
+	unsigned n_seen;
+	bool no_kcmp;
+	int error;
+};
+
+int same_description(int a, int b)
+{
+	pid_t me = getpid();
+	long rc = syscall(SYS_kcmp, me, me, KCMP_FILE, (unsigned long)a, (unsigned long)b);
+
+	return rc < 0 ? -errno : (int)rc;
+}
+
+static int by_look(const struct seen *x, const struct seen *y)
+{
+	const struct stat *a = &x->of.st, *b = &y->of.st;
+
+	if (a->st_dev != b->st_dev)
+		return a->st_dev < b->st_dev ? -1 : 1;
+	if (a->st_ino != b->st_ino)
+		return a->st_ino < b->st_ino ? -1 : 1;
+	if (x->of.flags != y->of.flags)
+		return x->of.flags < y->of.flags ? -1 : 1;
+	return 0;
+}
+
+static int by_description(const void *pa, const void *pb, void *arg)
+{
+	struct gathering *g = arg;
+	const struct seen *a = &g->seen[*(const unsigned *)pa], *b = &g->seen[*(const unsigned *)pb];
+	int rc = by_look(a, b);
+
+	if (rc || a == b || g->no_kcmp || g->error)
+		return rc;
+	rc = same_description(a->of.dup, b->of.dup);
+	if (rc < 0)
+		g->error = rc;
+	return rc == 1 ? -1 : rc == 2 ? 1 : 0;
+}
+
+/* Where kcmp is forbidden (a container's seccomp filter), newer kernels tell equal from unequal, without an order. */
+static int dupfd_query(int a, int b)
+{
+	int rc = fcntl(a, CKPT_F_DUPFD_QUERY, b);
+
+	return rc < 0 ? -errno : rc;
+}
+
+static int group_unordered(struct gathering *g, const unsigned *order, struct err *err)
+{
+	unsigned start = 0;
+
+	for (unsigned i = 0; i < g->n_seen; i++) {
+		struct seen *s = &g->seen[order[i]];
+
+		if (i && by_look(&g->seen[order[i - 1]], s))
+			start = i;
+		s->group = order[i];
+		for (unsigned j = start; j < i; j++) {
+			int rc = dupfd_query(g->seen[order[j]].of.dup, s->of.dup);
+
+			if (rc < 0) {
+				err_set(err, -EOPNOTSUPP, "pid %d: cannot tell which descriptors share an offset: "
+					"neither kcmp nor F_DUPFD_QUERY is allowed here", s->of.subject->pid);
+				err_hint(err, "a container needs kcmp in its seccomp profile, or Linux 6.10");
+				return -EOPNOTSUPP;
+			}
+			if (rc == 1) {
+				s->group = g->seen[order[j]].group;
+				break;
+			}
+		}
+	}
+	return 0;
+}
+
+static int group_all(struct gathering *g, struct err *err)
+{
+	CLEANUP_FREE unsigned *order = malloc((g->n_seen + 1) * sizeof *order);
+	int probe;
+
+	if (!order)
+		return err_nomem(err);
+	for (unsigned i = 0; i < g->n_seen; i++)
+		order[i] = i;
+	probe = g->n_seen ? same_description(g->seen[0].of.dup, g->seen[0].of.dup) : 0;
+	g->no_kcmp = probe == -EPERM || probe == -ENOSYS || probe == -EACCES;
+	qsort_r(order, g->n_seen, sizeof *order, by_description, g);
+	if (g->error)
+		return err_set(err, g->error, "cannot compare descriptors: %m");
+	if (g->no_kcmp)
+		return group_unordered(g, order, err);
+	for (unsigned i = 0; i < g->n_seen; i++) {
+		struct seen *s = &g->seen[order[i]];
+
+		s->group = order[i];
+		if (i && by_description(&order[i - 1], &order[i], g) == 0)
+			s->group = g->seen[order[i - 1]].group;
+	}
+	return g->error ? err_set(err, g->error, "cannot compare descriptors: %m") : 0;
+}
+
+static int duplicate(struct subject *s, int fd, int *ret, struct err *err)
+{
+	int dup = (int)syscall(SYS_pidfd_getfd, s->pidfd, fd, 0);
+	struct rlimit lim;
+
+	/* The job may hold as many as its own limit allows; ours can be raised to the same. */
+	if (dup < 0 && errno == EMFILE && getrlimit(RLIMIT_NOFILE, &lim) == 0 && lim.rlim_cur < lim.rlim_max) {
+		lim.rlim_cur = lim.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &lim);
+		dup = (int)syscall(SYS_pidfd_getfd, s->pidfd, fd, 0);
+	}
+	if (dup < 0) {
+		int rc = err_set(err, -errno, "pid %d fd %d: cannot duplicate the descriptor: %m", s->pid, fd);
+
+		if (rc == -EMFILE)
+			err_hint(err, "raise the limit of open files: ulimit -n");
+		else if (rc == -EPERM)
+			err_hint(err, "this needs the right to trace the process (ptrace)");
+		return rc;
+	}
+	*ret = dup;
+	return 0;
+}
+
+static int look_at(struct capture *c, struct open_file *of, struct err *err)
+{
+	int rc = proc_fdinfo_read(of->subject->proc_dirfd, of->fd, c->arena, &of->info, err);
+
+	if (rc < 0)
+		return err_wrap(err, rc, "pid %d fd %d", of->subject->pid, of->fd);
+	if (fstat(of->dup, &of->st) < 0)
+		return fd_error(of, err, -errno, "cannot look at the file: %m");
+	of->flags = (int)(of->info.flags & ~(uint32_t)O_CLOEXEC);
+	of->stream = -1;
+	return 0;
+}
+
+static int gather_subject(struct gathering *g, struct subject *s, struct err *err)
+{
+	unsigned n = 0;
+	int *fds = NULL, rc;
+
+	rc = proc_fds(s->proc_dirfd, g->c->arena, &fds, &n, err);
+	if (rc < 0)
+		return err_wrap(err, rc, "pid %d", s->pid);
+	for (unsigned i = 0; i < n; i++) {
+		struct seen *seen = arena_push(g->c->arena, &g->seen, &g->n_seen, sizeof *seen);
+
+		if (!seen)
+			return err_nomem(err);
+		seen->of.subject = s;
+		seen->of.fd = fds[i];
+		seen->of.dup = -1;
+		rc = duplicate(s, fds[i], &seen->of.dup, err);
+		if (rc < 0)
+			return rc;
+		rc = look_at(g->c, &seen->of, err);
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
+/* What only one descriptor of each description needs to be asked. */
+static int look_closer(struct capture *c, struct open_file *of, struct err *err)
+{
+	struct statfs fs;
+	char name[32];
+	int rc;
+
+	(void)snprintf(name, sizeof name, "fd/%d", of->fd);
+	rc = proc_link(of->subject->proc_dirfd, name, c->arena, &of->link, &of->deleted, err);
+	if (rc < 0)
+		return err_wrap(err, rc, "pid %d fd %d", of->subject->pid, of->fd);
+	if ((S_ISREG(of->st.st_mode) || S_ISDIR(of->st.st_mode)) && fstatfs(of->dup, &fs) == 0)
+		of->fs_magic = (long)fs.f_type;
+	return 0;
+}
+
+/* Files get their ids in the order in which they are first met. */
+static int make_tables(struct gathering *g, struct err *err)
+{
+	struct capture *c = g->c;
+	uint32_t *ids = arena_array(c->arena, g->n_seen, sizeof *ids);
+	int rc;
+
+	if (!ids)
+		return err_nomem(err);
+	for (unsigned i = 0; i < g->n_seen; i++) {
+		struct seen *s = &g->seen[i];
+		struct process *p = s->of.subject->process;
+		struct fd *fd = arena_push(c->arena, &p->fds, &p->n_fds, sizeof *fd);
+		struct open_file *of;
+		struct file *f;
+
+		if (!fd)
+			return err_nomem(err);
+		if (!ids[s->group]) {
+			f = arena_push(c->arena, &c->tree->files, &c->tree->n_files, sizeof *f);
+			of = f ? arena_push(c->arena, &c->open_files, &c->n_open_files, sizeof *of) : NULL;
+			if (!of)
+				return err_nomem(err);
+			f->id = ids[s->group] = c->n_open_files;
+			*of = s->of;
+			s->of.dup = -1; /* handed on: files_capture_done closes it */
+			rc = look_closer(c, of, err);
+			if (rc < 0)
+				return rc;
+		}
+		*fd = (struct fd){ .fd = s->of.fd, .cloexec = !!(s->of.info.flags & O_CLOEXEC),
+				   .file = ids[s->group] };
+	}
+	return 0;
+}
+
+/* The descriptors of p that share one description show the process's POSIX locks each: one is asked. */
+static int gather_posix_locks(struct gathering *g, struct err *err)
+{
+	struct capture *c = g->c;
+	int rc;
+
+	for (unsigned i = 0; i < g->n_seen; i++) {
+		const struct seen *s = &g->seen[i];
+		struct process *p = s->of.subject->process;
+		const struct file *f;
+		unsigned k = 0;
+
+		if (!s->of.info.n_locks)
+			continue;
+		f = files_by_fd(c, s->of.subject, s->of.fd);
+		while (k < p->n_fds && p->fds[k].file != f->id)
+			k++;
+		if (k == p->n_fds || p->fds[k].fd != s->of.fd)
+			continue;
+		rc = locks_capture_posix(c, p, f->id, &s->of.info, err);
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
+int files_gather(struct capture *c, struct err *err)
+{
+	struct gathering g = { .c = c };
+	int rc = 0;
+
+	for (unsigned i = 0; i < c->n_subjects && rc == 0; i++)
+		rc = gather_subject(&g, &c->subjects[i], err);
+	if (rc == 0)
+		rc = group_all(&g, err);
+	if (rc == 0)
+		rc = make_tables(&g, err);
+	if (rc == 0)
+		rc = gather_posix_locks(&g, err);
+	for (unsigned i = 0; i < g.n_seen; i++)
+		if (g.seen[i].of.dup >= 0)
+			(void)close(g.seen[i].of.dup);
+	return rc;
+}

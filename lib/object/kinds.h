@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What the kinds of open files share: the table's rows, refusals, and small helpers of capture and restore. */
+#pragma once
+
+#include "object/object.h"
+#include "util/cleanup.h"
+
+#include <string.h>
+
+/* Rows of the table in files.c. */
+extern const struct file_ops path_ops, outside_ops, tty_ops, device_ops, pipe_ops, fifo_ops, eventfd_ops;
+extern const struct file_ops timerfd_ops, signalfd_ops, epoll_ops, inotify_ops, memfd_ops, procfile_ops;
+extern const struct file_ops directory_ops, deleted_ops, regular_ops, unsupported_ops;
+/* NULL when this version cannot restore the kind. */
+const struct file_ops *file_ops_of(uint32_t kind);
+
+/* --- capture -------------------------------------------------------------------------------------- */
+
+/* Sets "pid 12 fd 3: MESSAGE" and returns -EOPNOTSUPP: the checkpoint is refused. */
+int refuse(const struct open_file *of, struct err *err, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* Like refuse, with another error. */
+int fd_error(const struct open_file *of, struct err *err, int code, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
+
+/* gather.c: duplicates every descriptor of every subject and groups them by open file description. */
+int files_gather(struct capture *c, struct err *err);
+
+/* A descriptor of the same file that can be read at any offset, whatever the original was opened for. */
+int open_readable(const struct open_file *of, int *ret_fd, struct err *err);
+/* 0: the same open file description; 1, 2: not, in a stable order; -errno: this system does not tell. */
+int same_description(int a, int b);
+
+/* Are a and b (of our own descriptors) one file? */
+static inline bool same_inode(const struct stat *a, const struct stat *b)
+{
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
+/* pipe.c: which pipes and FIFOs lead out of the tree. */
+struct inode_list {
+	struct inode_ref {
+		dev_t dev;
+		ino_t ino;
+	} *v;
+	unsigned n;
+};
+/* The pipes that we ourselves hold (to be listed before anything of the job is duplicated). */
+int pipes_own(struct arena *a, struct inode_list *ret, struct err *err);
+int pipes_survey(struct capture *c, const struct inode_list *own, struct err *err);
+/* outside.c: marks what stands for a standard stream; gives each of 0, 1 and 2 a file of its own. */
+int outside_survey(struct capture *c, struct err *err);
+bool is_terminal(const struct open_file *of);
+/* 0..2 when a description that is open as those (bit n of mask) should stand for one stream. */
+int outside_pick(unsigned mask, int flags);
+/* Bit n is set when some process has file number i as descriptor n (0, 1, 2). */
+unsigned outside_mask(const struct capture *c, uint32_t file_id);
+
+/* locks.c */
+int locks_capture(struct capture *c, const struct open_file *of, struct file *f, struct err *err);
+int locks_capture_posix(struct capture *c, struct process *p, uint32_t file, const struct proc_fdinfo *info,
+			struct err *err);
+int locks_open(const struct file *f, int fd, struct err *err);
+int locks_put_posix(struct rebuild *rb, const struct process *p, struct placer *pl, struct err *err);
+
+/* --- restore -------------------------------------------------------------------------------------- */
+
+/* A batch that is run whenever it is full. */
+struct placer {
+	struct batch *b;
+	pid_t tid;
+};
+int placer_room(struct placer *pl, unsigned n_calls, size_t len, struct err *err);
+
+/* Index of a file in tree->files by id, -1 when there is none. */
+int file_index(const struct tree *t, uint32_t id);
+/* Index of a space in tree->spaces by id, -1 when there is none. */
+int space_index(const struct tree *t, uint32_t id);
+/* The first process (in tree order) that has the file; ret_fd: its lowest descriptor of it. NULL: none has. */
+const struct process *file_first_holder(const struct tree *t, uint32_t file, const struct fd **ret_fd);
+
+/* open(2) flags that make the recorded description again by path. */
+int reopen_flags(const struct file *f);
+/* Opens f->path as it was; the message names the path and says what to do. */
+int reopen_path(const struct rebuild *rb, const struct file *f, int *ret_fd, struct err *err);
+/* Opens what fd refers to once more with the given flags. */
+int reopen_fd(int fd, int flags);
+/* stat of f's path as it is now; the message names the path. */
+int check_path(const struct rebuild *rb, const struct file *f, struct stat *ret, struct err *err);
+/* Moves a descriptor to rb->fd_base or above (closing the old number), raising RLIMIT_NOFILE when needed. */
+int lift_fd(struct rebuild *rb, int *fd, struct err *err);
+/* A copy at rb->fd_base or above of a descriptor that stays. */
+int lift_copy(struct rebuild *rb, int fd, int *ret_fd, struct err *err);
+
+/* spaces.c: makes what holds the content of each shared space; fills rb->space_fds. */
+int spaces_open(struct rebuild *rb, struct err *err);
+/* deleted.c, memfd.c: make the file or memfd of space number i. */
+int deleted_make(struct rebuild *rb, unsigned i, int *ret_fd, struct err *err);
+int memfd_make(struct rebuild *rb, unsigned i, int *ret_fd, struct err *err);
+/* A file of this kind whose content is the space, NULL when only mappings refer to it. */
+const struct file *space_file(const struct tree *t, uint32_t space, enum file_kind kind);
+/* regular.c: cuts a file that was open for writing back to its recorded size. */
+int regular_cut_back(const struct file *f, int fd, struct err *err);
+/* Shared by FILE_DELETED and FILE_MEMFD. */
+int content_check(const struct rebuild *rb, const struct file *f, struct err *err);
+int content_open(struct rebuild *rb, const struct file *f, int *ret_fd, struct err *err);

@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Standard streams that lead out of the tree, and the terminal: what ckpt-restart's own stand in for.
+ *
+ * A description outside the tree that is open as 0, 1 or 2 somewhere is not recorded but represented: by the
+ * number of the stream. A terminal is usually one description under all three numbers; it is split, so that each
+ * stream follows its own number (restarted with its output going to a file, the job's output goes there, whatever
+ * it shared before). Other descriptors of the same description follow the stream that suits their access mode.
+ */
+#include "object/kinds.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+bool is_terminal(const struct open_file *of)
+{
+	unsigned maj = major(of->st.st_rdev), min = minor(of->st.st_rdev);
+
+	if (!S_ISCHR(of->st.st_mode) || (of->flags & O_PATH))
+		return false;
+	/* By number too: one that was hung up does not answer any more. 136 to 143: pseudo-terminals. */
+	return (maj >= 136 && maj <= 143) || maj == 4 || (maj == 5 && min != 2) || isatty(of->dup);
+}
+
+unsigned outside_mask(const struct capture *c, uint32_t file_id)
+{
+	unsigned mask = 0;
+
+	for (unsigned i = 0; i < c->n_subjects; i++) {
+		const struct process *p = c->subjects[i].process;
+
+		for (unsigned k = 0; k < p->n_fds && p->fds[k].fd <= 2; k++)
+			if (p->fds[k].file == file_id)
+				mask |= 1u << p->fds[k].fd;
+	}
+	return mask;
+}
+
+int outside_pick(unsigned mask, int flags)
+{
+	static const int readers[] = { 0, 1, 2 }, writers[] = { 1, 2, 0 };
+	const int *order = (flags & O_ACCMODE) == O_RDONLY ? readers : writers;
+
+	for (unsigned i = 0; i < 3; i++)
+		if (mask & 1u << order[i])
+			return order[i];
+	return -1;
+}
+
+static bool leads_outside(const struct open_file *of)
+{
+	return is_terminal(of) || S_ISSOCK(of->st.st_mode) || (S_ISFIFO(of->st.st_mode) && of->outside);
+}
+
+/* A second opening of a pipe that is a standard stream counts as that stream too. */
+static unsigned pipe_mask(const struct capture *c, const struct open_file *of)
+{
+	unsigned mask = 0;
+
+	for (unsigned i = 0; i < c->n_open_files; i++)
+		if (same_inode(&c->open_files[i].st, &of->st))
+			mask |= outside_mask(c, i + 1);
+	return mask;
+}
+
+/* The file that stands for the description of number i as the given stream. */
+static uint32_t split(struct capture *c, unsigned i, unsigned n_before, int stream, uint32_t *clones)
+{
+	struct open_file *of;
+	struct file *f;
+
+	if (clones[i * 3 + (unsigned)stream])
+		return clones[i * 3 + (unsigned)stream];
+	f = arena_push(c->arena, &c->tree->files, &c->tree->n_files, sizeof *f);
+	of = f ? arena_push(c->arena, &c->open_files, &c->n_open_files, sizeof *of) : NULL;
+	if (!of || i >= n_before)
+		return 0;
+	*of = c->open_files[i];
+	of->stream = stream;
+	of->dup = fcntl(c->open_files[i].dup, F_DUPFD_CLOEXEC, 3);
+	f->id = c->n_open_files;
+	return clones[i * 3 + (unsigned)stream] = of->dup < 0 ? 0 : f->id;
+}
+
+int outside_survey(struct capture *c, struct err *err)
+{
+	unsigned n = c->n_open_files;
+	CLEANUP_FREE uint32_t *clones = calloc(n + 1, 3 * sizeof *clones);
+
+	if (!clones)
+		return err_nomem(err);
+	for (unsigned i = 0; i < n; i++) {
+		struct open_file *of = &c->open_files[i];
+		unsigned mask = leads_outside(of) ? outside_mask(c, i + 1) : 0;
+
+		if (!mask && S_ISFIFO(of->st.st_mode) && of->outside)
+			mask = pipe_mask(c, of);
+		of->stream = outside_pick(mask, of->flags);
+	}
+	for (unsigned s = 0; s < c->n_subjects; s++) {
+		struct process *p = c->subjects[s].process;
+
+		for (unsigned k = 0; k < p->n_fds && p->fds[k].fd <= 2; k++) {
+			unsigned i = p->fds[k].file - 1;
+
+			if (c->open_files[i].stream < 0 || c->open_files[i].stream == p->fds[k].fd)
+				continue;
+			p->fds[k].file = split(c, i, n, p->fds[k].fd, clones);
+			if (!p->fds[k].file)
+				return err_nomem(err);
+		}
+	}
+	return 0;
+}
+
+/* --- FILE_OUTSIDE --------------------------------------------------------------------------------- */
+
+static bool outside_match(const struct capture *c, const struct open_file *of)
+{
+	(void)c;
+	return of->stream >= 0;
+}
+
+static int outside_capture(struct capture *c, const struct open_file *of, struct file *f, struct err *err)
+{
+	struct file_outside *d = arena_alloc(c->arena, sizeof *d);
+
+	if (!d)
+		return err_nomem(err);
+	d->stream = (uint32_t)of->stream;
+	d->what = S_ISCHR(of->st.st_mode) ? arena_printf(c->arena, "terminal %s", of->link) :
+		  arena_strdup(c->arena, S_ISSOCK(of->st.st_mode) ? "socket" :
+					 of->link[0] == '/' ? "FIFO" : "pipe");
+	if (!d->what)
+		return err_nomem(err);
+	f->detail = d;
+	return 0;
+}
+
+static int outside_check(const struct rebuild *rb, const struct file *f, struct err *err)
+{
+	static const char *const names[] = { "standard input", "standard output", "standard error" };
+	const struct file_outside *d = f->detail;
+
+	(void)rb;
+	if (d->stream > 2)
+		return err_image(err, -EINVAL, "the image names a standard stream %u", d->stream);
+	if (fcntl((int)d->stream, F_GETFD) >= 0)
+		return 0;
+	err_set(err, -EBADF, "%s led to a %s, and is closed here", names[d->stream], d->what ? d->what : "place outside");
+	err_hint(err, d->stream ? "for example add %u>/dev/null" : "for example add %u</dev/null", d->stream);
+	return -EBADF;
+}
+
+static int outside_open(struct rebuild *rb, const struct file *f, int *ret_fd, struct err *err)
+{
+	const struct file_outside *d = f->detail;
+	int rc = lift_copy(rb, (int)d->stream, ret_fd, err), now;
+
+	if (rc < 0)
+		return rc;
+	/*
+	 * The description is the caller's, as it would be had the job been started from there; a job that made it
+	 * non-blocking counts on that, though. The rest of its flags are left alone.
+	 */
+	now = fcntl(*ret_fd, F_GETFL);
+	if ((f->flags & O_NONBLOCK) && now >= 0 && !(now & O_NONBLOCK))
+		(void)fcntl(*ret_fd, F_SETFL, now | O_NONBLOCK);
+	return 0;
+}
+
+const struct file_ops outside_ops = {
+	.kind = FILE_OUTSIDE,
+	.match = outside_match,
+	.capture = outside_capture,
+	.check = outside_check,
+	.open = outside_open,
+};
+
+/* --- FILE_TTY ------------------------------------------------------------------------------------- */
+
+static bool tty_match(const struct capture *c, const struct open_file *of)
+{
+	(void)c;
+	return is_terminal(of);
+}
+
+/* Is it the terminal of the job: its controlling one, or one that a standard stream leads to? */
+static bool is_own_terminal(const struct capture *c, const struct open_file *of)
+{
+	struct proc_stat stat;
+	dev_t tty;
+
+	if (of->st.st_rdev == makedev(5, 0))
+		return true;
+	for (unsigned i = 0; i < c->n_open_files; i++)
+		if (c->open_files[i].stream >= 0 && c->open_files[i].st.st_rdev == of->st.st_rdev)
+			return true;
+	if (proc_stat_read(of->subject->proc_dirfd, &stat, NULL) < 0 || !stat.tty_nr)
+		return false;
+	/* proc_pid_stat(5): the minor number is in bits 31 to 20 and 7 to 0, the major one in 15 to 8 */
+	tty = makedev((unsigned)stat.tty_nr >> 8 & 0xff,
+		      ((unsigned)stat.tty_nr & 0xff) | ((unsigned)stat.tty_nr >> 12 & 0xfff00));
+	return tty == of->st.st_rdev;
+}
+
+static int tty_capture(struct capture *c, const struct open_file *of, struct file *f, struct err *err)
+{
+	(void)f;
+	if (is_own_terminal(c, of))
+		return 0;
+	return refuse(of, err, "'%s' is not supported: it is not the terminal that the job runs on", of->link);
+}
+
+/* /dev/tty, else whichever standard stream is a terminal. */
+static int open_terminal(int flags)
+{
+	int fd = open("/dev/tty", flags | O_NOCTTY | O_CLOEXEC);
+
+	for (int i = 0; fd < 0 && i <= 2; i++)
+		if (isatty(i))
+			fd = reopen_fd(i, flags | O_NOCTTY | O_CLOEXEC);
+	return fd;
+}
+
+static int tty_check(const struct rebuild *rb, const struct file *f, struct err *err)
+{
+	CLEANUP_FD int fd = open_terminal((int)f->flags & O_ACCMODE);
+
+	(void)rb;
+	if (fd >= 0)
+		return 0;
+	err_set(err, -ENXIO, "'%s' was the job's terminal, and there is no terminal here", f->path ? f->path : "tty");
+	err_hint(err, "restart it from a terminal, or under script(1)");
+	return -ENXIO;
+}
+
+static int tty_open(struct rebuild *rb, const struct file *f, int *ret_fd, struct err *err)
+{
+	int fd = open_terminal(reopen_flags(f));
+
+	(void)rb;
+	if (fd < 0)
+		return err_set(err, -ENXIO, "cannot open the terminal");
+	*ret_fd = fd;
+	return 0;
+}
+
+const struct file_ops tty_ops = {
+	.kind = FILE_TTY,
+	.match = tty_match,
+	.capture = tty_capture,
+	.check = tty_check,
+	.open = tty_open,
+};

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Files below /proc, /sys and the like: reopened by path. What they say is made up as it is read, so that there is no
+ * size or content to compare. /proc/PID/... belongs to a process, which must be there when the file is opened: that
+ * is so for the tree's root only.
+ */
+#include "object/kinds.h"
+
+#include <ctype.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+static const long magics[] = {
+	0x9fa0,	    /* proc */
+	0x62656572, /* sysfs */
+	0x63677270, /* cgroup2 */
+	0x27e0eb,   /* cgroup */
+	0x64626720, /* debugfs */
+	0x74726163, /* tracefs */
+	0x73636673, /* securityfs */
+};
+
+static bool match(const struct capture *c, const struct open_file *of)
+{
+	(void)c;
+	if (!S_ISREG(of->st.st_mode) || of->link[0] != '/')
+		return false;
+	for (unsigned i = 0; i < ARRAY_SIZE(magics); i++)
+		if (of->fs_magic == magics[i])
+			return true;
+	return false;
+}
+
+/* The number in "/proc/NUMBER/...", 0 when path is none such; ret_rest: what follows it. */
+static int32_t proc_pid(const char *path, const char **ret_rest)
+{
+	char *end;
+	long pid;
+
+	if (strncmp(path, "/proc/", 6) || !isdigit((unsigned char)path[6]))
+		return 0;
+	pid = strtol(path + 6, &end, 10);
+	if ((*end && *end != '/') || pid <= 0 || pid > INT32_MAX)
+		return 0;
+	*ret_rest = end;
+	return (int32_t)pid;
+}
+
+/* The thread in "/task/TID/...", 0 when there is none. */
+static int32_t proc_tid(const char *rest, const char **ret_rest)
+{
+	char *end;
+	long tid;
+
+	if (strncmp(rest, "/task/", 6))
+		return 0;
+	tid = strtol(rest + 6, &end, 10);
+	if (tid <= 0 || tid > INT32_MAX || (*end && *end != '/'))
+		return 0;
+	*ret_rest = end;
+	return (int32_t)tid;
+}
+
+static int capture(struct capture *c, const struct open_file *of, struct file *f, struct err *err)
+{
+	const char *rest;
+	int32_t pid = proc_pid(of->link, &rest), tid;
+
+	(void)f;
+	if (of->deleted)
+		return refuse(of, err, "'%s' belongs to a process that has ended; that is not supported", of->link);
+	if (!pid)
+		return 0;
+	tid = proc_tid(rest, &rest);
+	if (pid != c->subjects[0].process->pid || (tid && tid != pid))
+		return refuse(of, err, "'%s', which is about another process or thread, is not supported", of->link);
+	return 0;
+}
+
+/* The path with the ids that the processes have now. */
+static const char *path_now(const struct rebuild *rb, const struct file *f)
+{
+	const char *rest;
+	int32_t pid = proc_pid(f->path, &rest), now, tid;
+
+	if (!pid)
+		return rebuild_path(rb, f->path);
+	now = rb->new_id ? rb->new_id(rb, pid) : pid;
+	tid = proc_tid(rest, &rest);
+	if (tid)
+		return arena_printf(rb->arena, "/proc/%d/task/%d%s", now, now, rest);
+	return arena_printf(rb->arena, "/proc/%d%s", now, rest);
+}
+
+static int check(const struct rebuild *rb, const struct file *f, struct err *err)
+{
+	const char *rest;
+
+	/* before anything is created there are no processes to look at */
+	if (proc_pid(f->path, &rest))
+		return 0;
+	if (access(rebuild_path(rb, f->path), F_OK) < 0)
+		return err_set(err, -errno, "cannot find '%s': %m", f->path);
+	return 0;
+}
+
+static int open_procfile(struct rebuild *rb, const struct file *f, int *ret_fd, struct err *err)
+{
+	const char *path = path_now(rb, f);
+	int fd = path ? open(path, reopen_flags(f)) : -1;
+
+	if (!path)
+		return err_nomem(err);
+	if (fd < 0)
+		return err_set(err, -errno, "cannot open '%s': %m", path);
+	/* Some of these files have no offset at all, and then it is 0. */
+	if (f->pos && lseek(fd, (off_t)f->pos, SEEK_SET) < 0) {
+		int rc = err_set(err, -errno, "cannot go on reading '%s': %m", path);
+
+		(void)close(fd);
+		return rc;
+	}
+	*ret_fd = fd;
+	return 0;
+}
+
+const struct file_ops procfile_ops = {
+	.kind = FILE_PROC,
+	.match = match,
+	.capture = capture,
+	.check = check,
+	.open = open_procfile,
+};

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Regular files with a name: reopened by path. Output that was written after the checkpoint is cut off, since the
+ * job will write it again; input must be what it was.
+ */
+#include "object/kinds.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#define FS_MQUEUE 0x19800202
+#define FS_SECRETMEM 0x5345434d
+
+static bool match(const struct capture *c, const struct open_file *of)
+{
+	(void)c;
+	return S_ISREG(of->st.st_mode) && of->link[0] == '/' && of->fs_magic != FS_MQUEUE &&
+	       of->fs_magic != FS_SECRETMEM;
+}
+
+/* Does the path still lead to this file, seen from here or from the job's own root? */
+static bool path_leads_to(const struct open_file *of)
+{
+	struct stat st;
+	char path[4200];
+
+	if (stat(of->link, &st) == 0 && same_inode(&st, &of->st))
+		return true;
+	(void)snprintf(path, sizeof path, "/proc/%d/root%s", of->subject->pid, of->link);
+	return stat(path, &st) == 0 && same_inode(&st, &of->st);
+}
+
+static int capture(struct capture *c, const struct open_file *of, struct file *f, struct err *err)
+{
+	(void)c;
+	(void)f;
+	if (!path_leads_to(of))
+		return refuse(of, err, "'%s' does not lead to the open file any more", of->link);
+	if (fcntl(of->dup, F_GETLEASE) == F_RDLCK || fcntl(of->dup, F_GETLEASE) == F_WRLCK)
+		return refuse(of, err, "a lease on '%s' is not supported", of->link);
+	return 0;
+}
+
+/* --- restore -------------------------------------------------------------------------------------- */
+
+static bool is_output(const struct file *f)
+{
+	return f->kind == FILE_REGULAR && (f->flags & O_ACCMODE) != O_RDONLY;
+}
+
+/* A file that the job also has open for writing was its own to change. */
+static bool written_by_tree(const struct rebuild *rb, const struct file *f)
+{
+	for (unsigned i = 0; i < rb->tree->n_files; i++) {
+		const struct file *g = &rb->tree->files[i];
+
+		if (is_output(g) && g->dev == f->dev && g->ino == f->ino)
+			return true;
+	}
+	return false;
+}
+
+/* Device numbers change with a reboot; with --map it is another file anyway. */
+static bool replaced(const struct file *f, const char *path, const struct stat *st)
+{
+	return path == f->path && st->st_ino != f->ino;
+}
+
+static int check(const struct rebuild *rb, const struct file *f, struct err *err)
+{
+	const char *path = rebuild_path(rb, f->path);
+	unsigned long long was = f->size, is;
+	struct stat st;
+	int rc = check_path(rb, f, &st, err);
+
+	if (rc < 0)
+		return rc;
+	is = (unsigned long long)st.st_size;
+	if (!S_ISREG(st.st_mode))
+		return err_set(err, -EINVAL, "'%s' is not a regular file any more", path);
+	if (is_output(f)) {
+		if (replaced(f, path, &st))
+			return err_set(err, -ESTALE, "'%s' was replaced since the checkpoint", path);
+		if (is < was)
+			return err_set(err, -ESTALE, "'%s' is shorter than at the checkpoint (%llu < %llu bytes)",
+				       path, is, was);
+	} else if (is != was && !written_by_tree(rb, f)) {
+		return err_set(err, -ESTALE, "'%s' has changed since the checkpoint (it had %llu bytes, now %llu)",
+			       path, was, is);
+	}
+	if (access(path, (f->flags & O_ACCMODE) == O_RDONLY ? R_OK : (f->flags & O_ACCMODE) == O_WRONLY ? W_OK :
+		   R_OK | W_OK) < 0)
+		return err_set(err, -errno, "cannot open '%s': %m", path);
+	return 0;
+}
+
+static int open_regular(struct rebuild *rb, const struct file *f, int *ret_fd, struct err *err)
+{
+	CLEANUP_FD int fd = -1;
+	struct stat st;
+	int rc = reopen_path(rb, f, &fd, err);
+
+	if (rc < 0)
+		return rc;
+	/* Once more, on what was really opened: nothing below may ever touch another file. */
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || (is_output(f) && replaced(f, rebuild_path(rb, f->path), &st)))
+		return err_set(err, -ESTALE, "'%s' was replaced during the restart", f->path);
+	if (f->pos && lseek(fd, (off_t)f->pos, SEEK_SET) < 0)
+		return err_set(err, -errno, "cannot go to offset %llu of '%s': %m", (unsigned long long)f->pos, f->path);
+	*ret_fd = fd_take(&fd);
+	return 0;
+}
+
+int regular_cut_back(const struct file *f, int fd, struct err *err)
+{
+	struct stat st;
+
+	if (!is_output(f) || fd < 0)
+		return 0;
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+		return err_set(err, -ESTALE, "'%s' was replaced during the restart", f->path);
+	if ((uint64_t)st.st_size < f->size)
+		return err_set(err, -ESTALE, "'%s' became shorter during the restart", f->path);
+	/* An inode that is open several times is cut once: the second time it has its size. */
+	if ((uint64_t)st.st_size > f->size && ftruncate(fd, (off_t)f->size) < 0)
+		return err_set(err, -errno, "cannot cut '%s' back to %llu bytes: %m", f->path,
+			       (unsigned long long)f->size);
+	return 0;
+}
+
+const struct file_ops regular_ops = {
+	.kind = FILE_REGULAR,
+	.match = match,
+	.capture = capture,
+	.check = check,
+	.open = open_regular,
+};

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What belongs to a single thread: name, signal mask, alternate stack, robust futex list,
+ * clear_child_tid, restartable sequences (rseq), timer slack, personality. The mask is captured
+ * here; it is put back with the registers.
+ */
+#include "object/attrs.h"
+
+#include "util/cleanup.h"
+#include "util/io.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/personality.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+
+#define COMM_BYTES      16
+#define RSEQ_UNREGISTER 1
+
+struct kernel_stack {
+	uint64_t sp;
+	int32_t flags, pad;
+	uint64_t size;
+};
+
+static int read_memory(pid_t tid, uint64_t addr, void *buf, size_t len)
+{
+	struct iovec local = { .iov_base = buf, .iov_len = len };
+	struct iovec remote = { .iov_base = (void *)(uintptr_t)addr, .iov_len = len };
+
+	return process_vm_readv(tid, &local, 1, &remote, 1, 0) == (ssize_t)len ? 0 : -EFAULT;
+}
+
+/* --- capture -------------------------------------------------------------------------------------
+ */
+
+static int look_rseq(pid_t tid, struct __ptrace_rseq_configuration *ret, struct err *err)
+{
+	memset(ret, 0, sizeof *ret);
+	if (ptrace(PTRACE_GET_RSEQ_CONFIGURATION, tid, sizeof *ret, ret) >= 0)
+		return 0;
+	memset(ret, 0, sizeof *ret);
+	/* A kernel that cannot tell (before 5.13): glibc 2.35 and later would not survive without.
+	 */
+	if (errno == EIO || errno == EINVAL)
+		return 0;
+	return err_set(err, -errno, "cannot read the rseq registration of thread %d: %m", tid);
+}
+
+static int look_personality(const struct subject *s, pid_t tid, struct thread *t, struct err *err)
+{
+	CLEANUP_FREE char *text = NULL;
+	char path[48];
+	int rc;
+
+	(void)snprintf(path, sizeof path, "task/%d/personality", tid);
+	rc = io_read_file(s->proc_dirfd, path, &text, NULL);
+	if (rc < 0)
+		return err_set(err, rc, "cannot read '/proc/%d/%s': %m", s->pid, path);
+	t->personality = strtoul(text, NULL, 16);
+	return 0;
+}
+
+int threadattr_look(const struct subject *s, pid_t tid, struct thread *t, struct err *err)
+{
+	struct __ptrace_rseq_configuration rseq;
+	void *head = NULL;
+	size_t len = 0;
+	int rc;
+
+	if (ptrace(PTRACE_GETSIGMASK, tid, sizeof t->sigmask, &t->sigmask) < 0)
+		return err_set(err, -errno, "cannot read the signal mask of thread %d: %m", tid);
+	if (syscall(SYS_get_robust_list, tid, &head, &len) < 0 && errno != ENOSYS)
+		return err_set(err, -errno, "cannot read the robust futex list of thread %d: %m",
+			       tid);
+	t->robust_list = (uint64_t)(uintptr_t)head;
+	t->robust_list_len = head ? len : 0;
+	rc = look_rseq(tid, &rseq, err);
+	if (rc < 0)
+		return rc;
+	t->rseq_ptr = rseq.rseq_abi_pointer;
+	t->rseq_len = rseq.rseq_abi_size;
+	t->rseq_sig = rseq.signature;
+	t->rseq_flags = rseq.flags;
+	return look_personality(s, tid, t, err);
+}
+
+/* --- restore -------------------------------------------------------------------------------------
+ */
+
+static void altstack_call(struct batch *b, const struct thread *t)
+{
+	struct kernel_stack ss = {
+		.sp = t->altstack_sp,
+		.size = t->altstack_size,
+		/* Whether the thread is on it the kernel sees from its stack pointer. */
+		.flags = (int32_t)(t->altstack_flags & ~(uint32_t)SS_ONSTACK),
+	};
+
+	if (!ss.size) /* an autodisarming handler is running, or there never was one */
+		ss = (struct kernel_stack){ .flags = SS_DISABLE };
+	batch_call(b, "set the alternate signal stack", SYS_sigaltstack,
+		   batch_in(b, &ss, sizeof ss), 0);
+}
+
+/* The thread may have the registration of the thread that it was forked from, elsewhere. */
+static int rseq_calls(struct batch *b, const struct thread *t, pid_t tid, struct err *err)
+{
+	struct __ptrace_rseq_configuration now;
+	int rc = look_rseq(tid, &now, err);
+
+	if (rc < 0)
+		return rc;
+	if (now.rseq_abi_pointer == t->rseq_ptr && now.rseq_abi_size == t->rseq_len &&
+	    now.signature == t->rseq_sig)
+		return 0;
+	if (now.rseq_abi_pointer)
+		batch_call(b, "end an rseq registration", SYS_rseq, now.rseq_abi_pointer,
+			   now.rseq_abi_size, RSEQ_UNREGISTER, now.signature);
+	if (t->rseq_ptr)
+		batch_call(b, "register rseq", SYS_rseq, t->rseq_ptr, t->rseq_len, 0, t->rseq_sig);
+	return 0;
+}
+
+/*
+ * With new process ids: what the kernel will clear at the thread's end is where glibc keeps the
+ * thread's id (struct pthread). It is changed only if the recorded id stands there, so that another
+ * use of the word is left alone.
+ */
+static int patch_tid(const struct rebuild *rb, const struct process *p, const struct thread *t,
+		     pid_t tid, struct err *err)
+{
+	int32_t word, id = rb->new_id(rb, t->tid);
+	struct iovec local = { .iov_base = &id, .iov_len = sizeof id };
+	struct iovec remote = { .iov_base = (void *)(uintptr_t)t->clear_child_tid,
+				.iov_len = sizeof id };
+
+	if (!rb->new_pids || !t->clear_child_tid || id == t->tid ||
+	    read_memory(tid, t->clear_child_tid, &word, sizeof word) < 0 || word != t->tid)
+		return 0;
+	if (process_vm_writev(tid, &local, 1, &remote, 1, 0) != sizeof id)
+		return err_set(err, -EFAULT, "pid %d: cannot tell thread %d its new id", p->pid,
+			       t->tid);
+	return 0;
+}
+
+int threadattr_put(const struct rebuild *rb, const struct process *p, const struct thread *t,
+		   struct batch *b, pid_t tid, struct err *err)
+{
+	char comm[COMM_BYTES] = { 0 };
+	int rc;
+
+	rc = patch_tid(rb, p, t, tid, err);
+	if (rc < 0)
+		return rc;
+	(void)snprintf(comm, sizeof comm, "%s", t->comm ? t->comm : "");
+	batch_call(b, "set a thread's name", SYS_prctl, PR_SET_NAME, batch_in(b, comm, sizeof comm),
+		   0, 0, 0);
+	batch_call(b, "set the personality", SYS_personality, t->personality);
+	altstack_call(b, t);
+	if (t->robust_list_len)
+		batch_call(b, "set the robust futex list", SYS_set_robust_list, t->robust_list,
+			   t->robust_list_len);
+	batch_call(b, "set the address that a thread's end clears", SYS_set_tid_address,
+		   t->clear_child_tid);
+	/* 0 would mean "the default"; it is what a real-time thread shows. */
+	if (t->timer_slack_ns)
+		batch_call(b, "set the timer slack", SYS_prctl, PR_SET_TIMERSLACK,
+			   t->timer_slack_ns, 0, 0, 0);
+	return rseq_calls(b, t, tid, err);
+}

@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Which pages of a mapping there are, by PAGEMAP_SCAN or by reading /proc/PID/pagemap. */
+/*
+ * PAGEMAP_SCAN skips what is not there at the cost of the page tables that exist; pagemap itself
+ * is 8 bytes for every page there could be.
+ *
+ * Guard pages are entries in the swap format. Their own category is younger (6.16) than the bit in
+ * pagemap (6.15), and that is younger than guard pages (6.13): in between, what looks swapped is
+ * looked up in pagemap, and on 6.13 and 6.14 a guard page stays PAGE_SWAPPED; reading it fails with
+ * EFAULT or EIO, and that tells.
+ */
+#include "proc/pagemap.h"
+#include "proc/proc.h"
+
+#include "proc/probe.h"
+#include "proc/text.h"
+#include "util/cleanup.h"
+#include "util/io.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+
+#define REGIONS  4096  /* a call of PAGEMAP_SCAN: 96 KiB */
+#define ENTRIES  32768 /* a read of pagemap: 256 KiB, 128 MiB of addresses */
+#define PAGE     ((uint64_t)CKPT_PAGE_SIZE)
+#define USER_END (1ull << 56) /* no user's page lies beyond (x86-64, five-level tables) */
+#define USER_END4 0x7ffffffff000ull /* where page tables have four levels */
+
+bool proc_pagemap_force_classic;
+
+/* Runs come in pieces (calls, mappings, blocks); neighbours of one class are handed on as one. */
+struct merger {
+	struct page_class_run run; /* end 0: none yet */
+	page_run_fn each;
+	void *arg;
+};
+
+static int merger_flush(struct merger *m, struct err *err)
+{
+	struct page_class_run run = m->run;
+
+	m->run.end = 0;
+	return run.end ? m->each(m->arg, &run, err) : 0;
+}
+
+static int merger_add(struct merger *m, uint64_t start, uint64_t end, uint32_t classes,
+		      struct err *err)
+{
+	int rc;
+
+	if (m->run.end == start && m->run.end && m->run.classes == classes) {
+		m->run.end = end;
+		return 0;
+	}
+	rc = merger_flush(m, err);
+	m->run = (struct page_class_run){ .start = start, .end = end, .classes = classes };
+	return rc < 0 ? rc : 0;
+}
+
+int proc_pagemap_open(int dirfd, int *ret_fd, struct err *err)
+{
+	int fd = openat(dirfd, "pagemap", O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return text_fail(dirfd, "pagemap", -errno, err);
+	*ret_fd = fd;
+	return 0;
+}
+
+/* --- the classic way ---------------------------------------------------------------------- */
+
+static uint32_t classify_entry(uint64_t entry)
+{
+	if (entry & PAGEMAP_GUARD)
+		return PAGE_GUARD;
+	if (entry & PAGEMAP_PRESENT)
+		return entry & PAGEMAP_FILE ? PAGE_FILE : PAGE_ANON;
+	/* with PAGEMAP_FILE: a file's page on its way to another memory node */
+	if (entry & PAGEMAP_SWAPPED)
+		return entry & PAGEMAP_FILE ? PAGE_FILE : PAGE_SWAPPED;
+	return 0;
+}
+
+static int scan_classic(int fd, uint64_t start, uint64_t end, struct merger *m, struct err *err)
+{
+	CLEANUP_FREE uint64_t *entries =
+		malloc(MIN(ENTRIES, (end - start) / PAGE) * sizeof *entries);
+
+	if (!entries)
+		return err_nomem(err);
+	while (start < end) {
+		size_t want = (size_t)MIN(ENTRIES, (end - start) / PAGE), n;
+		ssize_t got = io_pread_full(fd, entries, want * sizeof *entries, start / PAGE * 8);
+
+		if (got == 0 && start < USER_END4)
+			got = -ESRCH; /* no address space any more */
+		if (got < 0)
+			return err_set(err, (int)got, "cannot read '/proc/PID/pagemap': %m");
+		n = (size_t)got / sizeof *entries;
+		for (size_t i = 0; i < n; i++) {
+			uint64_t at = start + i * PAGE;
+			uint32_t classes = classify_entry(entries[i]);
+			int rc = classes ? merger_add(m, at, at + PAGE, classes, err) : 0;
+
+			if (rc < 0)
+				return rc;
+		}
+		if (n < want) /* the end of the address space */
+			break;
+		start += n * PAGE;
+	}
+	return 0;
+}
+
+/* --- PAGEMAP_SCAN ------------------------------------------------------------------------- */
+
+static struct {
+	pthread_once_t once;
+	bool ok, guard;
+} scan_feature = { .once = PTHREAD_ONCE_INIT };
+
+static void find_feature(void)
+{
+	CLEANUP_FD int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	struct pagemap_scan arg = {
+		.size = sizeof arg,
+		.category_anyof_mask = CATEGORY_GUARD,
+		.return_mask = CATEGORY_GUARD,
+	};
+
+	scan_feature.ok = probe_get(PROBE_PAGEMAP_SCAN)->ok;
+	/* An empty range: only whether the category is known is asked; older kernels say EINVAL. */
+	scan_feature.guard = scan_feature.ok && fd >= 0 && ioctl(fd, PAGEMAP_SCAN_IOCTL, &arg) >= 0;
+}
+
+static uint32_t classify_region(uint64_t categories)
+{
+	if (categories & CATEGORY_GUARD)
+		return PAGE_GUARD;
+	if (categories & CATEGORY_PFNZERO)
+		return PAGE_PFNZERO;
+	if (categories & CATEGORY_FILE)
+		return PAGE_FILE;
+	return categories & CATEGORY_PRESENT ? PAGE_ANON : PAGE_SWAPPED;
+}
+
+static int add_region(int fd, const struct pagemap_region *r, struct merger *m, struct err *err)
+{
+	uint32_t classes = classify_region(r->categories);
+
+	if (classes == PAGE_SWAPPED && !scan_feature.guard)
+		return scan_classic(fd, r->start, r->end, m, err);
+	return merger_add(m, r->start, r->end, classes, err);
+}
+
+static int scan_ioctl(int fd, uint64_t start, uint64_t end, struct merger *m, struct err *err)
+{
+	CLEANUP_FREE struct pagemap_region *regions = malloc(REGIONS * sizeof *regions);
+	uint64_t guard = scan_feature.guard ? CATEGORY_GUARD : 0;
+
+	if (!regions)
+		return err_nomem(err);
+	while (start < end) {
+		struct pagemap_scan arg = {
+			.size = sizeof arg,
+			.start = start,
+			.end = end,
+			.vec = (uintptr_t)regions,
+			.vec_len = REGIONS,
+			.category_anyof_mask = CATEGORY_PRESENT | CATEGORY_SWAPPED,
+			.return_mask = CATEGORY_PRESENT | CATEGORY_SWAPPED | CATEGORY_FILE |
+				       CATEGORY_PFNZERO | guard,
+		};
+		int n = ioctl(fd, PAGEMAP_SCAN_IOCTL, &arg), rc = 0;
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == EFAULT && end > USER_END4) {
+			end = USER_END4;
+			continue;
+		}
+		if (n < 0)
+			return err_set(err, -errno, "cannot scan '/proc/PID/pagemap': %m");
+		for (int i = 0; i < n && rc >= 0; i++)
+			rc = add_region(fd, &regions[i], m, err);
+		if (rc < 0)
+			return rc;
+		/*
+		 * walk_end may lie before regions that were returned: when the end is reached, it
+		 * still says where the kernel's own buffer (512 regions) was full for the last time
+		 * (seen on Linux 6.18).
+		 */
+		if (n > 0)
+			arg.walk_end = MAX(arg.walk_end, regions[n - 1].end);
+		if (arg.walk_end <= start)
+			return err_set(err, -EIO,
+				       "cannot scan '/proc/PID/pagemap': it makes no progress");
+		start = arg.walk_end;
+	}
+	return 0;
+}
+
+int proc_pagemap_scan(int pagemap_fd, uint64_t start, uint64_t end, page_run_fn each, void *arg,
+		      struct err *err)
+{
+	struct merger m = { .each = each, .arg = arg };
+	int rc;
+
+	start &= ~(PAGE - 1);
+	end = MIN(end, USER_END); /* [vsyscall] lies in the kernel's half */
+	end = (end + PAGE - 1) & ~(PAGE - 1);
+	if (start >= end)
+		return 0;
+	(void)pthread_once(&scan_feature.once, find_feature);
+	if (scan_feature.ok && !proc_pagemap_force_classic)
+		rc = scan_ioctl(pagemap_fd, start, end, &m, err);
+	else
+		rc = scan_classic(pagemap_fd, start, end, &m, err);
+	return rc < 0 ? rc : merger_flush(&m, err);
+}

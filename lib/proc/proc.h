@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What /proc says of a process: parsers are pure (text in, struct out), readers open the file and call them. */
+#pragma once
+
+#include "state/tree.h"
+#include "util/arena.h"
+#include "util/err.h"
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+/*
+ * Readers take a descriptor of the directory /proc/PID (or /proc/PID/task/TID where they say tid), opened with
+ * O_PATH or O_RDONLY. -ESRCH when the process is gone. Parsed strings live in the arena.
+ */
+int proc_open_pid(pid_t pid, int *ret_dirfd, struct err *err);
+int proc_open_tid(pid_t pid, pid_t tid, int *ret_dirfd, struct err *err);
+
+/* --- status and stat ----------------------------------------------------------------------------- */
+
+struct proc_status {
+	char state; /* R S D T t Z X ... */
+	int32_t tgid, pid, ppid, tracer;
+	/* as the innermost pid namespace sees them */
+	int32_t ns_tgid, ns_pid, ns_pgid, ns_sid;
+	unsigned ns_depth; /* number of entries in NSpid: 1 = same pid namespace as the reader's */
+	uint32_t uid[4], gid[4]; /* real, effective, saved, fs */
+	struct cred_id *groups;
+	unsigned n_groups;
+	uint32_t umask;
+	uint64_t sig_pending, shared_pending, sig_blocked, sig_ignored, sig_caught;
+	uint64_t cap_inh, cap_prm, cap_eff, cap_bnd, cap_amb;
+	uint32_t no_new_privs, seccomp, threads;
+	uint32_t thp_enabled; /* THP_enabled: line; 1 when absent */
+	bool has_vm;          /* has an address space (not a zombie or kernel thread) */
+	char *name;
+};
+int proc_status_parse(char *text, struct arena *a, struct proc_status *ret, struct err *err);
+int proc_status_read(int dirfd, struct arena *a, struct proc_status *ret, struct err *err);
+
+struct proc_stat {
+	char state;
+	int32_t ppid, pgrp, session, tty_nr, tpgid;
+	int32_t nice, exit_signal;
+	uint64_t start_time; /* clock ticks since boot */
+	uint32_t rt_priority, policy;
+	uint64_t start_code, end_code, start_stack, start_data, end_data, start_brk;
+	uint64_t arg_start, arg_end, env_start, env_end;
+	int32_t exit_code;
+};
+int proc_stat_parse(const char *text, struct proc_stat *ret, struct err *err);
+int proc_stat_read(int dirfd, struct proc_stat *ret, struct err *err);
+
+/* Thread ids / child pids, ascending. Children: of all threads (task/TID/children). */
+int proc_threads(int dirfd, struct arena *a, pid_t **ret, unsigned *ret_n, struct err *err);
+int proc_children(int dirfd, struct arena *a, pid_t **ret, unsigned *ret_n, struct err *err);
+
+/* --- memory -------------------------------------------------------------------------------------- */
+
+/* One mapping as /proc/PID/smaps (or maps) shows it. */
+struct proc_map {
+	uint64_t start, end, offset;
+	uint32_t prot;   /* PROT_* */
+	bool shared;
+	uint64_t dev;    /* major << 20 | minor */
+	uint64_t ino;
+	char *path;      /* unescaped, "" where none; " (deleted)" cut off and flagged */
+	bool deleted;
+	uint32_t advice; /* enum vma_advice, from VmFlags; 0 when read from maps only */
+	uint32_t pkey;
+	uint64_t rss_bytes, swap_bytes; /* smaps only */
+	bool has_flags;
+};
+/* with_flags: smaps (slow: walks page tables), else maps. */
+int proc_maps_parse(char *text, struct arena *a, struct proc_map **ret, unsigned *ret_n, struct err *err);
+int proc_maps_read(int dirfd, bool with_flags, struct arena *a, struct proc_map **ret, unsigned *ret_n,
+		   struct err *err);
+
+/* Classes of pages in a mapping, as runs. */
+enum page_class {
+	PAGE_ANON = 1,  /* present, private to the process */
+	PAGE_FILE = 2,  /* file page or shared-memory page, present */
+	PAGE_SWAPPED = 4, /* or, on Linux 6.13 and 6.14, a guard page: reading it gives EFAULT */
+	PAGE_PFNZERO = 8, /* the zero page: reads as zero (without PAGEMAP_SCAN it is PAGE_ANON) */
+	PAGE_GUARD = 16,
+};
+struct page_class_run {
+	uint64_t start, end; /* addresses */
+	uint32_t classes;    /* exactly one of enum page_class */
+};
+/*
+ * Calls each for every run of populated pages in [start, end), ascending. Uses PAGEMAP_SCAN (probed once for the
+ * categories it knows), else reads pagemap; a caller that knows that nothing is populated (rss + swap = 0) should
+ * not ask, since plain pagemap costs 8 bytes for every page of a 16 TiB reservation. pagemap_fd: /proc/PID/pagemap.
+ * The callback returns 0 to go on, or a negative errno that is passed on. Runs do not overlap; neighbours of one class
+ * come as one. A shared mapping's page tables do not say what its object holds (pages that only others touched).
+ */
+typedef int (*page_run_fn)(void *arg, const struct page_class_run *run, struct err *err);
+int proc_pagemap_open(int dirfd, int *ret_fd, struct err *err);
+int proc_pagemap_scan(int pagemap_fd, uint64_t start, uint64_t end, page_run_fn each, void *arg, struct err *err);
+/* For tests: force the classic path. */
+extern bool proc_pagemap_force_classic;
+
+/* --- descriptors --------------------------------------------------------------------------------- */
+
+struct proc_fdinfo_watch { /* epoll: tfd/events/data; inotify: wd/ino/dev/mask */
+	int32_t fd;
+	uint32_t events;
+	uint64_t data;
+	uint64_t ino, dev;
+};
+
+struct proc_fdinfo {
+	uint64_t pos;
+	uint32_t flags; /* as shown (octal in the text), O_CLOEXEC included when set */
+	int64_t mnt_id;
+	uint64_t ino;
+	bool has_eventfd;
+	uint64_t eventfd_count;
+	uint32_t eventfd_semaphore; /* "eventfd-semaphore", newer kernels; 0 when absent */
+	bool has_sigmask;
+	uint64_t sigmask;
+	bool has_timer;
+	int32_t clockid;
+	uint64_t ticks;
+	uint32_t settime_flags;
+	uint64_t value_ns, interval_ns;
+	bool is_epoll, is_inotify;
+	struct proc_fdinfo_watch *watches;
+	unsigned n_watches;
+	struct file_lock *locks; /* "lock:" lines: FLOCK, OFDLCK, POSIX */
+	unsigned n_locks;
+	int32_t pidfd_pid; /* "Pid:" of a pidfd, 0 = not a pidfd */
+	int32_t pidfd_nspid;
+};
+int proc_fdinfo_parse(char *text, struct arena *a, struct proc_fdinfo *ret, struct err *err);
+int proc_fdinfo_read(int dirfd, int fd, struct arena *a, struct proc_fdinfo *ret, struct err *err);
+/* The open descriptors, ascending. */
+int proc_fds(int dirfd, struct arena *a, int **ret, unsigned *ret_n, struct err *err);
+/* readlink of fd/N, cwd, exe, root, ...; deleted: " (deleted)" was cut off. ret_deleted may be NULL. */
+int proc_link(int dirfd, const char *name, struct arena *a, char **ret, bool *ret_deleted, struct err *err);
+
+/* --- timers, limits, the machine ------------------------------------------------------------------ */
+
+/* /proc/PID/timers: id, signal/sigval, notify kind and pid/tid, clock. Values are not in it. */
+int proc_timers_parse(char *text, struct arena *a, struct posix_timer **ret, unsigned *ret_n, struct err *err);
+int proc_timers_read(int dirfd, struct arena *a, struct posix_timer **ret, unsigned *ret_n, struct err *err);
+
+/* Small integers: oom_score_adj, timerslack_ns, ... */
+int proc_int_read(int dirfd, const char *name, int64_t *ret, struct err *err);
+/* The auxiliary vector (/proc/PID/auxv). */
+int proc_auxv_read(int dirfd, struct arena *a, struct blob *ret, struct err *err);
+/* Fills release, version, machine, nodename, boot_id, cpu_model, xfeatures/xsave_size (CPUID), realtime. */
+int proc_host_read(struct arena *a, struct host *ret, struct err *err);
+/* Lowest address that mmap may use (/proc/sys/vm/mmap_min_addr), 65536 if unknown. */
+uint64_t proc_mmap_min(void);

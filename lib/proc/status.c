@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* /proc/PID/status (proc_pid_status(5)): a table of labels, how to read each, where to put it. */
+#include "proc/proc.h"
+
+#include "proc/text.h"
+#include "util/cleanup.h"
+
+enum value {
+	VALUE_I32,
+	VALUE_U32,
+	VALUE_OCT32,
+	VALUE_HEX64,
+	VALUE_IDS,       /* four of them */
+	VALUE_INNERMOST, /* one number a pid namespace, outermost first: the last counts */
+};
+
+static const struct label {
+	const char *name;
+	enum value value;
+	size_t offset;
+} labels[] = {
+#define LABEL(name, value, member)                                                                 \
+	{                                                                                          \
+		name, value, offsetof(struct proc_status, member)                                  \
+	}
+	LABEL("Umask:", VALUE_OCT32, umask),
+	LABEL("Tgid:", VALUE_I32, tgid),
+	LABEL("Pid:", VALUE_I32, pid),
+	LABEL("PPid:", VALUE_I32, ppid),
+	LABEL("TracerPid:", VALUE_I32, tracer),
+	LABEL("Uid:", VALUE_IDS, uid),
+	LABEL("Gid:", VALUE_IDS, gid),
+	LABEL("NStgid:", VALUE_INNERMOST, ns_tgid),
+	LABEL("NSpid:", VALUE_INNERMOST, ns_pid),
+	LABEL("NSpgid:", VALUE_INNERMOST, ns_pgid),
+	LABEL("NSsid:", VALUE_INNERMOST, ns_sid),
+	LABEL("THP_enabled:", VALUE_U32, thp_enabled),
+	LABEL("Threads:", VALUE_U32, threads),
+	LABEL("SigPnd:", VALUE_HEX64, sig_pending),
+	LABEL("ShdPnd:", VALUE_HEX64, shared_pending),
+	LABEL("SigBlk:", VALUE_HEX64, sig_blocked),
+	LABEL("SigIgn:", VALUE_HEX64, sig_ignored),
+	LABEL("SigCgt:", VALUE_HEX64, sig_caught),
+	LABEL("CapInh:", VALUE_HEX64, cap_inh),
+	LABEL("CapPrm:", VALUE_HEX64, cap_prm),
+	LABEL("CapEff:", VALUE_HEX64, cap_eff),
+	LABEL("CapBnd:", VALUE_HEX64, cap_bnd),
+	LABEL("CapAmb:", VALUE_HEX64, cap_amb),
+	LABEL("NoNewPrivs:", VALUE_U32, no_new_privs),
+	LABEL("Seccomp:", VALUE_U32, seccomp),
+#undef LABEL
+};
+
+static bool read_u32(const char *p, unsigned base, uint32_t *to, const char **ret_end)
+{
+	uint64_t v;
+
+	p = text_u64(p, base, &v);
+	if (!p || v > UINT32_MAX)
+		return false;
+	*to = (uint32_t)v;
+	*ret_end = p;
+	return true;
+}
+
+static bool read_i32(const char *p, int32_t *to, const char **ret_end)
+{
+	int64_t v;
+
+	p = text_i64(p, &v);
+	if (!p || v < INT32_MIN || v > INT32_MAX)
+		return false;
+	*to = (int32_t)v;
+	*ret_end = p;
+	return true;
+}
+
+static bool read_innermost(const char *p, int32_t *to, unsigned *ret_count)
+{
+	unsigned count = 0;
+
+	do {
+		if (!read_i32(p, to, &p))
+			return false;
+		count++;
+		p = text_blanks(p);
+	} while (*p);
+	*ret_count = count;
+	return true;
+}
+
+static bool read_value(const struct label *label, const char *p, struct proc_status *s)
+{
+	void *to = (char *)s + label->offset;
+	uint32_t *ids = to;
+	unsigned depth;
+
+	switch (label->value) {
+	case VALUE_I32:
+		return read_i32(p, to, &p);
+	case VALUE_U32:
+		return read_u32(p, 10, to, &p);
+	case VALUE_OCT32:
+		return read_u32(p, 8, to, &p);
+	case VALUE_HEX64:
+		return text_u64(p, 16, to);
+	case VALUE_IDS:
+		for (unsigned i = 0; i < 4; i++)
+			if (!read_u32(text_blanks(p), 10, &ids[i], &p))
+				return false;
+		return true;
+	case VALUE_INNERMOST:
+		if (!read_innermost(p, to, &depth))
+			return false;
+		s->ns_depth = depth;
+		return true;
+	}
+	return false;
+}
+
+static int read_groups(const char *p, struct arena *a, struct proc_status *s, struct err *err)
+{
+	uint32_t id;
+
+	while (*(p = text_blanks(p))) {
+		struct cred_id *slot;
+
+		if (!read_u32(p, 10, &id, &p))
+			return err_set(err, -EBADMSG,
+				       "cannot read '/proc/PID/status': bad line 'Groups:'");
+		slot = arena_push(a, &s->groups, &s->n_groups, sizeof *slot);
+		if (!slot)
+			return err_nomem(err);
+		slot->id = id;
+	}
+	return 0;
+}
+
+/* In a task's name the kernel writes a newline as \n and a backslash as \\. */
+static void unescape_name(char *name)
+{
+	char *out = name;
+
+	for (char *in = name; *in; in++) {
+		if (in[0] == '\\' && (in[1] == 'n' || in[1] == '\\')) {
+			in++;
+			*out++ = *in == 'n' ? '\n' : '\\';
+		} else {
+			*out++ = *in;
+		}
+	}
+	*out = '\0';
+}
+
+static int read_line(char *line, struct arena *a, struct proc_status *s, struct err *err)
+{
+	char *p;
+
+	if (!strncmp(line, "Name:\t", 6)) { /* the name itself may begin with blanks */
+		unescape_name(line + 6);
+		s->name = arena_strdup(a, line + 6);
+		return s->name ? 0 : err_nomem(err);
+	}
+	if ((p = text_after(line, "State:")))
+		s->state = *p;
+	else if ((p = text_after(line, "Groups:")))
+		return read_groups(p, a, s, err);
+	else if (text_after(line, "VmSize:"))
+		s->has_vm = true;
+	for (size_t i = 0; i < ARRAY_SIZE(labels); i++) {
+		p = text_after(line, labels[i].name);
+		if (p && !read_value(&labels[i], p, s))
+			return err_set(err, -EBADMSG,
+				       "cannot read '/proc/PID/status': bad line '%s'",
+				       labels[i].name);
+	}
+	return 0;
+}
+
+int proc_status_parse(char *text, struct arena *a, struct proc_status *ret, struct err *err)
+{
+	struct proc_status s = { .thp_enabled = 1 };
+	char *line;
+	int rc;
+
+	while ((line = text_line(&text))) {
+		rc = read_line(line, a, &s, err);
+		if (rc < 0)
+			return rc;
+	}
+	if (!s.state || s.tgid <= 0 || s.pid <= 0 || !s.name)
+		return err_set(err, -EBADMSG, "cannot read '/proc/PID/status': a line is missing");
+	if (!s.ns_depth) { /* a kernel without pid namespaces */
+		s.ns_tgid = s.tgid;
+		s.ns_pid = s.pid;
+	}
+	*ret = s;
+	return 0;
+}
+
+int proc_status_read(int dirfd, struct arena *a, struct proc_status *ret, struct err *err)
+{
+	CLEANUP_FREE char *text = NULL;
+	struct proc_stat stat;
+	int rc;
+
+	rc = text_read(dirfd, "status", &text, NULL, err);
+	if (rc < 0)
+		return rc;
+	rc = proc_status_parse(text, a, ret, err);
+	if (rc < 0 || ret->ns_depth)
+		return rc;
+	rc = proc_stat_read(dirfd, &stat, err);
+	if (rc < 0)
+		return rc;
+	ret->ns_depth = 1;
+	ret->ns_pgid = stat.pgrp;
+	ret->ns_sid = stat.session;
+	return 0;
+}

@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Memory and the content of shared spaces. The resolved runs are cut at block boundaries and grouped by block, so that
+ * every block of every image is read once; worker threads read, check, decompress and write into place: through
+ * /proc/PID/mem, which may write to read-only mappings too, or to the file behind a shared space.
+ */
+#include "restore/internal.h"
+
+#include "util/cleanup.h"
+#include "util/fault.h"
+#include "util/io.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define MAX_WORKERS 4
+
+/* Pages of one block that belong together at one place. */
+struct piece {
+	uint32_t image, block;
+	uint32_t in_block, npages;
+	int fd;
+	uint64_t offset; /* where in fd */
+};
+
+struct filler {
+	struct restoring *r;
+	struct piece *pieces;
+	size_t n, room;
+	size_t next; /* first piece not yet taken by a worker */
+	pthread_mutex_t lock;
+	struct err err;
+	int rc;
+};
+
+static int add_piece(struct filler *f, const struct piece *p, struct err *err)
+{
+	struct piece *more;
+
+	if (f->n == f->room) {
+		more = realloc(f->pieces, (f->room ? f->room * 2 : 1024) * sizeof *more);
+		if (!more)
+			return err_nomem(err);
+		f->pieces = more;
+		f->room = f->room ? f->room * 2 : 1024;
+	}
+	f->pieces[f->n++] = *p;
+	return 0;
+}
+
+static int add_run(struct filler *f, const struct resolved_run *rr, int fd, struct err *err)
+{
+	const struct image_reader *image = resolved_image(f->r->images, rr->image);
+	uint32_t block = rr->run.block, in_block = rr->run.block_page;
+	uint64_t page = rr->run.page;
+
+	for (uint64_t left = rr->run.npages; left > 0;) {
+		struct piece p = { .image = rr->image, .block = block, .in_block = in_block, .fd = fd,
+				   .offset = page * CKPT_PAGE_SIZE };
+		int rc;
+
+		p.npages = (uint32_t)MIN((uint64_t)(image_reader_block_pages(image, block) - in_block), left);
+		if (p.npages == 0)
+			return err_image(err, -EINVAL, "image '%s': a run of pages leads past its block",
+					 image_reader_name(image));
+		rc = add_piece(f, &p, err);
+		if (rc < 0)
+			return rc;
+		left -= p.npages;
+		page += p.npages;
+		block++;
+		in_block = 0;
+	}
+	return 0;
+}
+
+/* Zero pages need writing only where a file shows through otherwise. */
+static int write_zeros(const struct process *p, const struct page_run *run, int fd, struct err *err)
+{
+	static const uint8_t zero[CKPT_PAGE_SIZE];
+
+	for (unsigned i = 0; p && i < p->n_vmas; i++) {
+		const struct vma *v = &p->vmas[i];
+		uint64_t first = MAX(run->page, v->start / CKPT_PAGE_SIZE);
+		uint64_t end = MIN(run->page + run->npages, v->end / CKPT_PAGE_SIZE);
+
+		if (v->kind != VMA_FILE)
+			continue;
+		for (; first < end; first++)
+			if (io_pwrite_full(fd, zero, sizeof zero, first * CKPT_PAGE_SIZE) < 0)
+				return err_set(err, -EFAULT, "pid %d: cannot fill its memory", p->pid);
+	}
+	return 0;
+}
+
+static int add_space(struct filler *f, uint32_t space, const struct process *p, int fd, struct err *err)
+{
+	const struct resolved_run *runs;
+	unsigned n;
+
+	runs = resolved_runs(f->r->images, space, &n);
+	for (unsigned i = 0; i < n; i++) {
+		int rc = runs[i].run.kind == RUN_ZERO ? write_zeros(p, &runs[i].run, fd, err) :
+							add_run(f, &runs[i], fd, err);
+
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
+static int by_block(const void *a, const void *b)
+{
+	const struct piece *x = a, *y = b;
+
+	if (x->image != y->image)
+		return x->image < y->image ? -1 : 1;
+	if (x->block != y->block)
+		return x->block < y->block ? -1 : 1;
+	return x->in_block < y->in_block ? -1 : x->in_block > y->in_block;
+}
+
+/* Takes all pieces of the next block: [*first, *end). */
+static bool take(struct filler *f, size_t *first, size_t *end)
+{
+	bool some;
+
+	(void)pthread_mutex_lock(&f->lock);
+	some = f->rc == 0 && f->next < f->n;
+	*first = *end = f->next;
+	if (some)
+		while (*end < f->n && f->pieces[*end].image == f->pieces[*first].image &&
+		       f->pieces[*end].block == f->pieces[*first].block)
+			++*end;
+	f->next = *end;
+	(void)pthread_mutex_unlock(&f->lock);
+	return some;
+}
+
+static int fill_block(struct filler *f, size_t first, size_t end, uint8_t *buf, uint8_t *scratch, struct err *err)
+{
+	const struct piece *p = &f->pieces[first];
+	int rc = image_reader_block(resolved_image(f->r->images, p->image), p->block, buf, scratch, err);
+
+	for (size_t i = first; rc == 0 && i < end; i++) {
+		p = &f->pieces[i];
+		rc = io_pwrite_full(p->fd, buf + (size_t)p->in_block * CKPT_PAGE_SIZE, (size_t)p->npages * CKPT_PAGE_SIZE,
+				    p->offset);
+		if (rc < 0)
+			err_set(err, rc, "cannot fill the job's memory at %#llx: %m", (unsigned long long)p->offset);
+	}
+	return rc;
+}
+
+static void *work(void *arg)
+{
+	struct filler *f = arg;
+	CLEANUP_FREE uint8_t *buf = malloc((size_t)IMAGE_BLOCK_PAGES * CKPT_PAGE_SIZE);
+	CLEANUP_FREE uint8_t *scratch = malloc(IMAGE_BLOCK_SCRATCH);
+	struct err err = { 0 };
+	size_t first, end;
+	int rc = buf && scratch ? 0 : err_nomem(&err);
+
+	while (rc == 0 && take(f, &first, &end))
+		rc = fill_block(f, first, end, buf, scratch, &err);
+	if (rc < 0) {
+		(void)pthread_mutex_lock(&f->lock);
+		if (f->rc == 0) {
+			f->rc = rc;
+			f->err = err;
+		}
+		(void)pthread_mutex_unlock(&f->lock);
+	}
+	return NULL;
+}
+
+static int run_workers(struct filler *f, struct err *err)
+{
+	long cores = sysconf(_SC_NPROCESSORS_ONLN);
+	unsigned n = 0, want = (unsigned)MAX(1, MIN(cores, MAX_WORKERS));
+	pthread_t threads[MAX_WORKERS];
+	sigset_t all, old;
+
+	(void)sigfillset(&all);
+	(void)pthread_sigmask(SIG_SETMASK, &all, &old);
+	while (n + 1 < want && pthread_create(&threads[n], NULL, work, f) == 0)
+		n++;
+	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+	(void)work(f);
+	while (n > 0)
+		(void)pthread_join(threads[--n], NULL);
+	if (f->rc < 0)
+		*err = f->err;
+	return f->rc;
+}
+
+/* Our own copy of the maker's descriptor. */
+static int fetch_fd(void *arg, int maker_fd)
+{
+	struct restoring *r = arg;
+	int pidfd = (int)syscall(SYS_pidfd_open, r->maker, 0);
+	int fd;
+
+	if (pidfd < 0)
+		return -errno;
+	fd = (int)syscall(SYS_pidfd_getfd, pidfd, maker_fd, 0);
+	if (fd < 0)
+		fd = -errno;
+	(void)close(pidfd);
+	return fd;
+}
+
+static int add_shared(struct filler *f, const struct space *s, int maker_fd, int *ret_fd, struct err *err)
+{
+	*ret_fd = fetch_fd(f->r, maker_fd);
+	if (*ret_fd < 0)
+		return err_set(err, *ret_fd, "cannot reach the content of '%s': %m", s->name ? s->name : "");
+	if (ftruncate(*ret_fd, (off_t)s->size) < 0)
+		return err_set(err, -errno, "cannot set the size of '%s': %m", s->name ? s->name : "");
+	return add_space(f, s->id, NULL, *ret_fd, err);
+}
+
+int fill_all(struct restoring *r, struct err *err)
+{
+	struct filler f = { .r = r, .lock = PTHREAD_MUTEX_INITIALIZER };
+	CLEANUP_FREE int *fds = malloc((r->tree->n_spaces + 1) * sizeof *fds);
+	int rc = fds ? 0 : err_nomem(err);
+	unsigned n = 0;
+
+	if (rc == 0)
+		rc = add_space(&f, r->proc.state->space, r->proc.state, build_remote_mem(r->proc.remote), err);
+	for (; rc == 0 && n < r->tree->n_spaces; n++) {
+		fds[n] = -1;
+		if (r->tree->spaces[n].kind != SPACE_MM && r->rb.space_fds[n] >= 0)
+			rc = add_shared(&f, &r->tree->spaces[n], r->rb.space_fds[n], &fds[n], err);
+	}
+	if (rc == 0 && f.n) {
+		qsort(f.pieces, f.n, sizeof *f.pieces, by_block);
+		rc = run_workers(&f, err);
+	}
+	while (fds && n-- > 0)
+		if (fds[n] >= 0)
+			(void)close(fds[n]);
+	free(f.pieces);
+	if (rc == 0)
+		rc = files_seal(&r->rb, fetch_fd, r, err);
+	return rc < 0 ? rc : fault_point("restore-filled", err);
+}

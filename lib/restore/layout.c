@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The address space: everything of ours out, but for the workspace; everything of the image's in. */
+#include "restore/internal.h"
+
+#include "util/cleanup.h"
+#include "util/fault.h"
+
+#include <linux/prctl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+
+#define ADDRESS_END 0x7ffffffff000ULL
+
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#endif
+#ifndef MAP_DROPPABLE
+#define MAP_DROPPABLE 0x08
+#endif
+#define SYS_MSEAL 462
+#define RSEQ_UNREGISTER 1
+
+/* glibc registered an rseq area for the maker; the kernel would go on writing to it when it is unmapped. */
+static int leave_rseq(struct build_process *bp, struct err *err)
+{
+	struct {
+		uint64_t ptr;
+		uint32_t size, signature, flags, pad;
+	} conf = { 0 };
+
+	batch_start(bp->batch);
+	if (ptrace((enum __ptrace_request)0x420f /* PTRACE_GET_RSEQ_CONFIGURATION */, bp->pid, sizeof conf, &conf) > 0 &&
+	    conf.ptr)
+		(void)batch_call(bp->batch, "unregister rseq", SYS_rseq, conf.ptr, conf.size, RSEQ_UNREGISTER,
+				 conf.signature);
+	(void)batch_call(bp->batch, "reset the robust list", SYS_set_robust_list, 0, 24);
+	(void)batch_call(bp->batch, "reset the thread id address", SYS_set_tid_address, 0);
+	return batch_run(bp->batch, bp->pid, err);
+}
+
+static void unmap(struct build_process *bp, uint64_t start, uint64_t end)
+{
+	if (start < end)
+		(void)batch_call(bp->batch, "unmap memory", SYS_munmap, start, end - start);
+}
+
+int layout_clear(struct restoring *r, struct build_process *bp, struct err *err)
+{
+	CLEANUP_FD int dirfd = -1;
+	uint64_t vdso_start = ADDRESS_END, vdso_end = ADDRESS_END;
+	struct proc_map *maps;
+	unsigned n;
+	int rc;
+
+	rc = leave_rseq(bp, err);
+	if (rc == 0)
+		rc = proc_open_pid(bp->pid, &dirfd, err);
+	if (rc == 0)
+		rc = proc_maps_read(dirfd, false, r->arena, &maps, &n, err);
+	if (rc < 0)
+		return rc;
+	for (unsigned i = 0; i < n; i++) {
+		if (strcmp(maps[i].path, "[vdso]") && strncmp(maps[i].path, "[vvar", 5))
+			continue;
+		if (vdso_start == ADDRESS_END)
+			vdso_start = maps[i].start;
+		vdso_end = maps[i].end;
+	}
+	batch_start(bp->batch);
+	unmap(bp, 0, MIN(bp->ws.start, vdso_start));
+	if (vdso_start < bp->ws.start) {
+		unmap(bp, vdso_end, bp->ws.start);
+		unmap(bp, bp->ws.end, ADDRESS_END);
+	} else {
+		unmap(bp, bp->ws.end, vdso_start);
+		unmap(bp, vdso_end, ADDRESS_END);
+	}
+	return batch_run(bp->batch, bp->pid, err);
+}
+
+static uint64_t map_flags(const struct vma *v)
+{
+	uint64_t flags = MAP_FIXED_NOREPLACE | (v->flags & (MAP_SHARED | MAP_PRIVATE));
+
+	if (v->kind == VMA_ANON) {
+		flags |= MAP_ANONYMOUS;
+		if (v->advice & ADVICE_DROPPABLE)
+			flags = (flags & ~(uint64_t)MAP_PRIVATE) | MAP_DROPPABLE;
+	}
+	if (v->advice & ADVICE_NORESERVE)
+		flags |= MAP_NORESERVE;
+	if (v->advice & ADVICE_GROWSDOWN)
+		flags |= MAP_GROWSDOWN;
+	return flags;
+}
+
+/* Advice that changes how memory is filled, or that only this mapping knows. */
+static void advise(struct build_process *bp, const struct vma *v)
+{
+	static const struct {
+		uint32_t bit;
+		int advice;
+		const char *what;
+	} table[] = {
+		{ ADVICE_DONTFORK, MADV_DONTFORK, "set MADV_DONTFORK" },
+		{ ADVICE_DONTDUMP, MADV_DONTDUMP, "set MADV_DONTDUMP" },
+		{ ADVICE_HUGEPAGE, MADV_HUGEPAGE, NULL },
+		{ ADVICE_NOHUGEPAGE, MADV_NOHUGEPAGE, NULL },
+		{ ADVICE_MERGEABLE, MADV_MERGEABLE, NULL },
+		{ ADVICE_WIPEONFORK, MADV_WIPEONFORK, "set MADV_WIPEONFORK" },
+		{ ADVICE_SEQUENTIAL, MADV_SEQUENTIAL, NULL },
+		{ ADVICE_RANDOM, MADV_RANDOM, NULL },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++)
+		if ((v->advice & table[i].bit) && !(v->advice & ADVICE_DROPPABLE))
+			(void)batch_call(bp->batch, table[i].what, SYS_madvise, v->start, v->end - v->start,
+					 table[i].advice);
+	if (v->anon_name)
+		(void)batch_call(bp->batch, NULL, SYS_prctl, PR_SET_VMA, PR_SET_VMA_ANON_NAME, v->start,
+				 v->end - v->start, batch_in(bp->batch, v->anon_name, strlen(v->anon_name) + 1));
+}
+
+static int make_room(struct build_process *bp, unsigned calls, size_t data, struct err *err)
+{
+	int rc = 0;
+
+	if (!batch_room(bp->batch, calls, data)) {
+		rc = batch_run(bp->batch, bp->pid, err);
+		batch_start(bp->batch);
+	}
+	return rc;
+}
+
+static bool is_ours_to_map(const struct vma *v)
+{
+	return v->kind == VMA_ANON || v->kind == VMA_FILE || v->kind == VMA_SHM;
+}
+
+int layout_map(struct restoring *r, struct build_process *bp, struct err *err)
+{
+	const struct process *p = bp->state;
+	int rc = 0;
+
+	batch_start(bp->batch);
+	for (unsigned i = 0; rc == 0 && i < p->n_vmas; i++) {
+		const struct vma *v = &p->vmas[i];
+
+		if (!is_ours_to_map(v))
+			continue;
+		rc = make_room(bp, 10, 256, err);
+		if (rc < 0)
+			return rc;
+		(void)batch_call(bp->batch, v->path && v->path[0] == '/' ? v->path : "map memory", SYS_mmap, v->start,
+				 v->end - v->start, v->prot, map_flags(v),
+				 v->kind == VMA_ANON ? (uint64_t)-1 : (uint64_t)r->map_fds.by_vma[i],
+				 v->kind == VMA_ANON ? 0 : v->offset);
+		advise(bp, v);
+	}
+	if (rc == 0)
+		rc = batch_run(bp->batch, bp->pid, err);
+	return rc < 0 ? rc : fault_point("restore-mapped", err);
+}
+
+/* brk, the places of arguments and environment, auxv, /proc/PID/exe: all in one call (prctl(2), PR_SET_MM_MAP). */
+static int set_mm(struct restoring *r, struct build_process *bp, struct err *err)
+{
+	const struct mm_layout *mm = &bp->state->mm;
+	int exe = r->map_fds.by_vma[bp->state->n_vmas];
+	struct prctl_mm_map map = {
+		.start_code = mm->start_code, .end_code = mm->end_code, .start_data = mm->start_data,
+		.end_data = mm->end_data, .start_brk = mm->start_brk, .brk = mm->brk, .start_stack = mm->start_stack,
+		.arg_start = mm->arg_start, .arg_end = mm->arg_end, .env_start = mm->env_start, .env_end = mm->env_end,
+		.exe_fd = (uint32_t)exe,
+	};
+	unsigned with_exe;
+	int rc;
+
+	batch_start(bp->batch);
+	map.auxv = (void *)(uintptr_t)batch_in(bp->batch, mm->auxv.data, mm->auxv.len);
+	map.auxv_size = mm->auxv.len;
+	with_exe = batch_call(bp->batch, NULL, SYS_prctl, PR_SET_MM, PR_SET_MM_MAP, batch_in(bp->batch, &map, sizeof map),
+			      sizeof map, 0);
+	rc = batch_run(bp->batch, bp->pid, err);
+	if (rc < 0 || batch_ret(bp->batch, with_exe) == 0)
+		return rc;
+	/* without privilege only /proc/PID/exe stays what it was: ckpt-restart */
+	batch_start(bp->batch);
+	map.exe_fd = (uint32_t)-1;
+	map.auxv = (void *)(uintptr_t)batch_in(bp->batch, mm->auxv.data, mm->auxv.len);
+	(void)batch_call(bp->batch, "set the program break (PR_SET_MM_MAP)", SYS_prctl, PR_SET_MM, PR_SET_MM_MAP,
+			 batch_in(bp->batch, &map, sizeof map), sizeof map, 0);
+	rc = batch_run(bp->batch, bp->pid, err);
+	if (rc == 0 && !r->rb.new_pids)
+		restore_warn(r, "pid %d: /proc/PID/exe does not show its program", bp->state->pid);
+	return rc;
+}
+
+int layout_finish(struct restoring *r, struct build_process *bp, struct err *err)
+{
+	const struct process *p = bp->state;
+	int rc = set_mm(r, bp, err);
+
+	batch_start(bp->batch);
+	for (unsigned i = 0; rc == 0 && i < p->n_vmas; i++) {
+		const struct vma *v = &p->vmas[i];
+
+		if (!is_ours_to_map(v))
+			continue;
+		rc = make_room(bp, 2, 0, err);
+		if (rc == 0 && (v->advice & ADVICE_LOCKED))
+			(void)batch_call(bp->batch, "lock memory", SYS_mlock2, v->start, v->end - v->start,
+					 v->advice & ADVICE_LOCKONFAULT ? 1 : 0);
+		for (unsigned j = 0; rc == 0 && j < v->n_guards; j++) {
+			rc = make_room(bp, 1, 0, err);
+			(void)batch_call(bp->batch, "install guard pages", SYS_madvise, v->guards[j].start,
+					 v->guards[j].end - v->guards[j].start, MADV_GUARD_INSTALL);
+		}
+	}
+	for (unsigned i = 0; rc == 0 && i < p->n_vmas; i++) {
+		const struct vma *v = &p->vmas[i];
+
+		if (!is_ours_to_map(v) || !(v->advice & ADVICE_SEALED))
+			continue;
+		rc = make_room(bp, 1, 0, err);
+		(void)batch_call(bp->batch, "seal memory", SYS_MSEAL, v->start, v->end - v->start, 0);
+	}
+	return rc < 0 ? rc : batch_run(bp->batch, bp->pid, err);
+}

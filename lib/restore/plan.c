@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Everything that can be said before anything is created: what is missing here is named at once. */
+#include "restore/internal.h"
+
+#include "proc/elf.h"
+#include "proc/probe.h"
+#include "util/cleanup.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+
+static int check_host(const struct restoring *r, struct err *err)
+{
+	const struct host *was = &r->tree->host;
+	struct host now = { 0 };
+	int rc = proc_host_read(r->arena, &now, err);
+
+	if (rc < 0)
+		return rc;
+	if (was->machine && now.machine && strcmp(was->machine, now.machine))
+		return err_image(err, -EOPNOTSUPP, "the image was made on %s, this machine is %s", was->machine,
+				 now.machine);
+	if (was->xfeatures & ~now.xfeatures) {
+		err_image(err, -EOPNOTSUPP, "this CPU lacks features that the job may use (state components %#llx, here %#llx)",
+			  (unsigned long long)was->xfeatures, (unsigned long long)now.xfeatures);
+		return err_hint(err, "the image was made on: %s", was->cpu_model ? was->cpu_model : "unknown");
+	}
+	return 0;
+}
+
+static int check_mapped_file(const struct restoring *r, const struct process *p, const struct vma *v, struct err *err)
+{
+	const char *path = rebuild_path(&r->rb, v->path);
+	CLEANUP_FD int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	struct blob id = { 0 };
+	int64_t mtime;
+	struct stat st;
+
+	if ((fd >= 0 ? fstat(fd, &st) : stat(path, &st)) < 0) {
+		err_set(err, -errno, "pid %d: cannot find the mapped file '%s': %m", p->pid, path);
+		return err_hint(err, "--map OLD=NEW looks for it elsewhere");
+	}
+	if (!S_ISREG(st.st_mode))
+		return err_set(err, -EINVAL, "pid %d: the mapped file '%s' is not a regular file any more", p->pid, path);
+	mtime = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
+	if ((v->flags & MAP_SHARED) && (uint64_t)st.st_size >= v->file_size)
+		return 0;
+	if ((uint64_t)st.st_size != v->file_size)
+		return err_set(err, -EINVAL, "pid %d: the mapped file '%s' has changed: %llu bytes, at the checkpoint %llu",
+			       p->pid, path, (unsigned long long)st.st_size, (unsigned long long)v->file_size);
+	if (v->build_id.len) {
+		if (fd >= 0)
+			proc_build_id(fd, r->arena, &id);
+		if (id.len != v->build_id.len || memcmp(id.data, v->build_id.data, id.len))
+			return err_set(err, -EINVAL, "pid %d: the mapped file '%s' is another build than at the checkpoint",
+				       p->pid, path);
+	} else if (mtime != v->file_mtime_ns) {
+		return err_set(err, -EINVAL, "pid %d: the mapped file '%s' was modified since the checkpoint", p->pid,
+			       path);
+	}
+	return 0;
+}
+
+static int check_memory(const struct restoring *r, const struct process *p, struct err *err)
+{
+	const struct vma *last = NULL;
+
+	for (unsigned i = 0; i < p->n_vmas; i++) {
+		const struct vma *v = &p->vmas[i];
+		int rc;
+
+		if (v->kind != VMA_FILE || (last && !strcmp(last->path, v->path) && last->flags == v->flags))
+			continue;
+		if (!v->path)
+			return err_image(err, -EINVAL, "pid %d: a file mapping without a path", p->pid);
+		rc = check_mapped_file(r, p, v, err);
+		if (rc < 0)
+			return rc;
+		last = v;
+	}
+	return 0;
+}
+
+/* The first of the recorded ids that is in use here; 0: none. */
+static pid_t taken_id(const struct tree *t)
+{
+	for (unsigned i = 0; i < t->n_processes; i++)
+		for (unsigned j = 0; j < t->processes[i].n_threads; j++)
+			if (kill(t->processes[i].threads[j].tid, 0) == 0 || errno == EPERM)
+				return t->processes[i].threads[j].tid;
+	return 0;
+}
+
+/* A namespace's init is process 1, so a job that was process 1 itself cannot have its id there. */
+static bool is_init(const struct tree *t)
+{
+	return t->processes[0].pid == 1;
+}
+
+static int decide_pids(struct restoring *r, struct err *err)
+{
+	const struct probe_result *set_tid = probe_get(PROBE_SET_TID), *userns = probe_get(PROBE_USERNS);
+	enum pids_mode wish = r->opts->pids;
+	pid_t taken = 0;
+
+	if (wish != PIDS_NAMESPACE && set_tid->ok) {
+		taken = taken_id(r->tree);
+		if (!taken) {
+			r->pids = PIDS_KEEP;
+			return 0;
+		}
+	}
+	if (wish == PIDS_KEEP) {
+		if (taken) {
+			err_set(err, -EEXIST, "process id %d is in use", taken);
+			return err_hint(err, "--pids namespace restarts the job with its ids in a new pid namespace");
+		}
+		err_set(err, -EPERM, "process ids cannot be chosen here: %s", set_tid->why);
+		return err_hint(err, "run as root, give ckpt-restart cap_checkpoint_restore, or use --pids namespace");
+	}
+	if (userns->ok && !is_init(r->tree)) {
+		r->pids = PIDS_NAMESPACE;
+		r->own_userns = geteuid() != 0;
+		return 0;
+	}
+	if (wish == PIDS_NAMESPACE) {
+		err_set(err, -EPERM, "no new pid namespace can be had here: %s",
+			is_init(r->tree) ? "the job was process 1 of its own" : userns->why);
+		return err_hint(err, "--pids auto goes on without");
+	}
+	r->pids = PIDS_AUTO;
+	r->rb.new_pids = true;
+	restore_warn(r, "the job gets new process ids (%s%s); a program that remembers its own pid or thread ids may notice",
+		     taken ? "the old ones are in use; " : "", userns->why);
+	return 0;
+}
+
+int plan_check(struct restoring *r, struct err *err)
+{
+	int rc;
+
+	if (r->tree->n_processes != 1)
+		return err_image(err, -EOPNOTSUPP, "the image holds %u processes, this version restarts one",
+				 r->tree->n_processes);
+	rc = check_host(r, err);
+	for (unsigned i = 0; rc == 0 && i < r->tree->n_processes; i++)
+		rc = check_memory(r, &r->tree->processes[i], err);
+	if (rc == 0)
+		rc = files_check(&r->rb, err);
+	if (rc == 0)
+		rc = attrs_check(&r->rb, err);
+	if (rc == 0)
+		rc = decide_pids(r, err);
+	return rc;
+}
+
+
+static int by_start(const void *a, const void *b)
+{
+	const struct range *x = a, *y = b;
+
+	return x->start < y->start ? -1 : x->start > y->start;
+}
+
+/* The first hole of WORKSPACE_BYTES, well away from both ends, that neither the image nor we ourselves use. */
+int plan_workspace(const struct process *p, struct arena *a, struct workspace *ret, struct err *err)
+{
+	CLEANUP_FD int dirfd = -1;
+	struct proc_map *maps;
+	struct range *used;
+	uint64_t at = 0x10000000;
+	unsigned n, k = 0;
+	int rc;
+
+	rc = proc_open_pid(getpid(), &dirfd, err);
+	if (rc == 0)
+		rc = proc_maps_read(dirfd, false, a, &maps, &n, err);
+	if (rc < 0)
+		return rc;
+	used = arena_array(a, n + p->n_vmas, sizeof *used);
+	if (!used)
+		return err_nomem(err);
+	for (unsigned i = 0; i < n; i++)
+		used[k++] = (struct range){ maps[i].start, maps[i].end };
+	for (unsigned i = 0; i < p->n_vmas; i++)
+		used[k++] = (struct range){ p->vmas[i].start, p->vmas[i].end };
+	qsort(used, k, sizeof *used, by_start);
+	for (unsigned i = 0; i < k; i++) {
+		/* a growing stack keeps its distance from what lies below it */
+		if (used[i].start > at && used[i].start - at >= WORKSPACE_BYTES + (2u << 20))
+			break;
+		if (used[i].end > at)
+			at = (used[i].end + (1u << 20)) & ~(uint64_t)0xfff;
+	}
+	if (at >= 0x7fffffffe000 - WORKSPACE_BYTES)
+		return err_set(err, -ENOMEM, "pid %d: no room in its address space for %u KiB", p->pid,
+			       WORKSPACE_BYTES / 1024);
+	*ret = (struct workspace){ .start = at, .end = at + WORKSPACE_BYTES, .stub = at, .arena = at + 0x10000,
+				   .stack = at + 0x10000 + ((build_arena_bytes() + 0xfff) & ~(uint64_t)0xfff) + 0x20000,
+				   .scratch = at + 0x100000 };
+	return 0;
+}
+
+/* A signal that is pending nowhere in the tree. */
+int plan_marker_signal(const struct tree *t)
+{
+	static const int candidates[] = { SIGURG, SIGWINCH, SIGIO, SIGPWR, SIGUSR1, SIGUSR2 };
+	uint64_t pending = 0;
+
+	for (unsigned i = 0; i < t->n_processes; i++) {
+		const struct process *p = &t->processes[i];
+
+		for (unsigned j = 0; j < p->n_pending; j++)
+			pending |= 1ULL << ((p->pending[j].siginfo.data[0] - 1) & 63);
+		for (unsigned j = 0; j < p->n_threads; j++)
+			for (unsigned k = 0; k < p->threads[j].n_pending; k++)
+				pending |= 1ULL << ((p->threads[j].pending[k].siginfo.data[0] - 1) & 63);
+	}
+	/* real-time signals last: they can hit the limit on queued signals */
+	for (size_t i = 0; i < ARRAY_SIZE(candidates); i++)
+		if (!(pending & 1ULL << (candidates[i] - 1)))
+			return candidates[i];
+	for (int sig = 64; sig > 33; sig--)
+		if (!(pending & 1ULL << (sig - 1)))
+			return sig;
+	return SIGURG;
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Rebuilding a tree from a state: plan, make, fill, place, go. */
+#pragma once
+
+#include "image/chain.h"
+#include "object/object.h"
+#include "util/err.h"
+
+enum pids_mode { PIDS_AUTO, PIDS_KEEP, PIDS_NAMESPACE };
+
+struct restore_opts {
+	enum pids_mode pids;
+	struct rebuild_opts rebuild;
+	bool detach; /* the tree outlives the caller: no EXITKILL, no pdeathsig on its init */
+	/* Called with one-line warnings ("new process ids: ..."); may be NULL. */
+	void (*warn)(void *arg, const char *msg);
+	void *warn_arg;
+};
+
+struct restored {
+	pid_t root;    /* the root process as seen from here */
+	pid_t child;   /* our own child: root itself, or the init of the tree's pid namespace */
+	int pidfd;     /* of root */
+	int status_fd; /* the root's wait status (4 bytes, host order) can be read here when it ends; -1: root is our
+			  own child, use waitpid(root). With status_fd, child is to be reaped too. */
+};
+
+/*
+ * Rebuilds the tree and lets it go on. On failure no process, file or namespace is left and err says which object
+ * failed. The image is never written to. trees are started stopped and released at the very end, all at once.
+ */
+int restore_tree(struct resolved *state, const struct tree *tree, const struct restore_opts *opts,
+		 struct restored *ret, struct err *err);

@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Threads: made with their ids, given their attributes, then their registers, then let go. */
+#include "restore/internal.h"
+
+#include "trace/regs.h"
+#include "trace/stop.h"
+#include "util/cleanup.h"
+#include "util/fault.h"
+#include "util/io.h"
+
+#include <linux/sched.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+
+#define THREAD_FLAGS                                                                                  \
+	(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM)
+
+static int clone_threads(struct restoring *r, struct build_process *bp, struct err *err)
+{
+	const struct process *p = bp->state;
+	int rc = 0;
+
+	batch_start(bp->batch);
+	for (unsigned i = 1; rc == 0 && i < p->n_threads; i++) {
+		struct clone_args args = { .flags = THREAD_FLAGS, .stack = bp->ws.stack - 0x8000, .stack_size = 0x4000 };
+
+		if (!batch_room(bp->batch, 1, sizeof args + 16)) {
+			rc = batch_run(bp->batch, bp->pid, err);
+			batch_start(bp->batch);
+		}
+		if (!r->rb.new_pids) {
+			args.set_tid = batch_in(bp->batch, &p->threads[i].tid, sizeof p->threads[i].tid);
+			args.set_tid_size = 1;
+		}
+		(void)batch_call(bp->batch, "create a thread with its id", SYS_clone3,
+				 batch_in(bp->batch, &args, sizeof args), sizeof args);
+	}
+	return rc < 0 ? rc : batch_run(bp->batch, bp->pid, err);
+}
+
+/* Newborn threads stop before their first instruction; their registers are set before they run the stub. */
+static int settle(pid_t tid, struct err *err)
+{
+	struct stop stop;
+	int rc = trace_wait(tid, trace_now_ns() + 10LL * 1000000000, &stop, err);
+
+	if (rc == 0 && stop.kind != STOP_TRAP)
+		rc = err_set(err, -EIO, "thread %d is in an unexpected state", tid);
+	return rc;
+}
+
+static int ns_tid_of(struct restoring *r, pid_t pid, pid_t tid, pid_t *ret, struct err *err)
+{
+	CLEANUP_FD int dirfd = -1;
+	struct proc_status st;
+	int rc = proc_open_tid(pid, tid, &dirfd, err);
+
+	if (rc == 0)
+		rc = proc_status_read(dirfd, r->arena, &st, err);
+	if (rc == 0)
+		*ret = st.ns_pid;
+	return rc;
+}
+
+static struct build_thread *slot_for(struct restoring *r, struct build_process *bp, pid_t ns_tid, unsigned next)
+{
+	if (r->rb.new_pids)
+		return &bp->threads[next];
+	for (unsigned i = 0; i < bp->state->n_threads; i++)
+		if (bp->threads[i].state->tid == ns_tid)
+			return &bp->threads[i];
+	return NULL;
+}
+
+int threads_make(struct restoring *r, struct build_process *bp, struct err *err)
+{
+	CLEANUP_FD int dirfd = -1;
+	pid_t *tids;
+	unsigned n, next = 1;
+	int rc = clone_threads(r, bp, err);
+
+	if (rc == 0)
+		rc = proc_open_pid(bp->pid, &dirfd, err);
+	if (rc == 0)
+		rc = proc_threads(dirfd, r->arena, &tids, &n, err);
+	if (rc == 0 && n != bp->state->n_threads)
+		rc = err_set(err, -EIO, "pid %d: %u threads were made instead of %u", bp->state->pid, n,
+			     bp->state->n_threads);
+	for (unsigned i = 0; rc == 0 && i < n; i++) {
+		struct build_thread *slot;
+		pid_t ns_tid = 0;
+
+		if (tids[i] == bp->pid)
+			continue;
+		rc = settle(tids[i], err);
+		if (rc == 0)
+			rc = ns_tid_of(r, bp->pid, tids[i], &ns_tid, err);
+		if (rc < 0)
+			return rc;
+		slot = slot_for(r, bp, ns_tid, next++);
+		if (!slot)
+			return err_set(err, -EIO, "pid %d: thread %d got another id", bp->state->pid, ns_tid);
+		slot->tid = tids[i];
+		slot->ns_tid = ns_tid;
+		rc = build_remote_add_thread(bp->remote, slot->tid, slot->ns_tid, err);
+	}
+	return rc < 0 ? rc : fault_point("restore-threads", err);
+}
+
+int threads_attributes(struct restoring *r, struct build_process *bp, struct err *err)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; rc == 0 && i < bp->state->n_threads; i++)
+		rc = attrs_put_thread(&r->rb, bp->state, bp->threads[i].state, bp->batch, bp->threads[i].tid, err);
+	/* the leader last: what it gives up, the others needed */
+	for (unsigned i = bp->state->n_threads; rc == 0 && i-- > 0;)
+		rc = attrs_put_late(&r->rb, bp->state, bp->threads[i].state, i == 0, bp->batch, bp->threads[i].tid, err);
+	return rc;
+}
+
+/* A thread library keeps a thread's id where the kernel clears it when the thread ends. */
+static int patch_new_ids(struct restoring *r, struct build_process *bp, struct err *err)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; rc == 0 && r->rb.new_pids && i < bp->state->n_threads; i++) {
+		const struct build_thread *t = &bp->threads[i];
+
+		if (t->state->clear_child_tid)
+			rc = io_pwrite_full(build_remote_mem(bp->remote), &t->ns_tid, sizeof t->ns_tid,
+					    t->state->clear_child_tid);
+	}
+	return rc < 0 ? err_set(err, rc, "pid %d: cannot set its thread ids: %m", bp->state->pid) : 0;
+}
+
+/* An address in the process that holds a syscall instruction: in the vdso, or put at the start of executable memory (*saved
+ * is what was there). */
+static int find_syscall(struct build_process *bp, uint64_t *ret, uint64_t *poked, uint8_t saved[2], struct err *err)
+{
+	static const uint8_t insn[2] = { 0x0f, 0x05 };
+	int mem = build_remote_mem(bp->remote);
+	uint8_t buf[16384];
+
+	for (unsigned i = 0; i < bp->state->n_vmas; i++) {
+		const struct vma *v = &bp->state->vmas[i];
+		ssize_t n;
+		uint8_t *at;
+
+		if (v->kind != VMA_VDSO || !(v->prot & PROT_EXEC))
+			continue;
+		n = io_pread_full(mem, buf, MIN(v->end - v->start, sizeof buf), v->start);
+		at = n > 0 ? memmem(buf, (size_t)n, insn, sizeof insn) : NULL;
+		if (at) {
+			*ret = v->start + (uint64_t)(at - buf);
+			return 0;
+		}
+	}
+	for (unsigned i = 0; i < bp->state->n_vmas; i++) {
+		const struct vma *v = &bp->state->vmas[i];
+
+		if (!(v->prot & PROT_EXEC) || v->kind == VMA_VSYSCALL ||
+		    io_pread_full(mem, saved, 2, v->start) != 2 || io_pwrite_full(mem, insn, 2, v->start) < 0)
+			continue;
+		*ret = *poked = v->start;
+		return 0;
+	}
+	return err_set(err, -ENOEXEC, "pid %d has no executable memory", bp->state->pid);
+}
+
+/* The stub cannot unmap the page that it runs from: one last call from a place that stays. */
+static int unmap_workspace(struct build_process *bp, struct err *err)
+{
+	uint64_t at, poked = 0;
+	struct thread_regs regs;
+	struct stop stop;
+	uint8_t saved[2];
+	int rc;
+
+	rc = find_syscall(bp, &at, &poked, saved, err);
+	if (rc == 0)
+		rc = regs_get(bp->pid, &regs, err);
+	if (rc < 0)
+		return rc;
+	regs.gp.rip = at;
+	regs.gp.rax = SYS_munmap;
+	regs.gp.orig_rax = (uint64_t)-1;
+	regs.gp.rdi = bp->ws.start;
+	regs.gp.rsi = bp->ws.end - bp->ws.start;
+	rc = regs_set_gp(bp->pid, &regs.gp, err);
+	for (int stops = 0; rc == 0 && stops < 2;) {
+		rc = trace_resume(bp->pid, PTRACE_SYSCALL, 0, err);
+		if (rc == 0)
+			rc = trace_wait(bp->pid, trace_now_ns() + 10LL * 1000000000, &stop, err);
+		if (rc == 0 && stop.kind == STOP_EXITED)
+			rc = err_set(err, -ESRCH, "process %d has died", bp->pid);
+		stops += stop.kind == STOP_SYSCALL;
+	}
+	if (rc == 0)
+		rc = regs_get(bp->pid, &regs, err);
+	if (rc == 0 && regs.gp.rax != 0)
+		rc = err_set(err, (int)regs.gp.rax, "pid %d: cannot unmap the workspace: %m", bp->state->pid);
+	if (rc == 0 && poked)
+		rc = io_pwrite_full(build_remote_mem(bp->remote), saved, sizeof saved, poked);
+	return rc;
+}
+
+/* PTRACE_SETREGSET takes an area of exactly this CPU's size; components that the other CPU did not know are in their
+ * initial state (XSTATE_BV says so). */
+static int set_xstate(struct restoring *r, pid_t tid, const struct thread *t, struct err *err)
+{
+	uint8_t buf[16384] = { 0 };
+	size_t len = sizeof buf;
+	int rc = regs_get_xstate(tid, buf, &len, err);
+
+	(void)r;
+	if (rc < 0)
+		return rc;
+	if (t->xstate.len > len)
+		return err_image(err, -EOPNOTSUPP, "thread %d: its FPU state has %u bytes, this CPU's %zu", t->tid,
+				 t->xstate.len, len);
+	memset(buf, 0, len);
+	memcpy(buf, t->xstate.data, t->xstate.len);
+	return regs_set_xstate(tid, buf, len, err);
+}
+
+int threads_complete(struct restoring *r, struct build_process *bp, struct err *err)
+{
+	int rc = patch_new_ids(r, bp, err);
+
+	if (rc == 0)
+		rc = unmap_workspace(bp, err);
+	for (unsigned i = 0; rc == 0 && i < bp->state->n_threads; i++) {
+		const struct build_thread *t = &bp->threads[i];
+		struct user_regs_struct gp;
+
+		memcpy(&gp, t->state->gregs.data, sizeof gp);
+		rc = set_xstate(r, t->tid, t->state, err);
+		if (rc == 0)
+			rc = regs_set_mask(t->tid, t->state->sigmask, err);
+		if (rc == 0)
+			rc = regs_set_gp(t->tid, &gp, err);
+	}
+	return rc < 0 ? rc : fault_point("restore-complete", err);
+}
+
+void threads_release(struct build_process *bp)
+{
+	if (bp->state->stopped)
+		(void)kill(bp->pid, SIGSTOP);
+	for (unsigned i = 0; i < bp->state->n_threads; i++)
+		trace_detach(bp->threads[i].tid, 0);
+}

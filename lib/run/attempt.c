@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The checkpoint thread: takes checkpoints one after the other, while the supervisor goes on
+ * listening. */
+#include "run/attempt.h"
+
+#include "util/cleanup.h"
+#include "util/io.h"
+
+#include <pthread.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+struct checkpointer {
+	pid_t root;
+	struct chain *chain;
+	const struct settings *settings;
+	bool full, replace;
+	struct dump_job *job; /* the thread's */
+	int done_fd;
+	pthread_t thread;
+	pthread_mutex_t lock;
+	pthread_cond_t wanted;
+	bool start, stop;       /* under the lock */
+	unsigned flags;         /* handed over with start */
+	struct attempt outcome; /* handed back through done_fd */
+};
+
+/* Made on first use: what it may have to do to the job must be done by this thread. */
+static int need_job(struct checkpointer *c, struct err *err)
+{
+	int rc;
+
+	if (c->job)
+		return 0;
+	rc = dump_job_new(c->root, c->chain, c->settings, &c->job, err);
+	if (rc == 0 && c->full)
+		dump_job_want_full(c->job);
+	return rc;
+}
+
+/* What none of the last `keep` states needs goes. Only after a new image is durable, never instead
+ * of one. */
+static void retain(struct checkpointer *c, struct attempt *a)
+{
+	int rc = 0;
+
+	if (c->replace)
+		rc = chain_clear_finished(c->chain, &a->retain);
+	if (rc == 0)
+		rc = chain_scan(c->chain, &a->retain);
+	if (rc ==
+	    0) /* the new job's first image is full: it needs nothing of what was there before */
+		rc = chain_retain(c->chain, c->replace ? 1 : c->settings->keep, &a->retain);
+	if (rc == 0)
+		c->replace = false;
+	if (rc < 0 && a->retain.code >= 0)
+		a->retain.code = rc;
+}
+
+static void run_attempt(struct checkpointer *c)
+{
+	struct attempt *a = &c->outcome;
+
+	memset(a, 0, sizeof *a);
+	a->rc = need_job(c, &a->err);
+	if (a->rc == 0)
+		a->rc = dump_checkpoint(c->job, c->flags, &a->result, &a->err);
+	if (a->rc == 0)
+		retain(c, a);
+}
+
+static void *main_loop(void *arg)
+{
+	struct checkpointer *c = arg;
+	const uint64_t one = 1;
+
+	for (;;) {
+		bool stop;
+
+		(void)pthread_mutex_lock(&c->lock);
+		while (!c->start && !c->stop)
+			(void)pthread_cond_wait(&c->wanted, &c->lock);
+		stop = c->stop;
+		c->start = false;
+		(void)pthread_mutex_unlock(&c->lock);
+		if (stop)
+			break;
+		run_attempt(c);
+		(void)io_write_full(c->done_fd, &one, sizeof one);
+	}
+	dump_job_free(c->job);
+	return NULL;
+}
+
+int checkpointer_new(pid_t root, struct chain *chain, const struct settings *settings, bool full,
+		     struct checkpointer **ret, struct err *err)
+{
+	struct checkpointer *c = calloc(1, sizeof *c);
+	int rc;
+
+	if (!c)
+		return err_nomem(err);
+	c->root = root;
+	c->chain = chain;
+	c->settings = settings;
+	c->full = full;
+	c->done_fd = eventfd(0, EFD_CLOEXEC);
+	if (c->done_fd < 0) {
+		rc = err_set(err, -errno, "cannot make an eventfd: %m");
+		free(c);
+		return rc;
+	}
+	(void)pthread_mutex_init(&c->lock, NULL);
+	(void)pthread_cond_init(&c->wanted, NULL);
+	rc = -pthread_create(&c->thread, NULL, main_loop, c);
+	if (rc < 0) {
+		err_set(err, rc, "cannot start the checkpoint thread: %m");
+		(void)close(c->done_fd);
+		free(c);
+		return rc;
+	}
+	*ret = c;
+	return 0;
+}
+
+void checkpointer_replace(struct checkpointer *c)
+{
+	c->replace = true;
+}
+
+int checkpointer_fd(const struct checkpointer *c)
+{
+	return c->done_fd;
+}
+
+static void tell(struct checkpointer *c, bool *what, unsigned flags)
+{
+	(void)pthread_mutex_lock(&c->lock);
+	c->flags = flags;
+	*what = true;
+	(void)pthread_cond_signal(&c->wanted);
+	(void)pthread_mutex_unlock(&c->lock);
+}
+
+void checkpointer_start(struct checkpointer *c, unsigned flags)
+{
+	tell(c, &c->start, flags);
+}
+
+void checkpointer_take(struct checkpointer *c, struct attempt *ret)
+{
+	uint64_t count;
+
+	/* the read orders the thread's writes to outcome before ours of it */
+	(void)io_read_full(c->done_fd, &count, sizeof count);
+	*ret = c->outcome;
+}
+
+void checkpointer_free(struct checkpointer *c)
+{
+	if (!c)
+		return;
+	tell(c, &c->stop, 0);
+	(void)pthread_join(c->thread, NULL);
+	(void)pthread_cond_destroy(&c->wanted);
+	(void)pthread_mutex_destroy(&c->lock);
+	(void)close(c->done_fd);
+	free(c);
+}

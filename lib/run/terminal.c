@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Job control: who has the terminal, and stopping together with the job. */
+#include "run/terminal.h"
+
+#include "util/cleanup.h"
+#include "util/io.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+
+enum { STOP_POLL_MS = 20 };
+#define STOP_PATIENCE_NS UINT64_C(2000000000)
+
+void terminal_init(struct terminal *t)
+{
+	*t = (struct terminal){ .fd = open("/dev/tty",
+					   O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK) };
+}
+
+void terminal_fini(struct terminal *t)
+{
+	terminal_reclaim(t);
+	if (t->fd >= 0)
+		(void)close(t->fd);
+	t->fd = -1;
+}
+
+void terminal_lend(struct terminal *t, pid_t root)
+{
+	pid_t group = getpgid(root);
+
+	if (t->fd < 0 || group <= 0 || group == getpgrp() || getsid(root) != getsid(0))
+		return;
+	if (tcgetpgrp(t->fd) == getpgrp())
+		t->lent = tcsetpgrp(t->fd, group) == 0;
+}
+
+void terminal_reclaim(struct terminal *t)
+{
+	if (t->lent)
+		(void)tcsetpgrp(t->fd, getpgrp());
+	t->lent = false;
+}
+
+void terminal_stop_asked(struct terminal *t, uint64_t now_ns)
+{
+	t->stop_asked = true;
+	t->stop_until_ns = now_ns + STOP_PATIENCE_NS;
+}
+
+int terminal_poll_ms(const struct terminal *t, uint64_t now_ns)
+{
+	return t->stop_asked && now_ns < t->stop_until_ns ? STOP_POLL_MS : -1;
+}
+
+bool terminal_is_stopped(pid_t pid)
+{
+	CLEANUP_FREE char *text = NULL;
+	char path[48], *p;
+
+	(void)snprintf(path, sizeof path, "/proc/%d/stat", pid);
+	if (io_read_file(AT_FDCWD, path, &text, NULL) < 0)
+		return false;
+	p = strrchr(text, ')');
+	return p && p[1] == ' ' && p[2] == 'T';
+}
+
+bool terminal_follows(const struct terminal *t, int stop_signal)
+{
+	/* programs that handle SIGTSTP put the terminal in order and then stop themselves, by
+	 * SIGSTOP as a rule */
+	return t->stop_asked || stop_signal == SIGTSTP || stop_signal == SIGTTIN ||
+	       stop_signal == SIGTTOU;
+}
+
+void terminal_stop_self(struct terminal *t, pid_t root)
+{
+	bool lent = t->lent;
+
+	t->stop_asked = false;
+	terminal_reclaim(t);
+	/* SIGSTOP: a SIGTSTP is ignored in an orphaned group, and blocked here. Returns once we are
+	 * continued. */
+	(void)kill(getpid(), SIGSTOP);
+	if (lent)
+		terminal_lend(t, root);
+}

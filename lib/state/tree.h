@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What a process tree is: plain structs, captured by dump/, stored by image/, rebuilt by restore/. */
+#pragma once
+
+#include "state/schema.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/*
+ * Everything hangs off a struct tree and lives in one arena. Addresses in the job are uint64_t. Ids (files,
+ * spaces) are unique within a tree and never 0. Signal masks and sets are the kernel's 64-bit sigset: bit
+ * N-1 is signal N. Times are nanoseconds. Process and thread ids are as the job itself sees them (innermost
+ * pid namespace).
+ */
+
+#define CKPT_PAGE_SIZE 4096u
+
+/* --- memory -------------------------------------------------------------------------------------- */
+
+/* A set of pages that an image holds: a process's private memory, or the content of a shared object. */
+enum space_kind {
+	SPACE_MM = 1,  /* page number = virtual address / 4096 */
+	SPACE_SHM = 2, /* shared memory (anonymous MAP_SHARED, memfd, SysV): page number = offset / 4096 */
+	SPACE_FILE = 3, /* content of a deleted or unnamed regular file: page number = offset / 4096 */
+};
+
+struct space {
+	uint32_t id;   /* stays the same along a chain for as long as the thing itself lives */
+	uint32_t kind; /* enum space_kind */
+	uint64_t size; /* bytes; SPACE_MM: 0 */
+	char *name;    /* for messages and inspect: "pid 12", "memfd:x", "/tmp/f (deleted)" */
+};
+
+enum vma_kind {
+	VMA_ANON = 1,     /* private anonymous; [heap], [stack] too (name says which) */
+	VMA_FILE = 2,     /* private or shared mapping of a named file */
+	VMA_SHM = 3,      /* mapping of the space shm_space (shared anonymous, memfd, deleted file) */
+	VMA_VDSO = 4,     /* [vdso], [vvar], [vvar_vclock]: moved, not copied */
+	VMA_VSYSCALL = 5, /* [vsyscall]: nothing to do */
+};
+
+/* What /proc/PID/smaps calls VmFlags, as bits (only those that a restart must bring back). */
+enum vma_advice {
+	ADVICE_DONTFORK = 1 << 0,    /* dc */
+	ADVICE_DONTDUMP = 1 << 1,    /* dd */
+	ADVICE_HUGEPAGE = 1 << 2,    /* hg */
+	ADVICE_NOHUGEPAGE = 1 << 3,  /* nh */
+	ADVICE_MERGEABLE = 1 << 4,   /* mg */
+	ADVICE_WIPEONFORK = 1 << 5,  /* wf */
+	ADVICE_LOCKED = 1 << 6,      /* lo: mlock */
+	ADVICE_LOCKONFAULT = 1 << 7, /* lf */
+	ADVICE_SEQUENTIAL = 1 << 8,  /* sr */
+	ADVICE_RANDOM = 1 << 9,      /* rr */
+	ADVICE_NORESERVE = 1 << 10,  /* nr */
+	ADVICE_GROWSDOWN = 1 << 11,  /* gd */
+	ADVICE_SEALED = 1 << 12,     /* sl: mseal */
+	ADVICE_DROPPABLE = 1 << 13,  /* dp: MAP_DROPPABLE, content not captured */
+	ADVICE_HUGETLB = 1 << 14,    /* ht */
+	ADVICE_SYNC = 1 << 15,       /* sf: MAP_SYNC */
+	ADVICE_UFFD_MISSING = 1 << 16, /* um: the program's own userfaultfd */
+	ADVICE_UFFD_WP = 1 << 17,    /* uw */
+	ADVICE_IO = 1 << 18,         /* io or pf: device memory */
+};
+
+/* A range of guard pages (MADV_GUARD_INSTALL) inside a mapping. */
+struct range {
+	uint64_t start, end;
+};
+
+struct vma {
+	uint64_t start, end;
+	uint32_t kind;   /* enum vma_kind */
+	uint32_t prot;   /* PROT_* */
+	uint32_t flags;  /* MAP_SHARED or MAP_PRIVATE, | MAP_ANONYMOUS */
+	uint32_t advice; /* enum vma_advice */
+	uint64_t offset; /* in the file or shared object, bytes */
+	char *path;      /* VMA_FILE: path; else the bracketed name or NULL */
+	uint64_t dev, ino; /* of the mapped file, as /proc/PID/maps shows them (dev = major << 20 | minor) */
+	uint64_t file_size; /* VMA_FILE: at the checkpoint; a private mapping's file must not have changed */
+	int64_t file_mtime_ns;
+	struct blob build_id; /* of a mapped ELF file, when it has one */
+	uint32_t shm_space;   /* VMA_SHM: the space that holds the content */
+	uint32_t file;        /* VMA_SHM of a memfd or deleted file that is open too: struct file id; else 0 */
+	uint32_t pkey;        /* memory protection key, 0 = none */
+	struct range *guards;
+	unsigned n_guards;
+	char *anon_name;      /* PR_SET_VMA_ANON_NAME */
+};
+
+/* prctl(PR_SET_MM_MAP) fields, in the order of struct prctl_mm_map. */
+struct mm_layout {
+	uint64_t start_code, end_code, start_data, end_data, start_brk, brk, start_stack;
+	uint64_t arg_start, arg_end, env_start, env_end;
+	struct blob auxv;
+};
+
+/* --- threads and signals ------------------------------------------------------------------------- */
+
+struct pending_signal {
+	struct blob siginfo; /* the kernel's 128-byte siginfo_t */
+};
+
+struct thread {
+	int32_t tid;
+	struct blob gregs;  /* struct user_regs_struct (27 u64) in the kernel's order, fs_base and gs_base in it */
+	struct blob xstate; /* NT_X86_XSTATE: standard-format XSAVE area */
+	/*
+	 * The system call that the thread was inside of, to be issued again with its arguments; -1 when it was
+	 * in user code. gregs are already rewound to the syscall instruction (rip - 2, rax = number).
+	 */
+	int64_t syscall_nr;
+	uint64_t sigmask;
+	uint64_t altstack_sp, altstack_size;
+	uint32_t altstack_flags;
+	uint64_t robust_list, robust_list_len;
+	uint64_t clear_child_tid;
+	uint64_t rseq_ptr;
+	uint32_t rseq_len, rseq_sig, rseq_flags;
+	char *comm;
+	uint32_t sched_policy, sched_priority, sched_flags;
+	int32_t nice;
+	uint64_t sched_runtime, sched_deadline, sched_period;
+	struct blob affinity; /* cpu_set_t bits, little-endian */
+	uint64_t timer_slack_ns;
+	int32_t parent_death_signal;
+	uint32_t ioprio;
+	struct pending_signal *pending;
+	unsigned n_pending;
+	uint64_t personality;
+};
+
+struct sigaction_state {
+	uint32_t signo;
+	uint64_t handler, flags, restorer, mask;
+};
+
+struct itimer_state {
+	uint32_t which; /* ITIMER_* */
+	uint64_t value_us, interval_us;
+};
+
+struct posix_timer {
+	int32_t id;
+	int32_t clockid;
+	int32_t notify; /* SIGEV_* */
+	int32_t signo;
+	uint64_t sigval;
+	int32_t notify_tid; /* SIGEV_THREAD_ID */
+	uint64_t value_ns, interval_ns; /* relative; value 0 = disarmed */
+	uint32_t overrun;
+};
+
+struct rlimit_state {
+	uint32_t resource;
+	uint64_t soft, hard;
+};
+
+/* --- open files ---------------------------------------------------------------------------------- */
+
+enum file_kind {
+	FILE_REGULAR = 1, /* named regular file: reopened by path */
+	FILE_DELETED = 2, /* regular file without a name (unlinked, O_TMPFILE): content in a space */
+	FILE_DIRECTORY = 3,
+	FILE_PATH = 4,    /* O_PATH of anything */
+	FILE_DEVICE = 5,  /* /dev/null, zero, full, random, urandom: reopened by path */
+	FILE_PIPE = 6,    /* one end of a pipe inside the tree */
+	FILE_FIFO = 7,    /* one end of a named FIFO inside the tree */
+	FILE_EVENTFD = 8,
+	FILE_TIMERFD = 9,
+	FILE_SIGNALFD = 10,
+	FILE_EPOLL = 11,
+	FILE_INOTIFY = 12,
+	FILE_MEMFD = 13,
+	FILE_OUTSIDE = 14, /* standard stream that leads out of the tree: taken from ckpt-restart's own */
+	FILE_TTY = 15,     /* the controlling terminal opened by name: ckpt-restart's own terminal */
+	FILE_PROC = 16,    /* a file below /proc or /sys: reopened by path */
+	FILE_PIDFD = 17,
+	FILE_SOCKET = 18,
+	FILE_PTY = 19,
+	FILE_KIND_COUNT
+};
+
+struct file_lock {
+	uint32_t type; /* enum lock_type */
+	uint32_t write; /* 1 = exclusive */
+	uint64_t start, len; /* len 0 = to the end; flock: 0, 0 */
+};
+
+enum lock_type { LOCK_TYPE_FLOCK = 1, LOCK_TYPE_OFD = 2, LOCK_TYPE_POSIX = 3 };
+
+/* An open file description: what dup'ed and inherited descriptors share. */
+struct file {
+	uint32_t id;
+	uint32_t kind;   /* enum file_kind */
+	uint32_t flags;  /* F_GETFL: access mode and status flags, plus O_DIRECTORY, O_NOFOLLOW, O_PATH as opened */
+	uint32_t mode;   /* st_mode */
+	uint64_t pos;    /* file offset */
+	char *path;      /* as /proc/PID/fd says, without " (deleted)"; NULL where it has none */
+	uint64_t dev, ino, rdev, size; /* from fstat */
+	int64_t mtime_ns;
+	int32_t owner_type, owner_pid, owner_sig; /* F_GETOWN_EX, F_GETSIG; pid 0 = none */
+	struct file_lock *locks; /* flock and OFD locks held through this description */
+	unsigned n_locks;
+	void *detail;    /* struct for the kind (below), or NULL */
+};
+
+struct fd {
+	int32_t fd;
+	uint32_t cloexec;
+	uint32_t file; /* struct file id */
+};
+
+/* FILE_DELETED, FILE_MEMFD: the content is a space. */
+struct file_content {
+	uint32_t space;
+	uint32_t seals; /* F_GET_SEALS; memfd only */
+	uint32_t memfd_flags; /* MFD_*: as far as they can be known */
+	uint32_t nlink_was_zero;
+};
+
+/* FILE_PIPE, FILE_FIFO: one end; the first description captured of a pipe carries its content. */
+struct file_pipe {
+	uint64_t pipe;     /* the same for all ends of one pipe (its inode number) */
+	uint32_t capacity; /* F_GETPIPE_SZ */
+	uint32_t has_content;
+	uint32_t no_readers, no_writers; /* the other side was closed at the checkpoint */
+	struct pipe_packet *packets; /* unread bytes, front first; one element unless in packet mode */
+	unsigned n_packets;
+};
+
+struct pipe_packet {
+	struct blob data;
+};
+
+struct file_eventfd {
+	uint64_t count;
+	uint32_t semaphore;
+};
+
+struct file_timerfd {
+	int32_t clockid;
+	uint32_t settime_flags; /* TFD_TIMER_* */
+	uint64_t ticks;
+	uint64_t value_ns, interval_ns; /* value is relative */
+};
+
+struct file_signalfd {
+	uint64_t mask;
+};
+
+struct epoll_watch {
+	int32_t fd;      /* the number under which it was added */
+	uint32_t events;
+	uint64_t data;
+	uint32_t file;   /* struct file id of the watched description */
+};
+
+struct file_epoll {
+	struct epoll_watch *watches;
+	unsigned n_watches;
+};
+
+struct inotify_watch {
+	int32_t wd;
+	uint32_t mask;
+	char *path;
+	uint64_t ino, dev;
+};
+
+struct file_inotify {
+	struct inotify_watch *watches;
+	unsigned n_watches;
+	struct blob queued; /* unread events */
+};
+
+/* FILE_OUTSIDE: which of the caller's descriptors stands in for it. */
+struct file_outside {
+	uint32_t stream; /* 0, 1 or 2; or the number named with --inherit */
+	char *what;      /* "terminal /dev/pts/3", "pipe", "socket" */
+};
+
+/* --- processes ----------------------------------------------------------------------------------- */
+
+struct cred_id {
+	uint32_t id;
+};
+
+struct credentials {
+	uint32_t ruid, euid, suid, fsuid, rgid, egid, sgid, fsgid;
+	struct cred_id *groups;
+	unsigned n_groups;
+	uint64_t cap_inh, cap_prm, cap_eff, cap_bnd, cap_amb;
+	uint32_t securebits, no_new_privs;
+};
+
+struct process {
+	int32_t pid, ppid, pgid, sid;
+	uint32_t space; /* SPACE_MM of its memory; processes with the same one share memory (CLONE_VM) */
+	char *exe, *cwd, *root;
+	uint64_t exe_size;
+	int64_t exe_mtime_ns;
+	uint32_t umask;
+	uint32_t dumpable, child_subreaper, thp_disable;
+	int32_t oom_score_adj;
+	struct credentials creds;
+	struct mm_layout mm;
+	struct vma *vmas;
+	unsigned n_vmas;
+	struct thread *threads; /* the thread-group leader first */
+	unsigned n_threads;
+	struct fd *fds;
+	unsigned n_fds;
+	struct sigaction_state *sigactions;
+	unsigned n_sigactions;
+	struct pending_signal *pending; /* process-wide queue */
+	unsigned n_pending;
+	struct itimer_state *itimers;
+	unsigned n_itimers;
+	struct posix_timer *timers;
+	unsigned n_timers;
+	struct rlimit_state *rlimits;
+	unsigned n_rlimits;
+	struct posix_lock *posix_locks;
+	unsigned n_posix_locks;
+	uint32_t stopped; /* in a group stop (SIGSTOP) at the checkpoint: stays stopped */
+	int32_t next_timer_id; /* what the kernel would give the next timer, -1 unknown */
+};
+
+/* A POSIX record lock (per process and file). */
+struct posix_lock {
+	uint32_t file; /* struct file id through which it can be taken again */
+	uint32_t write;
+	uint64_t start, len;
+};
+
+/* --- the machine, the job, the tree ------------------------------------------------------------- */
+
+struct host {
+	char *release, *version, *machine, *nodename;
+	char *boot_id;
+	char *cpu_model;
+	uint64_t xfeatures; /* XCR0: state components in use by the xstate blobs */
+	uint32_t xsave_size;
+	uint64_t realtime_ns;             /* at the checkpoint */
+	uint64_t monotonic_ns, boottime_ns; /* as the job sees them (time namespace) */
+	struct blob vdso;                 /* the [vdso] image, to bridge to another kernel's */
+};
+
+struct string {
+	char *s;
+};
+
+/* The settings of the job, so that ckpt-restart goes on with them. */
+struct settings {
+	char *name;             /* program's base name */
+	struct string *argv;    /* as given to ckpt-run */
+	unsigned n_argv;
+	uint64_t interval_ns;   /* 0 = only on demand */
+	uint32_t full_every;
+	uint32_t incremental;   /* 0 = --no-incremental */
+	uint32_t keep;
+	uint32_t compress;      /* enum compress_mode */
+	uint32_t snapshot;      /* 0 = --no-snapshot */
+	uint32_t on_term;       /* 1 = checkpoint */
+	char *tracker;          /* "auto", ... */
+	char *stats;            /* path of --stats, or NULL */
+};
+
+enum compress_mode { COMPRESS_AUTO = 0, COMPRESS_LZ4 = 1, COMPRESS_NONE = 2 };
+
+struct tree {
+	uint64_t seq; /* number of the checkpoint in its chain */
+	struct host host;
+	struct settings settings;
+	struct space *spaces;
+	unsigned n_spaces;
+	struct file *files;
+	unsigned n_files;
+	struct process *processes; /* a parent before its children; the root first */
+	unsigned n_processes;
+};
+
+extern const struct schema tree_schema;
+/* The schema of struct file's detail for a kind; NULL when the kind has none (or is unknown). */
+const struct schema *file_kind_schema(uint32_t kind);
+/* "regular file", "pipe", ...; "unknown" for a kind that is not known. */
+const char *file_kind_name(uint32_t kind);
+const char *vma_kind_name(uint32_t kind);
+
+const struct file *tree_file(const struct tree *t, uint32_t id);
+const struct space *tree_space(const struct tree *t, uint32_t id);

@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Freezing a tree. While it runs the tree changes under our eyes: threads and processes are born and die. So: seize and
+ * interrupt all that can be seen, wait for them, look again, until a round finds nothing new; everything is stopped
+ * then, and nothing stopped can create anything. PTRACE_O_TRACECLONE and friends attach newborns at birth,
+ * so that none slips through between two looks.
+ */
+#include "trace/freeze.h"
+
+#include "proc/proc.h"
+#include "trace/stop.h"
+#include "util/arena.h"
+#include "util/cleanup.h"
+#include "util/fault.h"
+#include "util/log.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+
+#define LOG_ROOM "trace"
+#define SEIZE_OPTIONS \
+	(PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACESYSGOOD)
+#define MAX_ROUNDS 1000
+
+struct freezer {
+	struct frozen *f;
+	int64_t deadline_ns;
+	struct arena *scratch;
+};
+
+static void frozen_free(struct frozen *f)
+{
+	if (!f)
+		return;
+	for (unsigned i = 0; i < f->n_procs; i++)
+		free(f->procs[i].threads);
+	free(f->procs);
+	free(f);
+}
+
+void freeze_thaw(struct frozen *f)
+{
+	for (unsigned i = 0; f && i < f->n_procs; i++)
+		for (unsigned j = 0; j < f->procs[i].n_threads; j++)
+			trace_detach(f->procs[i].threads[j].tid, 0);
+	frozen_free(f);
+}
+
+void freeze_kill(struct frozen *f)
+{
+	for (unsigned i = 0; f && i < f->n_procs; i++)
+		(void)kill(f->procs[i].pid, SIGKILL);
+	freeze_thaw(f);
+}
+
+static bool has_thread(const struct frozen_process *p, pid_t tid)
+{
+	/* the newest are last, and /proc lists in ascending order: look from the end */
+	for (unsigned j = p->n_threads; j-- > 0;)
+		if (p->threads[j].tid == tid)
+			return true;
+	return false;
+}
+
+static int add_thread(struct frozen_process *p, pid_t tid, struct err *err)
+{
+	struct frozen_thread *more;
+
+	if (p->n_threads == 0 || (p->n_threads >= 8 && !(p->n_threads & (p->n_threads - 1)))) {
+		more = realloc(p->threads, (p->n_threads ? p->n_threads * 2 : 8) * sizeof *more);
+		if (!more)
+			return err_nomem(err);
+		p->threads = more;
+	}
+	p->threads[p->n_threads++] = (struct frozen_thread){ .tid = tid };
+	return 0;
+}
+
+static void drop_thread(struct frozen_process *p, unsigned j)
+{
+	memmove(&p->threads[j], &p->threads[j + 1], (p->n_threads - j - 1) * sizeof p->threads[0]);
+	p->n_threads--;
+}
+
+/* Runs the thread on to a quiet stop. -ESRCH: it has gone. */
+static int settle(const struct freezer *z, struct frozen_thread *t, struct err *err)
+{
+	for (;;) {
+		struct stop stop;
+		int rc = trace_wait(t->tid, z->deadline_ns, &stop, err);
+
+		if (rc < 0)
+			return rc;
+		switch (stop.kind) {
+		case STOP_TRAP:
+		case STOP_GROUP:
+			t->group_stop = stop.kind == STOP_GROUP;
+			return 0;
+		case STOP_EXITED:
+			return -ESRCH;
+		case STOP_SIGNAL: /* deliver it: the stop that we asked for comes before its handler's first instruction */
+			rc = trace_resume(t->tid, PTRACE_CONT, stop.sig, err);
+			break;
+		case STOP_EVENT:
+		case STOP_SYSCALL:
+			rc = trace_resume(t->tid, PTRACE_CONT, 0, err);
+			break;
+		}
+		if (rc == -ESRCH)
+			continue; /* killed while stopped: the next wait tells */
+		if (rc < 0)
+			return rc;
+	}
+}
+
+/* Attached at birth, by PTRACE_O_TRACECLONE and the like. */
+static bool is_ours_already(struct freezer *z, pid_t tid)
+{
+	struct proc_status st;
+	CLEANUP_FD int dirfd = -1;
+
+	return proc_open_pid(tid, &dirfd, NULL) == 0 && proc_status_read(dirfd, z->scratch, &st, NULL) == 0 &&
+	       st.tracer == getpid();
+}
+
+/* One look at a process: its new threads are seized and stopped. Returns how many were new. */
+static int freeze_threads(struct freezer *z, struct frozen_process *p, struct err *err)
+{
+	CLEANUP_FD int dirfd = -1;
+	unsigned n, first = p->n_threads;
+	pid_t *tids;
+	int rc, found = 0;
+
+	rc = proc_open_pid(p->pid, &dirfd, err);
+	if (rc == 0)
+		rc = proc_threads(dirfd, z->scratch, &tids, &n, err);
+	if (rc < 0)
+		return rc;
+	for (unsigned i = 0; i < n; i++) {
+		if (has_thread(p, tids[i]))
+			continue;
+		rc = trace_seize(tids[i], SEIZE_OPTIONS, err);
+		if (rc == 0)
+			rc = trace_interrupt(tids[i], err);
+		else if (rc == -EPERM && is_ours_already(z, tids[i]))
+			rc = 0; /* its first stop comes by itself */
+		if (rc == -ESRCH)
+			continue;
+		if (rc == 0)
+			rc = add_thread(p, tids[i], err);
+		if (rc < 0)
+			return rc;
+	}
+	for (unsigned j = first; j < p->n_threads;) {
+		rc = settle(z, &p->threads[j], err);
+		if (rc == -ESRCH) {
+			drop_thread(p, j);
+			continue;
+		}
+		if (rc < 0)
+			return rc;
+		found++;
+		j++;
+	}
+	return found;
+}
+
+static int add_process(struct frozen *f, pid_t pid, int parent, struct err *err)
+{
+	struct frozen_process *more = realloc(f->procs, (f->n_procs + 1) * sizeof *more);
+
+	if (!more)
+		return err_nomem(err);
+	f->procs = more;
+	f->procs[f->n_procs++] = (struct frozen_process){ .pid = pid, .parent = parent };
+	return 0;
+}
+
+/* Adds children not seen yet; returns how many. */
+static int find_children(struct freezer *z, unsigned parent, struct err *err)
+{
+	CLEANUP_FD int dirfd = -1;
+	pid_t *pids;
+	unsigned n;
+	int rc, found = 0;
+
+	rc = proc_open_pid(z->f->procs[parent].pid, &dirfd, err);
+	if (rc == 0)
+		rc = proc_children(dirfd, z->scratch, &pids, &n, err);
+	if (rc < 0)
+		return rc;
+	for (unsigned i = 0; i < n; i++) {
+		bool known = false;
+
+		for (unsigned j = 0; j < z->f->n_procs && !known; j++)
+			known = z->f->procs[j].pid == pids[i];
+		if (known)
+			continue;
+		rc = add_process(z->f, pids[i], (int)parent, err);
+		if (rc < 0)
+			return rc;
+		found++;
+	}
+	return found;
+}
+
+static int freeze_all(struct freezer *z, struct err *err)
+{
+	for (unsigned round = 0; round < MAX_ROUNDS; round++) {
+		int news = 0, rc;
+
+		for (unsigned i = 0; i < z->f->n_procs; i++) {
+			rc = freeze_threads(z, &z->f->procs[i], err);
+			if (rc < 0)
+				return rc;
+			news += rc;
+			rc = find_children(z, i, err);
+			if (rc < 0)
+				return rc;
+			news += rc;
+		}
+		if (news == 0)
+			return 0;
+	}
+	return err_set(err, -EAGAIN, "the job creates threads and processes faster than they can be stopped");
+}
+
+static int read_registers(struct frozen *f, struct err *err)
+{
+	for (unsigned i = 0; i < f->n_procs; i++) {
+		for (unsigned j = 0; j < f->procs[i].n_threads; j++) {
+			struct frozen_thread *t = &f->procs[i].threads[j];
+			int rc = regs_get(t->tid, &t->regs, err);
+
+			if (rc == 0 && regs_undo_eintr(&t->regs.gp))
+				rc = regs_set_gp(t->tid, &t->regs.gp, err);
+			if (rc < 0)
+				return rc;
+		}
+		if (f->procs[i].n_threads == 0)
+			return err_set(err, -ESRCH, "process %d has ended", f->procs[i].pid);
+	}
+	return 0;
+}
+
+int freeze_tree(pid_t root, unsigned timeout_ms, struct frozen **ret, struct err *err)
+{
+	struct freezer z = { .deadline_ns = trace_now_ns() + (int64_t)timeout_ms * 1000000 };
+	int rc;
+
+	z.scratch = arena_new();
+	z.f = calloc(1, sizeof *z.f);
+	if (!z.f || !z.scratch)
+		rc = err_nomem(err);
+	else
+		rc = add_process(z.f, root, -1, err);
+	if (rc == 0)
+		rc = freeze_all(&z, err);
+	if (rc == 0)
+		rc = fault_point("freeze-stopped", err);
+	if (rc == 0)
+		rc = read_registers(z.f, err);
+	arena_free(z.scratch);
+	if (rc < 0) {
+		freeze_thaw(z.f);
+		return rc == -ETIMEDOUT ? -EAGAIN : rc;
+	}
+	log_debug("stopped %u processes", z.f->n_procs);
+	*ret = z.f;
+	return 0;
+}

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Registers of a stopped thread; the kernel's system call restart codes (include/linux/errno.h) told apart. */
+#include "trace/regs.h"
+
+#include <elf.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+
+/* Kernel-internal return values, seen only by tracers. */
+#define ERESTARTSYS 512
+#define ERESTARTNOINTR 513
+#define ERESTARTNOHAND 514
+#define ERESTART_RESTARTBLOCK 516
+
+#define SYSCALL_INSN_BYTES 2
+
+int regs_get(pid_t tid, struct thread_regs *ret, struct err *err)
+{
+	struct thread_regs r;
+
+	if (ptrace(PTRACE_GETREGS, tid, 0, &r.gp) < 0)
+		return err_set(err, -errno, "cannot read the registers of thread %d: %m", tid);
+	if (ptrace(PTRACE_GETSIGMASK, tid, sizeof r.sigmask, &r.sigmask) < 0)
+		return err_set(err, -errno, "cannot read the signal mask of thread %d: %m", tid);
+	*ret = r;
+	return 0;
+}
+
+int regs_set_gp(pid_t tid, const struct user_regs_struct *gp, struct err *err)
+{
+	if (ptrace(PTRACE_SETREGS, tid, 0, gp) < 0)
+		return err_set(err, -errno, "cannot set the registers of thread %d: %m", tid);
+	return 0;
+}
+
+int regs_set_mask(pid_t tid, uint64_t mask, struct err *err)
+{
+	if (ptrace(PTRACE_SETSIGMASK, tid, sizeof mask, &mask) < 0)
+		return err_set(err, -errno, "cannot set the signal mask of thread %d: %m", tid);
+	return 0;
+}
+
+int regs_get_xstate(pid_t tid, void *buf, size_t *len, struct err *err)
+{
+	struct iovec iov = { .iov_base = buf, .iov_len = *len };
+
+	if (ptrace(PTRACE_GETREGSET, tid, NT_X86_XSTATE, &iov) < 0)
+		return err_set(err, -errno, "cannot read the FPU state of thread %d: %m", tid);
+	*len = iov.iov_len;
+	return 0;
+}
+
+int regs_set_xstate(pid_t tid, const void *buf, size_t len, struct err *err)
+{
+	struct iovec iov = { .iov_base = (void *)buf, .iov_len = len };
+
+	if (ptrace(PTRACE_SETREGSET, tid, NT_X86_XSTATE, &iov) < 0)
+		return err_set(err, -errno, "cannot set the FPU state of thread %d: %m", tid);
+	return 0;
+}
+
+static bool in_syscall(const struct user_regs_struct *gp)
+{
+	return (int64_t)gp->orig_rax >= 0;
+}
+
+bool regs_undo_eintr(struct user_regs_struct *gp)
+{
+	if (!in_syscall(gp) || (int64_t)gp->rax != -EINTR)
+		return false;
+	switch ((long)gp->orig_rax) {
+	case SYS_epoll_wait:
+	case SYS_epoll_pwait:
+#ifdef SYS_epoll_pwait2
+	case SYS_epoll_pwait2:
+#endif
+	case SYS_rt_sigtimedwait:
+	case SYS_semop:
+	case SYS_semtimedop:
+	case SYS_io_getevents:
+	case 333: /* io_pgetevents */
+	case SYS_accept:
+	case SYS_accept4:
+	case SYS_recvfrom:
+	case SYS_recvmsg:
+	case SYS_recvmmsg:
+	case SYS_sendto:
+	case SYS_sendmsg:
+	case SYS_sendmmsg:
+	case SYS_read:
+	case SYS_readv:
+	case SYS_write:
+	case SYS_writev:
+	case SYS_connect:
+		gp->rax = (uint64_t)-ERESTARTNOHAND;
+		return true;
+	default:
+		return false;
+	}
+}
+
+bool regs_in_restart_block(const struct user_regs_struct *gp)
+{
+	return in_syscall(gp) && (int64_t)gp->rax == -ERESTART_RESTARTBLOCK;
+}
+
+bool regs_eintr_on_handler(const struct user_regs_struct *gp)
+{
+	return in_syscall(gp) &&
+	       ((int64_t)gp->rax == -ERESTARTNOHAND || (int64_t)gp->rax == -ERESTART_RESTARTBLOCK);
+}
+
+int64_t regs_reissue(const struct user_regs_struct *gp, int64_t restart_nr, struct user_regs_struct *ret)
+{
+	*ret = *gp;
+	ret->orig_rax = (uint64_t)-1;
+	if (!in_syscall(gp))
+		return -1;
+	switch ((int64_t)gp->rax) {
+	case -ERESTARTSYS:
+	case -ERESTARTNOINTR:
+	case -ERESTARTNOHAND:
+		ret->rax = gp->orig_rax;
+		break;
+	case -ERESTART_RESTARTBLOCK:
+		ret->rax = (uint64_t)restart_nr;
+		break;
+	default:
+		return -1;
+	}
+	ret->rip -= SYSCALL_INSN_BYTES;
+	return (int64_t)ret->rax;
+}

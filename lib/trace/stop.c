@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Seize, interrupt, wait, let go. waitid(2) is used so that the exit of a child of ours can be seen without being
+ * reaped (WNOWAIT): its status belongs to whoever supervises the job.
+ */
+#include "trace/stop.h"
+
+#include "util/io.h"
+
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef PTRACE_EVENT_STOP
+#define PTRACE_EVENT_STOP 128
+#endif
+
+int64_t trace_now_ns(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+static void hint_eperm(struct err *err)
+{
+	char *text = NULL;
+
+	if (io_read_file(-1, "/proc/sys/kernel/yama/ptrace_scope", &text, NULL) == 0 && text[0] != '0')
+		err_hint(err,
+			 "kernel.yama.ptrace_scope is %c: a process may be traced only by its ancestors%s", text[0],
+			 text[0] == '1' ? ", so start it under ckpt-run" : " or not at all");
+	else
+		err_hint(err, "it is being traced by another program, runs as another user, or is not dumpable");
+	free(text);
+}
+
+int trace_seize(pid_t tid, unsigned long options, struct err *err)
+{
+	if (ptrace(PTRACE_SEIZE, tid, 0, options) == 0)
+		return 0;
+	int code = -errno;
+
+	err_set(err, code, "cannot trace thread %d: %m", tid);
+	if (code == -EPERM)
+		hint_eperm(err);
+	return code;
+}
+
+int trace_interrupt(pid_t tid, struct err *err)
+{
+	if (ptrace(PTRACE_INTERRUPT, tid, 0, 0) == 0)
+		return 0;
+	return err_set(err, -errno, "cannot interrupt thread %d: %m", tid);
+}
+
+static void classify(const siginfo_t *si, struct stop *ret)
+{
+	int status = si->si_status;
+
+	memset(ret, 0, sizeof *ret);
+	if (si->si_code != CLD_TRAPPED && si->si_code != CLD_STOPPED) {
+		ret->kind = STOP_EXITED;
+		return;
+	}
+	ret->sig = status & 0x7f;
+	ret->event = status >> 8;
+	if (ret->event == PTRACE_EVENT_STOP)
+		ret->kind = ret->sig == SIGTRAP ? STOP_TRAP : STOP_GROUP;
+	else if (ret->event)
+		ret->kind = STOP_EVENT;
+	else if (status == (SIGTRAP | 0x80))
+		ret->kind = STOP_SYSCALL;
+	else
+		ret->kind = STOP_SIGNAL;
+}
+
+/* A process (not just a thread of one) whose parent we are. */
+static bool is_our_child(pid_t tid)
+{
+	char path[64];
+	char *text = NULL, *ppid, *tgid;
+	bool ours = false;
+
+	(void)snprintf(path, sizeof path, "/proc/%d/status", tid);
+	if (io_read_file(-1, path, &text, NULL) == 0 && (ppid = strstr(text, "\nPPid:")) &&
+	    (tgid = strstr(text, "\nTgid:")))
+		ours = strtol(ppid + 6, NULL, 10) == getpid() && strtol(tgid + 6, NULL, 10) == tid;
+	free(text);
+	return ours;
+}
+
+/* 1: something was seen; 0: nothing yet; negative: error. */
+static int look(pid_t tid, struct stop *ret, struct err *err)
+{
+	siginfo_t si = { 0 };
+
+	if (waitid(P_PID, (id_t)tid, &si, WEXITED | WSTOPPED | WNOHANG | WNOWAIT | __WALL) < 0) {
+		if (errno == EINTR)
+			return 0;
+		if (errno == ECHILD) { /* reaped by someone else, or swallowed by an exec in another thread */
+			*ret = (struct stop){ .kind = STOP_EXITED };
+			return 1;
+		}
+		return err_set(err, -errno, "cannot wait for thread %d: %m", tid);
+	}
+	if (si.si_pid == 0)
+		return 0;
+	classify(&si, ret);
+	if (ret->kind == STOP_EXITED && is_our_child(tid))
+		return 1;
+	(void)waitid(P_PID, (id_t)tid, &si, WEXITED | WSTOPPED | WNOHANG | __WALL);
+	return 1;
+}
+
+int trace_wait(pid_t tid, int64_t deadline_ns, struct stop *ret, struct err *err)
+{
+	for (unsigned round = 0;; round++) {
+		int n = look(tid, ret, err);
+
+		if (n != 0)
+			return n < 0 ? n : 0;
+		if (round < 200) {
+			(void)sched_yield();
+			continue;
+		}
+		if (trace_now_ns() > deadline_ns)
+			return err_set(err, -ETIMEDOUT, "thread %d does not stop", tid);
+		(void)clock_nanosleep(CLOCK_MONOTONIC, 0,
+				      &(struct timespec){ .tv_nsec = round < 1000 ? 20000 : 1000000 }, NULL);
+	}
+}
+
+int trace_resume(pid_t tid, int how, int sig, struct err *err)
+{
+	if (ptrace((enum __ptrace_request)how, tid, 0, (long)sig) == 0)
+		return 0;
+	return err_set(err, -errno, "cannot resume thread %d: %m", tid);
+}
+
+void trace_detach(pid_t tid, int sig)
+{
+	(void)ptrace(PTRACE_DETACH, tid, 0, (long)sig);
+}

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* XXH3: 64 bits to find damage, 128 bits to tell pages apart. */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct hash128 {
+	uint64_t lo, hi;
+};
+
+uint64_t hash64(const void *p, size_t len);
+/* Chained: hash64_more(hash64(a), b) covers a and b in order. */
+uint64_t hash64_more(uint64_t seed, const void *p, size_t len);
+struct hash128 hash128(const void *p, size_t len);

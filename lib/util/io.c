@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Whole reads and writes. */
+#include "util/io.h"
+
+#include "util/cleanup.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <string.h>
+
+ssize_t io_read_full(int fd, void *buf, size_t len)
+{
+	size_t done = 0;
+
+	while (done < len) {
+		ssize_t n = read(fd, (char *)buf + done, len - done);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			break;
+		done += (size_t)n;
+	}
+	return (ssize_t)done;
+}
+
+ssize_t io_pread_full(int fd, void *buf, size_t len, uint64_t off)
+{
+	size_t done = 0;
+
+	while (done < len) {
+		ssize_t n = pread(fd, (char *)buf + done, len - done, (off_t)(off + done));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return done ? (ssize_t)done : -errno;
+		if (n == 0)
+			break;
+		done += (size_t)n;
+	}
+	return (ssize_t)done;
+}
+
+int io_write_full(int fd, const void *buf, size_t len)
+{
+	size_t done = 0;
+
+	while (done < len) {
+		ssize_t n = write(fd, (const char *)buf + done, len - done);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		done += (size_t)n;
+	}
+	return 0;
+}
+
+int io_pwrite_full(int fd, const void *buf, size_t len, uint64_t off)
+{
+	size_t done = 0;
+
+	while (done < len) {
+		ssize_t n = pwrite(fd, (const char *)buf + done, len - done, (off_t)(off + done));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			return -EIO;
+		done += (size_t)n;
+	}
+	return 0;
+}
+
+int io_read_file(int dirfd, const char *path, char **ret_text, size_t *ret_len)
+{
+	CLEANUP_FD int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC);
+	CLEANUP_FREE char *text = NULL;
+	size_t have = 0, size = 0;
+
+	if (fd < 0)
+		return -errno;
+	for (;;) {
+		ssize_t n;
+
+		if (size - have < 4096) {
+			char *bigger = realloc(text, size ? size * 2 : 16384);
+
+			if (!bigger)
+				return -ENOMEM;
+			text = bigger;
+			size = size ? size * 2 : 16384;
+		}
+		n = io_read_full(fd, text + have, size - have - 1);
+		if (n < 0)
+			return (int)n;
+		if (n == 0)
+			break;
+		have += (size_t)n;
+	}
+	text[have] = '\0';
+	if (ret_len)
+		*ret_len = have;
+	*ret_text = ptr_take(&text);
+	return 0;
+}
+
+int io_write_file(int dirfd, const char *path, const char *text)
+{
+	CLEANUP_FD int fd = openat(dirfd, path, O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	return io_write_full(fd, text, strlen(text));
+}
+
+int io_readlink(int dirfd, const char *path, char **ret)
+{
+	char buf[PATH_MAX + 64];
+	ssize_t n = readlinkat(dirfd, path, buf, sizeof buf - 1);
+	char *copy;
+
+	if (n < 0)
+		return -errno;
+	buf[n] = '\0';
+	copy = strdup(buf);
+	if (!copy)
+		return -ENOMEM;
+	*ret = copy;
+	return 0;
+}

@@ -1,0 +1,167 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: BSD-2-Clause
+# Restart with and without the right to choose pids, to make namespaces, or either: features are taken away to try.
+
+load ../lib/common
+
+# Has what follows run where no user namespace can be made: in one that allows none, without any capability.
+no_namespaces() {
+	is_root && skip "the unprivileged run of this suite covers it"
+	cat > "$T/no-namespaces" <<'SH'
+#!/bin/bash
+# A user namespace in which no further one may be made; the capabilities that it gave go with the exec.
+exec unshare -U --map-current-user --keep-caps bash -c '
+	echo 0 > /proc/sys/user/max_user_namespaces || exit 99
+	exec setpriv --ambient-caps=-all --inh-caps=-all "$@"' _ "$@"
+SH
+	chmod +x "$T/no-namespaces"
+	fg 10 "$T/no-namespaces" true || skip "no user namespace to take them away in"
+	! fg 10 "$T/no-namespaces" unshare -U true 2>/dev/null || skip "namespaces cannot be forbidden here"
+}
+
+restart_without_namespaces() {
+	STARTS=$((STARTS + 1))
+	touch "$BASE.newpids" "$BASE.userns"
+	door "restart$STARTS" "$T/no-namespaces" "$RESTART" "$@" "$CHAIN"
+	SUP_PID=$DOOR_PID
+	victim_poke
+}
+
+@test "without user namespaces a restart gets new pids and says what may notice" {
+	no_namespaces
+	victim_start -- threads 16
+	checkpoint
+	victim_kill
+	restart_without_namespaces
+	grep -qE '^ckpt-restart: .*pid' "$T/restart2.stderr" || fail "no warning: $(cat "$T/restart2.stderr")"
+	victim_poke
+	victim_quit
+}
+
+@test "new pids: pthread_join, robust mutexes and the C library's own locks still work" {
+	no_namespaces
+	local v
+	for v in thread_exit blocked sig_actions busy mem_anon; do
+		rm -rf "$CHAIN" "$BASE".* "$STATS"
+		victim_start -- "$v"
+		checkpoint
+		victim_poke
+		victim_kill
+		restart_without_namespaces || fail "$v" || return 1
+		victim_poke || fail "$v" || return 1
+		victim_quit || fail "$v" || return 1
+	done
+}
+
+@test "new pids: further generations" {
+	no_namespaces
+	victim_start -- threads 8
+	local i
+	for i in 1 2 3; do
+		checkpoint
+		victim_poke
+		victim_kill
+		restart_without_namespaces || fail "generation $i" || return 1
+	done
+	victim_quit
+}
+
+@test "--pids keep and --pids namespace, where they cannot be had, say so and leave nothing" {
+	no_namespaces
+	victim_start -- empty
+	checkpoint
+	victim_kill
+	local mode
+	for mode in keep namespace; do
+		run fg 20 "$T/no-namespaces" "$RESTART" --pids $mode --no-checkpoint "$CHAIN"
+		[ "$status" -eq 125 ] || fail "$mode: exit $status: $output"
+		[[ $output == *ckpt-restart:* ]]
+		[ -z "$(test_processes)" ]
+	done
+	victim_restart
+	victim_quit
+}
+
+@test "--pids keep: the same pids in this namespace, several generations" {
+	is_root || skip "needs the right to choose pids"
+	victim_start -- identity leader
+	local i pid=$VICTIM_PID
+	for i in 1 2 3; do
+		checkpoint
+		victim_kill
+		victim_restart --pids keep || fail "generation $i" || return 1
+		[ "$(descendants "$SUP_PID" | head -n 1)" = "$pid" ]
+	done
+	victim_quit
+}
+
+@test "--pids namespace: the same pids in a namespace of their own, several generations" {
+	unshare -Urpf true 2>/dev/null || is_root || skip "no user and pid namespace here"
+	victim_start -- threads 8
+	touch "$BASE.userns"
+	local i
+	for i in 1 2 3; do
+		checkpoint
+		victim_kill
+		victim_restart --pids namespace || fail "generation $i" || return 1
+		victim_poke
+	done
+	[ ! -e "$BASE.newpids" ]
+	victim_quit
+}
+
+@test "a chain goes from one way to the other: kept pids, a namespace, new pids, a namespace" {
+	no_namespaces
+	victim_start -- threads 8
+	checkpoint
+	victim_kill
+	victim_restart
+	checkpoint
+	victim_kill
+	restart_without_namespaces
+	checkpoint
+	victim_kill
+	# The newest image holds the new pids now; in a namespace of its own it can keep those.
+	victim_restart --pids namespace
+	victim_quit
+}
+
+@test "as root, an unprivileged user's job can be restarted by that user" {
+	is_root || skip "needs two users"
+	chmod 755 "$T"
+	mkdir -m 700 u
+	chown 65534:65534 u
+	BASE=$T/u/victim
+	CHAIN=$T/u/chain
+	STATS=$T/u/stats
+	# The build must be readable for that user.
+	setpriv --reuid=65534 --regid=65534 --clear-groups test -x "$RUN" || skip "the build cannot be read by others"
+	touch "$BASE.userns" && chown 65534 "$BASE.userns"
+	door run1 setpriv --reuid=65534 --regid=65534 --clear-groups \
+		"$RUN" -o "$CHAIN" --stats "$STATS" -- "$VICTIMS/victim-threads" "$BASE" 8
+	SUP_PID=$DOOR_PID
+	wait_victim '^ready '
+	checkpoint
+	victim_kill
+	door restart2 setpriv --reuid=65534 --regid=65534 --clear-groups "$RESTART" "$CHAIN"
+	SUP_PID=$DOOR_PID
+	victim_poke
+	checkpoint
+	victim_kill
+	# Root does not restart what another user could have written, unless told to; it is that user's job then.
+	run fg 20 "$RESTART" --no-checkpoint "$CHAIN"
+	[ "$status" -eq 125 ]
+}
+
+@test "a program with capabilities, started by root, is not restarted with fewer by somebody else" {
+	is_root || skip "needs two users"
+	chmod 755 "$T"
+	victim_start -- empty
+	checkpoint
+	victim_kill
+	chown -R 65534 "$CHAIN"
+	run fg 20 setpriv --reuid=65534 --regid=65534 --clear-groups "$RESTART" --no-checkpoint "$CHAIN"
+	[ "$status" -ne 0 ] && [ "$status" -lt 128 ] || fail "exit $status: $output"
+	[[ $output == *ckpt-restart:* ]]
+	[ -z "$(test_processes)" ]
+}

@@ -1,0 +1,205 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: BSD-2-Clause
+# Real programs, to the end, with three rounds of SIGKILL and restart at random moments; the output must be as without.
+
+load ../lib/common
+
+# Big inputs are made once for all tests of the file.
+setup_file() {
+	export INPUTS=$BATS_FILE_TMPDIR
+	awk 'BEGIN { x = 1; for (i = 0; i < 4600000; i++) { x = (x * 16807) % 2147483647
+		printf "%d %x some more text on it %d\n", x, (x * 7919) % 1000003, i } }' > "$INPUTS/text"
+	truncate -s 3G "$INPUTS/sparse"
+	echo 'something' >> "$INPUTS/sparse"
+}
+
+teardown_file() {
+	rm -f "$BATS_FILE_TMPDIR/text" "$BATS_FILE_TMPDIR/sparse"
+}
+
+setup() {
+	common_setup
+	CKPT_TEST_WAIT=120
+	PROGRAMS=$BATS_TEST_DIRNAME/../program
+	PYTHON=$(command -v /usr/bin/python3 || command -v python3)
+}
+
+has_ok_since() {
+	[ "$(tail -n +"$(($1 + 1))" "$STATS" 2>/dev/null | grep -c '"result": *"ok"')" -ge 1 ]
+}
+
+or_ended() {
+	has_ok_since "$1" || is_gone "$SUP_PID"
+}
+
+# same_answer COMMAND FILE...: runs the shell command (which must be one program) in a directory of its own, without
+# ckpt, and then with it; the FILEs that it leaves must be the same.
+same_answer() {
+	local command=$1 round before files file seed=${CKPT_TEST_SEED:-$RANDOM} took
+	shift
+	files=("$@")
+	echo "seed $seed (CKPT_TEST_SEED); $command"
+	RANDOM=$seed
+	mkdir ref job
+	cp -r in/. ref 2>/dev/null && cp -r in/. job
+	took=$EPOCHREALTIME
+	(cd ref && fg 300 sh -c "exec $command") || fail "it fails without ckpt too" || return 1
+	took=$(((${EPOCHREALTIME/./} - ${took/./}) / 1000))
+	cd job || return 1
+	door run1 "$RUN" -q -i 0.2 -o "$CHAIN" --stats "$STATS" -- sh -c "exec $command"
+	SUP_PID=$DOOR_PID
+	before=0
+	for round in 1 2 3; do
+		until_true 60 or_ended "$before" || fail "round $round: no checkpoint" || return 1
+		# At most a sixth of what the whole takes, so that it does not end before the third round.
+		sleep "$(printf '%d.%03d' $(((m = RANDOM % (took / 6 + 1)) / 1000)) $((m % 1000)))"
+		is_gone "$SUP_PID" && fail "round $round: it had ended already ($took ms alone): $(cat "$T"/*.stderr)" && return 1
+		kill_tree "$SUP_PID" || return 1
+		before=$(stats_count)
+		door "restart$round" "$RESTART" -q "$CHAIN"
+		SUP_PID=$DOOR_PID
+	done
+	exit_of "$SUP_PID" 300 || return 1
+	[ "$STATUS" -eq 0 ] || fail "exit status $STATUS: $(cat "$T"/*.stderr)" || return 1
+	cd "$T" || return 1
+	for file in "${files[@]}"; do
+		[ -s "ref/$file" ] || fail "$file is empty" || return 1
+		cmp "ref/$file" "job/$file" || return 1
+	done
+	! grep -q '"result": *"failed"' "$STATS" || fail "$(grep '"failed"' "$STATS" | head -n 3)"
+}
+
+need() {
+	command -v "$1" > /dev/null || skip "$1 is not installed"
+}
+
+@test "bc -l computing pi" {
+	need bc
+	same_answer "bc -lq > out <<'E'
+scale=3200
+4*a(1)
+E" out
+}
+
+@test "sort of a 200 MB file with temporary files" {
+	same_answer "sort -S 20M -T . --parallel=2 -o out $INPUTS/text" out
+}
+
+@test "xz -T2" {
+	need xz
+	head -c 100000000 "$INPUTS/text" > head
+	same_answer "xz -T2 -1 -c $T/head > out" out
+}
+
+@test "gzip < in > out" {
+	same_answer "gzip -6 < $INPUTS/text > out" out
+}
+
+@test "zstd -T2" {
+	need zstd
+	same_answer "zstd -q -T2 -10 $INPUTS/text -o out" out
+}
+
+@test "sha512sum of a big file" {
+	same_answer "sha512sum $INPUTS/sparse > out" out
+}
+
+@test "awk" {
+	cat > program.awk <<'AWK'
+BEGIN {
+	x = 1
+	for (i = 0; i < 22000000; i++) {
+		x = (x * 16807) % 2147483647
+		c[x % 1000]++
+		if (i % 100000 == 0)
+			print i, x
+	}
+	for (k = 0; k < 1000; k++)
+		s += k * c[k]
+	print s
+}
+AWK
+	same_answer "awk -f $T/program.awk > out" out
+}
+
+@test "perl" {
+	need perl
+	cat > program.pl <<'PERL'
+my (%h, $x) = ();
+$x = 1;
+$| = 1;
+for my $i (0 .. 40_000_000) {
+	$x = ($x * 16807) % 2147483647;
+	$h{$x % 5000} .= "a" if $i % 50 == 0;
+	print "$i $x\n" if $i % 200_000 == 0;
+}
+print join(",", map { length $h{$_} } sort keys %h), "\n";
+PERL
+	same_answer "perl $T/program.pl > out" out
+}
+
+@test "python3 that writes a result file line by line" {
+	same_answer "$PYTHON $PROGRAMS/lines.py 3000000" result
+}
+
+@test "python3 with numpy and a threaded BLAS" {
+	"$PYTHON" -c 'import numpy' 2>/dev/null || skip "numpy is not installed (test/run --with-programs)"
+	KEEP=(OPENBLAS_NUM_THREADS=4)
+	same_answer "$PYTHON $PROGRAMS/matrices.py 240 > out" out
+}
+
+@test "sqlite3 doing long inserts with a journal" {
+	need sqlite3
+	mkdir in
+	sqlite3 in/db 'pragma journal_mode=delete; create table t(a integer primary key, b text, c integer); insert into t values (0, "x", 0)'
+	cat > inserts.sql <<'SQL'
+pragma cache_size=-400000;
+begin immediate;
+update t set b = 'y';
+with recursive n(i) as (select 1 union all select i + 1 from n where i < 4000000)
+	insert into t select i, hex(i * 7919 % 1000003), i * i % 7919 from n;
+commit;
+select count(*), sum(c), max(b) from t;
+pragma integrity_check;
+SQL
+	same_answer "sqlite3 -batch db < $T/inserts.sql > out" out
+	sqlite3 ref/db .dump | sha256sum > ref/dump
+	sqlite3 job/db .dump | sha256sum > job/dump
+	cmp ref/dump job/dump
+	[ ! -e job/db-journal ]
+}
+
+@test "a static binary: busybox" {
+	need busybox
+	same_answer "busybox sha256sum $INPUTS/sparse > out" out
+}
+
+@test "a static program against musl" {
+	need musl-gcc
+	musl-gcc -O2 -static -o program "$PROGRAMS/threads.c"
+	same_answer "$T/program 30000 > out" out
+}
+
+@test "a dynamic program against musl" {
+	need musl-gcc
+	musl-gcc -O2 -o program "$PROGRAMS/threads.c"
+	"$T/program" 1 > /dev/null 2>&1 || skip "no dynamic loader of musl's here"
+	same_answer "$T/program 30000 > out" out
+}
+
+@test "64 threads with mutexes, condition variables and thread creation in a loop" {
+	gcc -O2 -pthread -o program "$PROGRAMS/threads.c"
+	same_answer "$T/program 30000 > out" out
+}
+
+@test "an OpenMP program" {
+	gcc -O2 -fopenmp -o program "$PROGRAMS/openmp.c" || skip "no OpenMP here"
+	KEEP=(OMP_NUM_THREADS=4)
+	same_answer "$T/program 450 > out" out
+}
+
+@test "a C++ program with exceptions and std::thread" {
+	need g++
+	g++ -O1 -std=c++17 -pthread -o program "$PROGRAMS/exceptions.cc"
+	same_answer "$T/program 220 > out" out
+}

@@ -1,0 +1,328 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: BSD-2-Clause
+# Everything that comes back on restart: each victim through three generations of checkpoint, kill and restart.
+
+load ../lib/common
+
+@test "mem_anon: private anonymous memory with patterns, holes made by MADV_DONTNEED, and all protections" {
+	three_generations mem_anon
+}
+
+@test "mem_remap: mappings that move, shrink, grow, split and go away between checkpoints" {
+	three_generations mem_remap
+}
+
+@test "mem_brk: a heap that keeps its content and goes on growing, and shrinking, where it was" {
+	three_generations mem_brk
+}
+
+@test "mem_stack: a main stack whose frames survive and that goes on growing by itself" {
+	three_generations mem_stack
+}
+
+@test "mem_file_private: private mappings of a file: clean pages from the file, dirty ones from the image" {
+	three_generations mem_file_private
+}
+
+@test "mem_reserve: a 16 TiB PROT_NONE reservation with islands in it, and a sparse 64 GiB MAP_NORESERVE mapping" {
+	three_generations mem_reserve
+}
+
+@test "mem_advice: madvise() flags, mlock() and mseal(), as /proc/self/smaps shows them" {
+	three_generations mem_advice
+}
+
+@test "mem_guard: guard regions (MADV_GUARD_INSTALL) inside a mapping with content" {
+	three_generations mem_guard
+}
+
+@test "mem_shared: shared anonymous memory, mapped once and mapped twice" {
+	three_generations mem_shared
+}
+
+@test "mem_memfd: memfds: sealed, mapped and open, open only, mapped only" {
+	three_generations mem_memfd
+}
+
+@test "mem_file_shared: a shared mapping of a file is written through to the file, after a restart as before it" {
+	three_generations mem_file_shared
+}
+
+@test "mem_deleted: mapped files that have been deleted: private and shared mappings, with and without descriptor" {
+	three_generations mem_deleted
+}
+
+@test "mem_many: 20,000 mappings and 1,000 descriptors" {
+	three_generations mem_many
+}
+
+@test "random: getrandom() and the allocator's secrets: calls keep working in memory that a restart may drop" {
+	three_generations random
+}
+
+@test "regs_compute: threads in pure computation whose general, x87, SSE, AVX and AVX-512 registers are checked always" {
+	three_generations regs_compute
+}
+
+@test "threads: 64 threads (or as many as argv[2] says), each with attributes of its own that it checks itself" {
+	three_generations threads
+}
+
+@test "thread_exit: robust mutexes, pthread_join and clear_child_tid go on working after a restart" {
+	three_generations thread_exit
+}
+
+@test "blocked: threads in blocking system calls: no EINTR, no early return" {
+	three_generations blocked
+}
+
+@test "rseq: glibc's rseq registration stays in force, and threads inside rseq critical sections lose no count" {
+	three_generations rseq
+}
+
+@test "busy: eight threads that verify everything about themselves all the time and report the first difference" {
+	three_generations busy
+}
+
+@test "sig_actions: dispositions of all 64 signals, and what SA_SIGINFO, SA_RESTART, SA_NODEFER and SA_RESETHAND do" {
+	three_generations sig_actions
+}
+
+@test "sig_pending: pending signals, for the process and for single threads, with order, values, codes and senders" {
+	three_generations sig_pending
+}
+
+@test "timers: interval timers, and POSIX timers with gaps in their ids, all ways of notification and values" {
+	three_generations timers
+}
+
+@test "file_regular: regular files: offsets, status flags, O_APPEND, O_CLOEXEC" {
+	three_generations file_regular
+}
+
+@test "file_kinds: directories with a position, O_PATH, devices, files of /proc, and descriptors 0 to 2" {
+	three_generations file_kinds
+}
+
+@test "file_deleted: deleted files and O_TMPFILE ones, with content that changes, holes, and shared offsets" {
+	three_generations file_deleted
+}
+
+@test "pipe: pipes with unread content, sizes, packet mode, half-closed ones, and a FIFO" {
+	three_generations pipe
+}
+
+@test "fd_events: eventfd, timerfd, signalfd, epoll with its watches and data, and inotify on paths" {
+	three_generations fd_events
+}
+
+@test "locks: flock, POSIX and OFD locks, held by the right description and range, seen by an outsider" {
+	three_generations locks
+}
+
+@test "clock: the vdso works where it was, no clock jumps back, and CLOCK_MONOTONIC goes on where it stopped" {
+	three_generations clock
+}
+
+@test "empty: nothing special" {
+	three_generations empty
+}
+
+@test "threads: 500 of them" {
+	three_generations threads 500
+}
+
+@test "identity: who and where a process is" {
+	three_generations identity
+}
+
+@test "identity: a process group leader" {
+	three_generations identity leader
+}
+
+@test "identity: a session leader" {
+	three_generations identity session
+}
+
+@test "increments hold what has changed, over many of them" {
+	local i
+	victim_start --no-snapshot --full-every 1000 -- mem_anon
+	checkpoint
+	[ "$(stats_last kind)" = full ]
+	for i in 1 2 3 4 5 6 7 8; do
+		victim_poke
+		checkpoint
+		[ "$(stats_last kind)" = incremental ]
+	done
+	victim_kill
+	victim_restart
+	victim_quit
+}
+
+@test "--no-incremental, --full-every and --keep do what they say" {
+	local i
+	victim_start --no-incremental --keep 1 -- mem_anon
+	for i in 1 2 3; do
+		victim_poke
+		checkpoint
+		[ "$(stats_last kind)" = full ]
+	done
+	[ "$(ls "$CHAIN"/*.img | wc -l)" -eq 1 ]
+	check_chain
+	victim_kill
+	victim_restart
+	victim_quit
+}
+
+@test "--full-every 3: every third image is full, and older ones go" {
+	local i kinds
+	victim_start --full-every 3 --keep 2 -- mem_anon
+	for i in 1 2 3 4 5 6 7; do
+		victim_poke
+		checkpoint
+	done
+	kinds=$(sed -n 's/.*"kind": *"\([a-z]\).*/\1/p' "$STATS" | tr -d '\n')
+	[ "$kinds" = fiifiif ] || fail "kinds: $kinds"
+	[ ! -e "$CHAIN/000001.img" ]
+	check_chain
+	victim_kill
+	victim_restart
+	victim_quit
+}
+
+@test "each tracker that this kernel has finds what changed" {
+	local tracker tried=0
+	for tracker in hash uffd softdirty; do
+		rm -rf "$CHAIN" "$BASE".* "$STATS"
+		victim_start --no-snapshot --tracker "$tracker" -- mem_remap || {
+			# A tracker that the kernel lacks is refused, with its name.
+			grep -q "$tracker" "$T/run$STARTS.stderr" || return 1
+			SUP_PID=''
+			continue
+		}
+		checkpoint || { grep -q "$tracker" "$STATS" && victim_kill && continue; }
+		tried=$((tried + 1))
+		for i in 1 2 3 4; do
+			victim_poke
+			checkpoint
+		done
+		victim_kill
+		victim_restart
+		victim_poke
+		victim_quit
+	done
+	[ "$tried" -ge 1 ]
+}
+
+@test "raw and LZ4 images restart alike" {
+	local compress
+	for compress in none lz4 auto; do
+		rm -rf "$CHAIN" "$BASE".* "$STATS"
+		victim_start --compress "$compress" -- mem_anon
+		checkpoint
+		victim_poke
+		checkpoint
+		victim_kill
+		victim_restart
+		victim_quit
+	done
+}
+
+@test "--at N restarts an older image" {
+	victim_start --keep 10 --no-incremental -- mem_anon
+	checkpoint
+	victim_poke
+	checkpoint
+	victim_kill
+	victim_restart --at 1
+	victim_quit
+}
+
+@test "dump, restart, dump: the second image says what the first one said" {
+	victim_start --no-incremental --keep 10 -- threads 20
+	checkpoint
+	victim_kill
+	fg 30 "$INSPECT" --json "$CHAIN/000001.img" > before.json
+	victim_restart
+	checkpoint
+	fg 30 "$INSPECT" --json "$CHAIN/000002.img" > after.json
+	victim_quit
+	# Threads, mappings and descriptors by number; addresses, names and protections are compared one by one.
+	python3 - <<'PY'
+import json
+a, b = json.load(open('before.json')), json.load(open('after.json'))
+def find(node, key):
+    if isinstance(node, dict):
+        for k, v in node.items():
+            if k == key:
+                yield v
+            else:
+                yield from find(v, key)
+    elif isinstance(node, list):
+        for v in node:
+            yield from find(v, key)
+def rows(doc, key, fields):
+    out = []
+    for rows in find(doc, key):
+        if isinstance(rows, list):
+            out += [tuple(str(r.get(f)) for f in fields) for r in rows if isinstance(r, dict)]
+    return sorted(out)
+for key, fields in (('threads', ('tid', 'comm', 'sigmask', 'nice', 'sched_policy', 'altstack_sp', 'robust_list',
+                                 'clear_child_tid', 'rseq_ptr', 'timer_slack_ns')),
+                    ('fds', ('fd', 'cloexec')),
+                    ('vmas', ('start', 'end', 'prot', 'flags', 'advice', 'offset', 'path'))):
+    x, y = rows(a, key, fields), rows(b, key, fields)
+    assert x, 'no ' + key + ' in the first image'
+    if key == 'vmas':
+        # The main stack may have grown.
+        x, y = ([r for r in z if r[6] != '[stack]'] for z in (x, y))
+    assert x == y, (key, set(x) ^ set(y))
+PY
+}
+
+@test "ckpt-restart -d leaves the tree running by itself" {
+	local pid
+	victim_start -- empty
+	checkpoint
+	victim_kill
+	run fg 30 "$RESTART" -d --pidfile "$T/pid" "$CHAIN"
+	[ "$status" -eq 0 ]
+	pid=$(tail -n 1 <<< "$output")
+	[ "$pid" -gt 1 ]
+	[ "$(cat "$T/pid")" = "$pid" ]
+	victim_poke
+	check_untraced "$pid"
+	kill -9 "$pid"
+	wait_gone "$pid"
+}
+
+@test "a restarted job goes on being checkpointed with the recorded settings" {
+	victim_start -i 0.2 --keep 3 -- busy
+	until_true 20 more_stats_than 2
+	victim_kill
+	local before
+	victim_restart
+	before=$(stats_count)
+	until_true 20 more_stats_than $((before + 2))
+	[ "$(ls "$CHAIN"/*.img | wc -l)" -ge 2 ]
+	victim_kill
+	victim_restart --no-checkpoint
+	before=$(stats_count)
+	victim_poke
+	sleep 0.7 # three intervals in which nothing may come
+	[ "$(stats_count)" -eq "$before" ]
+	victim_quit
+}
+
+@test "CLOCK_MONOTONIC goes on where it stopped, where a time namespace can be had" {
+	unshare -T true 2>/dev/null || unshare -UT true 2>/dev/null || skip "no time namespace here"
+	victim_start -- clock
+	victim_poke
+	checkpoint
+	victim_kill
+	sleep 3 # so that a clock that went on would show it
+	victim_restart
+	tail -n 2 "$BASE.out"
+	[ "$(sed -n 's/^gap \([0-9]*\) ms/\1/p' "$BASE.out" | tail -n 1)" -lt 2500 ]
+	victim_quit
+}

@@ -1,0 +1,227 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: BSD-2-Clause
+# The job survives its checkpointer: killed at every phase of a checkpoint, and at random moments, it never notices.
+
+load ../lib/common
+
+# How many random moments; test/run --quick lowers it.
+: "${CKPT_TEST_MOMENTS:=300}"
+
+# A ckpt-run takes the running victim on again. Where Yama allows tracing of children only, a new one is started.
+can_attach() {
+	is_root || [ "$(cat /proc/sys/kernel/yama/ptrace_scope 2>/dev/null || echo 0)" -eq 0 ]
+}
+
+# The names of all points that two checkpoints of the busy victim pass, in order.
+fault_points() {
+	KEEP=(CKPT_FAULT=list)
+	victim_start -- busy
+	KEEP=()
+	checkpoint
+	victim_poke
+	checkpoint
+	victim_kill
+	sed -n 's/^fault point: //p' "$T/run1.stderr" | awk '!seen[$0]++'
+}
+
+# busy_alone: the victim runs by itself, JOB is its pid, OUTLINE what it looks like.
+busy_alone() {
+	rm -f "$BASE".*
+	door busy "$VICTIMS/victim-busy" "$BASE"
+	JOB=$DOOR_PID
+	SUP_PID=''
+	wait_victim '^ready '
+	outline "$JOB" > "$T/outline"
+}
+
+# Nothing of ours is attached to the job or left in it.
+check_clean() {
+	is_gone "$JOB" && fail "the job is gone ($1): $(victim_failed)" && return 1
+	check_untraced "$JOB" || fail "$1" || return 1
+	outline "$JOB" > "$T/outline.now"
+	diff "$T/outline" "$T/outline.now" > "$T/outline.diff" ||
+		fail "$1: not as it was: $(head -n 5 "$T/outline.diff")" || return 1
+	[ -z "$(victim_failed)" ] || fail "$1: $(victim_failed)" || return 1
+}
+
+# take_on ENV OPTIONS...: ckpt-run --pid on the victim.
+take_on() {
+	KEEP=("$1")
+	shift
+	rm -rf "$CHAIN"
+	door take "$RUN" -o "$CHAIN" --stats "$STATS" "$@" --pid "$JOB"
+	KEEP=()
+	TAKER=$DOOR_PID
+}
+
+@test "between checkpoints nothing is attached, and nothing of ours is in the job" {
+	victim_start -- busy
+	JOB=$(descendants "$SUP_PID" | head -n 1)
+	outline "$JOB" > outline
+	local i
+	for i in 1 2 3 4 5; do
+		checkpoint
+		until_true 10 untraced "$JOB"
+		check_clean "checkpoint $i"
+		victim_poke
+	done
+	victim_quit
+}
+
+@test "the busy victim never notices checkpoints at a quick pace" {
+	victim_start -i 0.02 -- busy
+	local before
+	before=$(stats_count)
+	until_true 60 more_stats_than $((before + 100))
+	victim_poke
+	! grep -q '"result": *"failed"' "$STATS"
+	victim_quit
+}
+
+@test "SIGKILL for ckpt-run at every phase of the first and of a later checkpoint" {
+	local name k points n=0
+	can_attach || skip "Yama lets only parents trace"
+	points=$(fault_points)
+	[ "$(wc -w <<< "$points")" -ge 8 ] || fail "only these fault points: $points"
+	busy_alone
+	for name in $points; do
+		for k in 1 2; do
+			take_on "CKPT_FAULT=$name:$k=kill" -i 0.03
+			# A point that comes once in a ckpt-run's life is not passed a second time: enough checkpoints say so.
+			until_true 30 gone_or_past "$TAKER" 4 || fail "$name:$k: neither killed nor done" || return 1
+			is_gone "$TAKER" && n=$((n + 1))
+			kill -9 "$TAKER" 2>/dev/null
+			wait "$TAKER" 2>/dev/null || true
+			rm -f "$STATS"
+			until_true 20 untraced "$JOB" || fail "$name:$k: still traced" || return 1
+			victim_poke || fail "killed at $name:$k" || return 1
+			check_clean "killed at $name:$k" || return 1
+		done
+	done
+	[ "$n" -ge "$(wc -w <<< "$points")" ] || fail "only $n of the kills happened"
+	# It can be checkpointed and restarted after all that.
+	take_on _=_
+	SUP_PID=$TAKER
+	checkpoint
+	kill -9 "$TAKER" "$JOB"
+	wait_gone "$TAKER"
+	wait "$JOB" 2>/dev/null || true
+	victim_restart
+	victim_quit
+}
+
+gone_or_past() {
+	is_gone "$1" || [ "$(stats_count)" -ge "$2" ]
+}
+
+@test "a failure at every point of a checkpoint leaves the job alone, and the next attempt is made" {
+	local name points
+	can_attach || skip "Yama lets only parents trace"
+	points=$(fault_points)
+	busy_alone
+	for name in $points; do
+		rm -f "$STATS"
+		take_on "CKPT_FAULT=$name" -i 0.03
+		until_true 30 gone_or_past "$TAKER" 3 || fail "$name: no further attempts" || return 1
+		if is_gone "$TAKER"; then
+			# A failure before there is any job to look after may end ckpt-run, with words.
+			grep -q "injected fault" "$T/take.stderr" || fail "$name ended ckpt-run" || return 1
+		else
+			tail -n 1 "$STATS" | grep -q '"result": *"ok"' || fail "$name: $(tail -n 1 "$STATS")" ||
+				return 1
+			kill -9 "$TAKER"
+			wait "$TAKER" 2>/dev/null || true
+		fi
+		: > "$T/take.stderr"
+		until_true 20 untraced "$JOB" || fail "$name: still traced" || return 1
+		victim_poke || fail "failed at $name" || return 1
+		check_clean "failed at $name" || return 1
+	done
+	kill -9 "$JOB"
+}
+
+@test "SIGKILL for ckpt-run at random moments, $CKPT_TEST_MOMENTS of them" {
+	local i seed=${CKPT_TEST_SEED:-$RANDOM}
+	can_attach || skip "Yama lets only parents trace"
+	echo "seed $seed (CKPT_TEST_SEED)"
+	RANDOM=$seed
+	busy_alone
+	for ((i = 1; i <= CKPT_TEST_MOMENTS; i++)); do
+		rm -f "$STATS"
+		take_on _=_ -i 0.05
+		# Up to some checkpoints after its start: 0 to 250 ms, in steps of well under the time a phase takes.
+		sleep "0.$(printf '%05d' $((RANDOM % 25000)))"
+		kill -9 "$TAKER" 2>/dev/null
+		wait "$TAKER" 2>/dev/null || true
+		until_true 20 untraced "$JOB" || fail "moment $i of seed $seed: still traced" || return 1
+		[ -z "$(victim_failed)" ] || fail "moment $i of seed $seed: $(victim_failed)" || return 1
+		if ((i % 10 == 0)); then
+			victim_poke || fail "moment $i of seed $seed" || return 1
+			check_clean "moment $i of seed $seed" || return 1
+		fi
+	done
+	check_chain
+	kill -9 "$JOB"
+}
+
+@test "ckpt-run can be killed in a run that it started, and the chain goes on from the last image" {
+	local round
+	victim_start -i 0.05 -- busy
+	for round in 1 2 3; do
+		until_true 20 more_stats_than 3
+		kill -9 "$SUP_PID"
+		wait "$SUP_PID" 2>/dev/null || true
+		SUP_PID=''
+		# The job goes on alone (in a pid namespace of its own it may go with its init); then it dies too.
+		local left
+		left=$(test_processes)
+		[ -z "$left" ] || kill -9 $left
+		for p in $left; do
+			until_true 20 pid_free "$p"
+		done
+		check_chain
+		rm -f "$STATS"
+		victim_restart
+	done
+	victim_quit
+}
+
+@test "a restart that fails or is killed at any point leaves no process and the chain as it was" {
+	local name points sum
+	victim_start --no-snapshot -- threads 8
+	checkpoint
+	victim_kill
+	KEEP=(CKPT_FAULT=list)
+	victim_restart --no-checkpoint
+	KEEP=()
+	victim_kill
+	points=$(sed -n 's/^fault point: //p' "$T/restart2.stderr" | awk '!seen[$0]++')
+	[ "$(wc -w <<< "$points")" -ge 5 ] || fail "only these fault points: $points"
+	sum=$(sha256sum "$CHAIN"/*.img)
+	for name in $points; do
+		KEEP=("CKPT_FAULT=$name")
+		run fg 40 "$RESTART" --no-checkpoint "$CHAIN"
+		KEEP=()
+		[[ $output == *"injected fault"* ]] || fail "$name: exit $status: $output" || return 1
+		[ "$status" -ne 0 ] && [ "$status" -lt 128 ] || fail "$name: exit $status" || return 1
+		until_true 10 nothing_left || fail "$name failed and left: $(left_names)" || return 1
+		KEEP=("CKPT_FAULT=$name=kill")
+		run fg 40 "$RESTART" --no-checkpoint "$CHAIN"
+		KEEP=()
+		until_true 10 nothing_left || fail "$name killed and left: $(left_names)" || return 1
+		[ "$(sha256sum "$CHAIN"/*.img)" = "$sum" ] || fail "$name touched the images" || return 1
+	done
+	victim_restart
+	victim_quit
+}
+
+nothing_left() {
+	[ -z "$(test_processes)" ]
+}
+
+left_names() {
+	local p
+	for p in $(test_processes); do
+		echo "$p $(tr '\0' ' ' < "/proc/$p/cmdline" 2>/dev/null)"
+	done
+}

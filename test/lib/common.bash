@@ -1,0 +1,341 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# Helpers of all bats suites: one door through which anything is started, waiting without sleeping, and the
+# rounds of checkpoint, kill and restart.
+
+# CKPT_BUILD: the build directory under test. CKPT_TEST_TMP: where test directories are made.
+: "${CKPT_BUILD:=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)/build}"
+: "${CKPT_TEST_TMP:=${TMPDIR:-/tmp}}"
+: "${CKPT_TEST_WAIT:=40}" # seconds until a wait gives up
+RUN=$CKPT_BUILD/cmd/ckpt-run
+RESTART=$CKPT_BUILD/cmd/ckpt-restart
+INSPECT=$CKPT_BUILD/cmd/ckpt-inspect
+MERGE=$CKPT_BUILD/cmd/ckpt-merge
+VICTIMS=$CKPT_BUILD/test/victim
+
+common_setup() {
+	T=$(mktemp -d "$CKPT_TEST_TMP/ckpt-XXXXXX")
+	chmod 700 "$T"
+	# Whatever a test starts carries its directory in the environment, and keeps it through a restart.
+	export CKPT_TEST_ID=$T
+	BASE=$T/victim
+	CHAIN=$T/chain
+	STATS=$T/stats
+	SUP_PID='' # the ckpt-run or ckpt-restart that supervises now
+	STARTS=0
+	cd "$T" || return 1
+}
+
+# A failed test keeps its directory; a process that was left behind fails the test that left it.
+common_teardown() {
+	local left
+	left=$(test_processes)
+	if [ -n "$left" ]; then
+		# shellcheck disable=SC2086
+		kill -9 $left 2>/dev/null
+	fi
+	cd / || return 1
+	if [ -z "$BATS_TEST_COMPLETED" ] && [ -z "$BATS_TEST_SKIPPED" ]; then
+		echo "kept: $T"
+		show_logs
+	else
+		rm -rf "$T"
+	fi
+}
+
+setup() {
+	common_setup
+}
+
+teardown() {
+	common_teardown
+}
+
+# For the report of a failed test: the last words of everything that ran in it.
+show_logs() {
+	local f
+	for f in "$T"/*.command "$T"/*.stdout "$T"/*.stderr "$T"/*.out "$T"/stats; do
+		[ -s "$f" ] || continue
+		echo "--- ${f#"$T"/}"
+		tail -n 12 "$f" | cut -c 1-400 | tr -d '\000'
+	done
+}
+
+fail() {
+	echo "$*"
+	return 1
+}
+
+is_root() {
+	[ "$(id -u)" -eq 0 ]
+}
+
+# --- starting and ending -------------------------------------------------------------------------------
+
+# Replaces this (sub)shell by a command with the standard streams it has now, no other descriptor, a clean
+# environment, default signals, and a session of its own: bats and its background shells leave traces of all these.
+# KEEP (an array, may be empty) holds more VAR=VALUE.
+door_exec() {
+	local fd
+	for fd in /proc/"$BASHPID"/fd/*; do
+		fd=${fd##*/}
+		[ "$fd" -gt 2 ] && [ "$fd" -ne 255 ] && eval "exec $fd>&-"
+	done
+	exec 255>&-
+	exec env -i --default-signal PATH="$PATH" HOME="$T" LC_ALL=C CKPT_TEST_ID="$CKPT_TEST_ID" \
+		"${KEEP[@]}" setsid "$@"
+}
+
+# door NAME COMMAND...: in the background, streams in NAME.stdout and NAME.stderr (stdin from $STDIN or /dev/null);
+# the pid in DOOR_PID. The streams are appended to, so that a restart can go on in the same files.
+door() {
+	local name=$1
+	shift
+	printf '%q ' "$@" > "$T/$name.command"
+	(door_exec "$@") < "${STDIN:-/dev/null}" >> "${STDOUT:-$T/$name.stdout}" 2>> "$T/$name.stderr" &
+	DOOR_PID=$!
+}
+
+# fg SECONDS COMMAND...: in the foreground with a limit; standard output and error come through (for `run`).
+fg() {
+	local limit=$1
+	shift
+	(door_exec timeout -k 2 "$limit" "$@") < "${STDIN:-/dev/null}"
+}
+
+# All descendants of a process.
+descendants() {
+	local children child
+	children=$(cat /proc/"$1"/task/*/children 2>/dev/null)
+	for child in $children; do
+		echo "$child"
+		descendants "$child"
+	done
+}
+
+# Processes that belong to this test, by the mark in their environment.
+test_processes() {
+	local p
+	for p in /proc/[0-9]*; do
+		[ "${p#/proc/}" != "$$" ] && [ "${p#/proc/}" != "$BASHPID" ] || continue
+		tr '\0' '\n' 2>/dev/null < "$p/environ" | grep -qxF "CKPT_TEST_ID=$T" 2>/dev/null || continue
+		# Ours are those that came through the door: the shell and its helpers have BATS variables too.
+		tr '\0' '\n' 2>/dev/null < "$p/environ" | grep -q '^BATS_' || echo "${p#/proc/}"
+	done
+}
+
+# Gone, or dead and only waiting for its parent (which need not be us).
+is_gone() {
+	local stat
+	stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 0
+	stat=${stat##*) }
+	[ "${stat:0:1}" = Z ] || [ "${stat:0:1}" = X ]
+}
+
+# until_true SECONDS COMMAND...: polls.
+until_true() {
+	local end=$((SECONDS + $1))
+	shift
+	until "$@"; do
+		[ $SECONDS -le $end ] || return 1
+		sleep 0.02
+	done
+}
+
+wait_gone() {
+	until_true "$CKPT_TEST_WAIT" is_gone "$1" || fail "process $1 does not go away"
+}
+
+# pid_free PID: not even a zombie holds the id.
+pid_free() {
+	[ ! -e "/proc/$1" ]
+}
+
+has_line() {
+	grep -qE -- "$2" "$1" 2>/dev/null
+}
+
+wait_line() {
+	until_true "$CKPT_TEST_WAIT" has_line "$1" "$2" || fail "no line /$2/ in $1"
+}
+
+# SIGKILL for the supervisor first (it must have no chance to do anything), then for its whole tree.
+kill_tree() {
+	local all p
+	[ -n "$1" ] || return 0
+	kill -STOP "$1" 2>/dev/null
+	all=$(descendants "$1")
+	kill -9 "$1" 2>/dev/null
+	# shellcheck disable=SC2086
+	[ -z "$all" ] || kill -9 $all 2>/dev/null
+	wait "$1" 2>/dev/null
+	for p in $all; do
+		until_true "$CKPT_TEST_WAIT" pid_free "$p" || fail "process $p is not reaped" || return 1
+	done
+}
+
+# exit_of PID SECONDS: its exit status in STATUS.
+exit_of() {
+	until_true "$2" is_gone "$1" || fail "process $1 does not end" || return 1
+	wait "$1"
+	STATUS=$?
+}
+
+# --- victims -------------------------------------------------------------------------------------------
+
+# Victims do not end by themselves: whoever starts one in a test is watched for its words.
+victim_failed() {
+	grep -m 1 -E '^(bad|skip):' "$BASE.out" 2>/dev/null
+}
+
+wait_victim() {
+	local end=$((SECONDS + CKPT_TEST_WAIT)) words
+	until grep -qE -- "$1" "$BASE.out" 2>/dev/null; do
+		words=$(victim_failed)
+		case $words in
+		skip:*) skip "${words#skip: }" ;;
+		bad:*) fail "victim: $words" || return 1 ;;
+		esac
+		[ $SECONDS -le $end ] || fail "victim: no line /$1/" || return 1
+		if [ -n "$SUP_PID" ] && is_gone "$SUP_PID"; then
+			# It may have spoken last.
+			grep -qE -- "$1" "$BASE.out" 2>/dev/null && return 0
+			words=$(victim_failed)
+			[ "${words#skip: }" = "$words" ] || skip "${words#skip: }"
+			fail "its supervisor $SUP_PID is gone ${words:+($words)}" || return 1
+		fi
+		sleep 0.01
+	done
+}
+
+# victim_start [CKPT-RUN OPTIONS] -- NAME [ARGS]: under ckpt-run, until it is ready. VICTIM_PID as it sees itself.
+victim_start() {
+	local opts=()
+	while [ "$1" != -- ]; do
+		opts+=("$1")
+		shift
+	done
+	shift
+	local name=$1
+	shift
+	STARTS=$((STARTS + 1))
+	door "run$STARTS" "$RUN" -o "$CHAIN" --stats "$STATS" "${opts[@]}" -- "$VICTIMS/victim-$name" "$BASE" "$@"
+	SUP_PID=$DOOR_PID
+	wait_victim '^ready ' || return 1
+	VICTIM_PID=$(sed -n 's/^ready //p' "$BASE.out")
+}
+
+TOKENS=0
+# The victim verifies itself and says so.
+victim_poke() {
+	TOKENS=$((TOKENS + 1))
+	ln -sfn "t$TOKENS" "$BASE.poke"
+	wait_victim "^ok t$TOKENS\$"
+}
+
+stats_count() {
+	grep -c . "$STATS" 2>/dev/null || true
+}
+
+# The value of a key in the last line of --stats.
+stats_last() {
+	tail -n 1 "$STATS" | sed -n "s/.*\"$1\": *\"\{0,1\}\([^\",}]*\).*/\1/p"
+}
+
+more_stats_than() {
+	[ "$(stats_count)" -gt "$1" ]
+}
+
+# One attempt at a checkpoint, however it ends.
+attempt() {
+	local before
+	before=$(stats_count)
+	kill -USR1 "$SUP_PID" || fail "supervisor $SUP_PID is gone" || return 1
+	until_true "$CKPT_TEST_WAIT" more_stats_than "$before" || fail "no checkpoint came" || return 1
+}
+
+checkpoint() {
+	local try
+	for try in 1 2 3 4 5; do
+		attempt || return 1
+		# "skipped" is legal: it could not be stopped just then, and is tried again.
+		[ "$(stats_last result)" = skipped ] || break
+	done
+	[ "$(stats_last result)" = ok ] || fail "checkpoint: $(tail -n 1 "$STATS")"
+}
+
+victim_kill() {
+	kill_tree "$SUP_PID" || return 1
+	SUP_PID=''
+}
+
+# victim_restart [CKPT-RESTART OPTIONS]: in the background, supervised; the victim answers once it is there.
+victim_restart() {
+	STARTS=$((STARTS + 1))
+	door "restart$STARTS" "$RESTART" "$@" "$CHAIN"
+	SUP_PID=$DOOR_PID
+	victim_poke
+}
+
+# The victim is told to end and does so with this exit status, which ckpt-run or ckpt-restart passes on.
+victim_quit() {
+	ln -sfn quit "$BASE.poke"
+	wait_victim '^ok quit$' || return 1
+	exit_of "$SUP_PID" "$CKPT_TEST_WAIT" || return 1
+	SUP_PID=''
+	[ "$STATUS" -eq "${1:-0}" ] || fail "exit status $STATUS, not ${1:-0}"
+}
+
+# Three generations: state after the checkpoint is rolled back, several checkpoints (so: increments) in each.
+three_generations() {
+	local generation
+	is_root || touch "$BASE.userns"
+	victim_start --no-snapshot -- "$@" || return 1
+	victim_poke || return 1
+	for generation in 1 2 3; do
+		checkpoint || return 1
+		victim_poke || return 1
+		checkpoint || return 1
+		checkpoint || return 1
+		victim_poke || return 1
+		victim_kill || return 1
+		victim_restart || fail "generation $generation" || return 1
+		victim_poke || return 1
+	done
+	victim_quit
+}
+
+# --- what a process looks like from outside --------------------------------------------------------------
+
+# The threads' TracerPid and Seccomp must be 0.
+check_untraced() {
+	local f bad
+	for f in /proc/"$1"/task/*/status; do
+		bad=$(grep -E '^(TracerPid|Seccomp):' "$f" | grep -v '[[:space:]]0$')
+		[ -z "$bad" ] || fail "$f: $bad" || return 1
+	done
+}
+
+untraced() {
+	! grep -hE '^(TracerPid|Seccomp):' /proc/"$1"/task/*/status | grep -qv '[[:space:]]0$'
+}
+
+# Mappings and descriptors, as text to compare. The heap's end and the stack's start move by themselves.
+outline() {
+	sed -e 's/^[0-9a-f]*-\([0-9a-f]* .*\[stack\]\)/*-\1/' "/proc/$1/maps"
+	(cd "/proc/$1/fd" && for f in *; do
+		l=$(readlink "$f") && case $l in *.out) ;; *) echo "$f $l" ;; esac
+	done)
+}
+
+# A chain whose directory, lock and images are sound, and no temporary file in it.
+check_chain() {
+	local f
+	for f in "$CHAIN"/* "$CHAIN"/.[!.]*; do
+		[ -e "$f" ] || continue
+		case ${f##*/} in
+		[0-9]*.img | lock | finished) ;;
+		*) fail "left in the chain: $f" || return 1 ;;
+		esac
+	done
+	fg 60 "$INSPECT" --verify "$CHAIN" > "$T/verify.stdout" 2>&1 || fail "verify: $(cat "$T/verify.stdout")"
+}

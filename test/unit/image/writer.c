@@ -1,0 +1,433 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Writer and reader: every mixture of pages comes back; streams, misuse, faults and full disks. */
+#include "imgtest.h"
+
+#include "util/cleanup.h"
+#include "util/fault.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <string.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#define FIRST 0x10000u /* page of the anonymous mapping */
+
+static struct image_params params_of(uint32_t compress, int direct)
+{
+	return (struct image_params){ .state = test_id(2), .parent = test_id(1), .seq = 2, .compress = compress,
+				      .threads = 2, .direct = direct };
+}
+
+/* What the model says of page i of the space. */
+static unsigned kind_of(uint32_t space, uint64_t i)
+{
+	switch ((i / 7 + space) % 6) {
+	case 0:
+		return RUN_PARENT;
+	case 1:
+		return 0;
+	case 2:
+		return RUN_ZERO; /* through image_writer_run */
+	case 3:
+		return 10 + CONTENT_ZERO;
+	case 4:
+		return 10 + CONTENT_TEXT;
+	default:
+		return 10 + CONTENT_RANDOM;
+	}
+}
+
+/* Pages [0, n) of a space: full buffers where the model allows, else what lies together. */
+static void put_space(struct image_writer *w, uint32_t space, uint64_t first, uint64_t n)
+{
+	struct err err = { 0 };
+
+	for (uint64_t i = 0; i < n;) {
+		unsigned kind = kind_of(space, i), len = 1;
+		uint8_t *buf;
+
+		if (kind < 10) {
+			if (kind)
+				OK(image_writer_run(w, space, kind, first + i, 1, &err), &err);
+			i++;
+			continue;
+		}
+		buf = image_writer_buffer(w, &err);
+		CHECK(buf);
+		for (len = 0; len < IMAGE_BLOCK_PAGES && i + len < n && kind_of(space, i + len) >= 10; len++)
+			fill_page(buf + (size_t)len * CKPT_PAGE_SIZE, kind_of(space, i + len) - 10, space, i + len, 0);
+		OK(image_writer_submit(w, space, first + i, len, &err), &err);
+		i += len;
+	}
+}
+
+static void put_random_stretch(struct image_writer *w, uint64_t from, unsigned blocks)
+{
+	struct err err = { 0 };
+
+	for (unsigned b = 0; b < blocks; b++) {
+		uint8_t *buf = image_writer_buffer(w, &err);
+
+		CHECK(buf);
+		for (unsigned i = 0; i < IMAGE_BLOCK_PAGES; i++)
+			fill_page(buf + (size_t)i * CKPT_PAGE_SIZE, CONTENT_RANDOM, 9, from + b * 64 + i, 0);
+		OK(image_writer_submit(w, 1, from + (uint64_t)b * IMAGE_BLOCK_PAGES, IMAGE_BLOCK_PAGES, &err), &err);
+	}
+}
+
+static void check_space(struct image_reader *r, uint32_t space, uint64_t first, uint64_t n)
+{
+	uint8_t want[CKPT_PAGE_SIZE], got[CKPT_PAGE_SIZE];
+
+	for (uint64_t i = 0; i < n; i++) {
+		unsigned kind = kind_of(space, i), have = read_page(r, space, first + i, got);
+
+		if (kind == 0 || kind == RUN_PARENT || kind == RUN_ZERO) {
+			CHECK(have == kind);
+			continue;
+		}
+		CHECK(have == (kind == 10 + CONTENT_ZERO ? RUN_ZERO : RUN_HERE));
+		fill_page(want, kind - 10, space, i, 0);
+		CHECK(!memcmp(want, got, sizeof want));
+	}
+}
+
+#define STRETCH (FIRST + 10000)
+#define STRETCH_BLOCKS 80u /* more than the pool has */
+
+static void write_mixture(struct image_writer *w, const struct tree *t, struct image_totals *totals)
+{
+	struct err err = { 0 };
+
+	put_space(w, 2, 0, 1000); /* spaces in any order; the file holds them sorted */
+	put_space(w, 1, FIRST, 3000);
+	put_random_stretch(w, STRETCH, STRETCH_BLOCKS);
+	put_space(w, 3, 0, 200);
+	OK(image_writer_commit(w, t, totals, &err), &err);
+}
+
+static void check_mixture(struct image_reader *r)
+{
+	uint8_t want[CKPT_PAGE_SIZE], got[CKPT_PAGE_SIZE];
+	struct arena *a = arena_new();
+	struct err err = { 0 };
+	struct tree *t;
+
+	OK(image_reader_verify(r, NULL, NULL, &err), &err);
+	OK(image_reader_tree(r, a, &t, &err), &err);
+	CHECK(t->n_processes == 1 && !strcmp(t->settings.name, "job"));
+	check_space(r, 1, FIRST, 3000);
+	check_space(r, 2, 0, 1000);
+	check_space(r, 3, 0, 200);
+	for (unsigned i = 0; i < STRETCH_BLOCKS * 64; i += 37) {
+		CHECK(read_page(r, 1, STRETCH + i, got) == RUN_HERE);
+		fill_page(want, CONTENT_RANDOM, 9, STRETCH + i, 0);
+		CHECK(!memcmp(want, got, sizeof want));
+	}
+	arena_free(a);
+}
+
+static void count_codecs(struct image_reader *r, unsigned *raw, unsigned *lz4)
+{
+	*raw = *lz4 = 0;
+	for (uint32_t i = 0; i < image_reader_info(r)->n_blocks; i++) {
+		enum block_codec codec;
+		uint32_t stored;
+		uint64_t off;
+
+		image_reader_block_where(r, i, &off, &stored, &codec);
+		CHECK(codec != BLOCK_RAW || off % 4096 == 0);
+		++*(codec == BLOCK_RAW ? raw : lz4);
+	}
+}
+
+static unsigned count_files(void)
+{
+	DIR *d = opendir(".");
+	unsigned n = 0;
+	struct dirent *e;
+
+	while ((e = readdir(d)))
+		n += strcmp(e->d_name, ".") && strcmp(e->d_name, "..");
+	closedir(d);
+	return n;
+}
+
+static void round_trip(const struct tree *t, uint32_t compress, int direct)
+{
+	struct image_params params = params_of(compress, direct);
+	struct image_totals totals;
+	struct image_writer *w;
+	struct image_reader *r;
+	struct err err = { 0 };
+	unsigned raw, lz4;
+	struct stat st;
+
+	OK(image_writer_open(AT_FDCWD, "000002.img", &params, &w, &err), &err);
+	CHECK(access("000002.img", F_OK) < 0 && access(".000002.img.tmp", F_OK) == 0);
+	write_mixture(w, t, &totals);
+	CHECK(count_files() == 1);
+	CHECK(stat("000002.img", &st) == 0 && (st.st_mode & 07777) == 0600);
+	CHECK(totals.bytes_stored == (uint64_t)st.st_size);
+	OK(image_reader_open(AT_FDCWD, "000002.img", &r, &err), &err);
+	CHECK(image_reader_info(r)->seq == 2 && image_reader_info(r)->file_bytes == totals.bytes_stored);
+	CHECK(totals.bytes_raw == totals.pages_written * 4096 && totals.pages_parent > 0 && totals.pages_zero > 0);
+	count_codecs(r, &raw, &lz4);
+	CHECK(compress == COMPRESS_NONE ? lz4 == 0 : lz4 > 0);
+	CHECK(raw >= STRETCH_BLOCKS); /* random data stays raw */
+	check_mixture(r);
+	image_reader_free(r);
+	CHECK(unlink("000002.img") == 0);
+}
+
+struct sink {
+	int fd;
+	uint8_t *data;
+	size_t len;
+};
+
+static void *drain(void *arg)
+{
+	struct sink *s = arg;
+	ssize_t n;
+
+	s->data = malloc(64 << 20);
+	while (s->data && (n = read(s->fd, s->data + s->len, 65536)) > 0)
+		s->len += (size_t)n;
+	return NULL;
+}
+
+static void to_a_pipe(const struct tree *t)
+{
+	struct image_params params = params_of(COMPRESS_LZ4, 1);
+	struct image_writer *w;
+	struct image_reader *r;
+	struct err err = { 0 };
+	struct sink sink = { 0 };
+	pthread_t reader;
+	int p[2];
+
+	CHECK(pipe2(p, O_CLOEXEC) == 0);
+	(void)fcntl(p[1], F_SETFL, O_NONBLOCK); /* somebody else's setting must not break us */
+	sink.fd = p[0];
+	CHECK(pthread_create(&reader, NULL, drain, &sink) == 0);
+	OK(image_writer_open(p[1], NULL, &params, &w, &err), &err);
+	write_mixture(w, t, NULL);
+	CHECK(close(p[1]) == 0); /* borrowed: still open until here */
+	CHECK(pthread_join(reader, NULL) == 0);
+	OK(image_reader_open_mem(sink.data, sink.len, &r, &err), &err);
+	check_mixture(r);
+	image_reader_free(r);
+	free(sink.data);
+	close(p[0]);
+	CHECK(count_files() == 0);
+}
+
+static void to_a_closed_pipe(const struct tree *t)
+{
+	struct image_params params = params_of(COMPRESS_NONE, 0);
+	struct image_writer *w;
+	struct err err = { 0 };
+	int p[2], rc;
+
+	CHECK(pipe2(p, O_CLOEXEC) == 0);
+	close(p[0]);
+	OK(image_writer_open(p[1], NULL, &params, &w, &err), &err);
+	rc = image_writer_commit(w, t, NULL, &err);
+	CHECK(rc == -EPIPE); /* and no SIGPIPE: the threads block signals */
+	CHECK_MSG(&err, "cannot write 'image stream': Broken pipe");
+	close(p[1]);
+}
+
+static void misuse(const struct tree *t)
+{
+	struct image_params params = params_of(COMPRESS_NONE, 0);
+	uint8_t page[CKPT_PAGE_SIZE] = { 1 };
+	struct image_writer *w;
+	struct err err = { 0 };
+
+	params.parent = (struct id128){ 0 };
+	OK(image_writer_open(AT_FDCWD, "x.img", &params, &w, &err), &err);
+	CHECK(image_writer_submit(w, 1, 0, 1, &err) == -EINVAL);
+	CHECK(image_writer_run(w, 1, RUN_PARENT, 0, 1, &err) == -EINVAL);
+	CHECK_MSG(&err, "full image has no parent");
+	CHECK(image_writer_run(w, 0, RUN_ZERO, 0, 1, &err) == -EINVAL);
+	CHECK(image_writer_run(w, 1, RUN_ZERO, UINT64_MAX, 2, &err) == -EINVAL);
+	OK(put_page(w, 1, 5, page, &err), &err);
+	OK(put_page(w, 1, 5, page, &err), &err);
+	CHECK(image_writer_commit(w, t, NULL, &err) == -EINVAL);
+	CHECK_MSG(&err, "given twice");
+	CHECK(count_files() == 0);
+
+	/* what could not be read again is not written */
+	OK(image_writer_open(AT_FDCWD, "x.img", &params, &w, &err), &err);
+	((struct tree *)(uintptr_t)t)->processes[0].threads[0].tid++;
+	CHECK(image_writer_commit(w, t, NULL, &err) == -EBADMSG);
+	CHECK_MSG(&err, "refusing to write");
+	((struct tree *)(uintptr_t)t)->processes[0].threads[0].tid--;
+	CHECK(count_files() == 0);
+
+	CHECK(image_writer_open(AT_FDCWD, "no/such/x.img", &params, &w, &err) == -ENOENT);
+	CHECK_MSG(&err, "no/such/x.img");
+	OK(image_writer_open(AT_FDCWD, "x.img", &params, &w, &err), &err);
+	put_random_stretch(w, 0, 40);
+	image_writer_abort(w);
+	CHECK(count_files() == 0);
+}
+
+static void leftovers_do_not_hinder(const struct tree *t)
+{
+	struct image_params params = params_of(COMPRESS_AUTO, 0);
+	struct image_writer *w;
+	struct err err = { 0 };
+
+	spill(".x.img.tmp", "old", 3);
+	OK(image_writer_open(AT_FDCWD, "x.img", &params, &w, &err), &err);
+	OK(image_writer_commit(w, t, NULL, &err), &err);
+	CHECK(count_files() == 1 && unlink("x.img") == 0);
+}
+
+/* The whole writing of an image in a child, which answers 0 (written), or 1 after saying why on standard error. */
+static int write_in_child(const struct tree *t, const char *fault, rlim_t limit, char *msg, size_t room)
+{
+	int p[2], status;
+	pid_t pid;
+	ssize_t n;
+
+	CHECK(pipe2(p, O_CLOEXEC) == 0);
+	pid = fork();
+	CHECK(pid >= 0);
+	if (!pid) {
+		struct image_params params = params_of(COMPRESS_NONE, limit != 0);
+		struct rlimit rl = { limit, limit };
+		struct image_writer *w;
+		struct err err = { 0 };
+		int rc;
+
+		if (fault) {
+			setenv("CKPT_FAULT", fault, 1);
+			fault_init();
+		}
+		if (limit && setrlimit(RLIMIT_FSIZE, &rl) < 0)
+			_exit(9);
+		rc = image_writer_open(AT_FDCWD, "000002.img", &params, &w, &err);
+		for (uint64_t i = 0; rc == 0 && i < 200; i++) {
+			uint8_t *buf = image_writer_buffer(w, &err);
+
+			if (!buf) {
+				image_writer_abort(w);
+				rc = -1;
+				break;
+			}
+			memset(buf, (int)i + 1, IMAGE_BLOCK_PAGES * CKPT_PAGE_SIZE);
+			rc = image_writer_submit(w, 1, i * 64, 64, &err);
+			if (rc < 0)
+				image_writer_abort(w);
+		}
+		if (rc == 0)
+			rc = image_writer_commit(w, t, NULL, &err);
+		(void)write(p[1], err.msg, strlen(err.msg));
+		_exit(rc < 0);
+	}
+	close(p[1]);
+	n = read(p[0], msg, room - 1);
+	msg[n > 0 ? n : 0] = '\0';
+	close(p[0]);
+	CHECK(waitpid(pid, &status, 0) == pid);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static void faults(const struct tree *t)
+{
+	static const char *const points[] = { "image-open", "image-write", "image-write:3", "image-trailer",
+					      "image-fsync", "image-rename", "image-dirsync" };
+	char msg[1024], kill[64];
+
+	for (unsigned i = 0; i < ARRAY_SIZE(points); i++) {
+		bool late = !strcmp(points[i], "image-dirsync"); /* the name is there, only not known to be durable */
+
+		CHECK(write_in_child(t, points[i], 0, msg, sizeof msg) == 1);
+		if (!strstr(msg, "injected fault") || !strstr(msg, "000002.img"))
+			test_fail(__FILE__, __LINE__, points[i], msg);
+		CHECK(count_files() == late);
+		(void)unlink("000002.img");
+		(void)snprintf(kill, sizeof kill, "%s=kill", points[i]);
+		CHECK(write_in_child(t, kill, 0, msg, sizeof msg) == 128 + SIGKILL);
+		CHECK((access("000002.img", F_OK) == 0) == late);
+		(void)unlink("000002.img");
+		(void)unlink(".000002.img.tmp");
+	}
+	CHECK(write_in_child(t, NULL, 0, msg, sizeof msg) == 0);
+	CHECK(count_files() == 1 && unlink("000002.img") == 0);
+}
+
+static void disk_full(const struct tree *t)
+{
+	static const rlim_t limits[] = { 1, 4096, 1 << 20, (20 << 20) + 12345, (50 << 20) + 4096 };
+	char msg[1024];
+
+	for (unsigned i = 0; i < ARRAY_SIZE(limits); i++) {
+		CHECK(write_in_child(t, NULL, limits[i], msg, sizeof msg) == 1);
+		CHECK(strstr(msg, "000002.img': File too large"));
+		CHECK(count_files() == 0);
+	}
+}
+
+/* ThreadSanitizer's own memory is several times ours. */
+#ifdef __has_feature
+#if __has_feature(thread_sanitizer)
+#define MEMORY_LIMIT_KIB (512 * 1024)
+#endif
+#endif
+#ifndef MEMORY_LIMIT_KIB
+#define MEMORY_LIMIT_KIB (24 * 1024)
+#endif
+
+/* A long job's worth of pages must not take memory with it. */
+static void bounded_memory(const struct tree *t)
+{
+	struct image_params params = params_of(COMPRESS_LZ4, 1);
+	struct image_writer *w;
+	struct err err = { 0 };
+	struct rusage before, after;
+
+	CHECK(getrusage(RUSAGE_SELF, &before) == 0);
+	OK(image_writer_open(AT_FDCWD, "x.img", &params, &w, &err), &err);
+	for (uint64_t i = 0; i < 2048; i++) { /* 512 MiB */
+		uint8_t *buf = image_writer_buffer(w, &err);
+
+		CHECK(buf);
+		memset(buf, (int)i, IMAGE_BLOCK_PAGES * CKPT_PAGE_SIZE);
+		OK(image_writer_submit(w, 1, i * 64, 64, &err), &err);
+	}
+	OK(image_writer_commit(w, t, NULL, &err), &err);
+	CHECK(getrusage(RUSAGE_SELF, &after) == 0);
+	CHECK(after.ru_maxrss - before.ru_maxrss < MEMORY_LIMIT_KIB);
+	CHECK(unlink("x.img") == 0);
+}
+
+int main(void)
+{
+	struct arena *a = arena_new();
+	struct tree *t = test_tree(a);
+
+	test_dir();
+	bounded_memory(t);
+	for (int direct = 0; direct < 2; direct++) {
+		round_trip(t, COMPRESS_NONE, direct);
+		round_trip(t, COMPRESS_LZ4, direct);
+		round_trip(t, COMPRESS_AUTO, direct);
+	}
+	to_a_pipe(t);
+	to_a_closed_pipe(t);
+	misuse(t);
+	leftovers_do_not_hinder(t);
+	faults(t);
+	disk_full(t);
+	arena_free(a);
+	return 0;
+}

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The batch interface of inject/remote.h, run in the calling process itself: placing descriptors without ptrace. */
+#include "inject/remote.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct batch {
+	unsigned n;
+	size_t len;
+	struct {
+		const char *what;
+		long nr;
+		uint64_t a[6];
+		int64_t ret;
+	} calls[BATCH_CALLS];
+	_Alignas(16) uint8_t data[BATCH_DATA];
+};
+
+struct batch *batch_new(struct remote *r)
+{
+	(void)r;
+	return calloc(1, sizeof(struct batch));
+}
+
+void batch_free(struct batch *b)
+{
+	free(b);
+}
+
+void batch_start(struct batch *b)
+{
+	b->n = 0;
+	b->len = 0;
+}
+
+/* Less than a real one holds, so that the splitting of long batches is tried too. */
+bool batch_room(const struct batch *b, unsigned n, size_t len)
+{
+	return b->n + n <= 64 && b->len + len + 16 * (size_t)n <= 4096;
+}
+
+unsigned batch_add(struct batch *b, const char *what, long nr, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3,
+		   uint64_t a4, uint64_t a5)
+{
+	if (b->n == 64)
+		abort();
+	b->calls[b->n].what = what;
+	b->calls[b->n].nr = nr;
+	memcpy(b->calls[b->n].a, (uint64_t[]){ a0, a1, a2, a3, a4, a5 }, sizeof b->calls[0].a);
+	return b->n++;
+}
+
+uint64_t batch_out(struct batch *b, size_t len)
+{
+	size_t at = (b->len + 15) & ~(size_t)15;
+
+	if (at + len > sizeof b->data)
+		abort();
+	b->len = at + len;
+	memset(b->data + at, 0, len);
+	return (uint64_t)(uintptr_t)(b->data + at);
+}
+
+uint64_t batch_in(struct batch *b, const void *p, size_t len)
+{
+	uint64_t at = batch_out(b, len);
+
+	memcpy((void *)(uintptr_t)at, p, len);
+	return at;
+}
+
+int batch_run(struct batch *b, pid_t tid, struct err *err)
+{
+	int rc = 0;
+
+	(void)tid;
+	for (unsigned i = 0; i < b->n; i++) {
+		const uint64_t *a = b->calls[i].a;
+		long v = syscall(b->calls[i].nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+
+		b->calls[i].ret = v < 0 ? -errno : v;
+		if (v < 0 && b->calls[i].what && rc == 0)
+			rc = err_set(err, -errno, "cannot %s: %m", b->calls[i].what);
+	}
+	return rc;
+}
+
+int64_t batch_ret(const struct batch *b, unsigned i)
+{
+	return b->calls[i].ret;
+}
+
+const void *batch_result(const struct batch *b, uint64_t addr)
+{
+	(void)b;
+	return (const void *)(uintptr_t)addr;
+}

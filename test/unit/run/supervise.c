@@ -1,0 +1,580 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The supervisor with real jobs (little shell scripts) and a dump of ours. */
+#include "check.h"
+#include "fake.h"
+
+#include "run/launch.h"
+#include "run/signals.h"
+#include "run/supervise.h"
+#include "util/cleanup.h"
+#include "util/io.h"
+
+#include <fcntl.h>
+#include <ftw.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+/*
+ * Each case runs its supervisor in a process of its own, which this one signals and whose messages,
+ * exit status and chain it looks at. Nothing is timed: the job says "ready", an attempt that begins
+ * says so, and is held until it may end.
+ */
+struct session {
+	pid_t pid;      /* of the supervisor */
+	int out_fd;     /* what the job prints */
+	int attempt_fd; /* one byte for each attempt that begins */
+	int release_fd; /* a byte lets an attempt end */
+	char *shared;   /* one page: what the supervisor leaves behind */
+	FILE *err;
+};
+
+/* What a case asks of the supervisor. */
+struct set_up {
+	const char *script;
+	struct settings settings;
+	bool once, kill, attached, held, no_chain;
+	int rc[FAKE_STEPS];
+	int n_rc;
+	void (*before)(void); /* in the supervisor, before anything */
+};
+
+static int terminal_master = -1; /* test_terminal's */
+static const struct settings defaults = {
+	.full_every = 50, .incremental = 1, .keep = 2, .tracker = (char *)"auto"
+};
+
+static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw)
+{
+	(void)st, (void)flag, (void)ftw;
+	return remove(path);
+}
+
+static void clean_chain(void)
+{
+	(void)nftw("c", remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+/* A script "/PATTERN" stands for grep PATTERN /proc/self/status, without a shell that would clear
+ * its mask. */
+static pid_t start_job(const char *script, int *ret_pidfd, int *ret_signal_fd)
+{
+	bool grep = script[0] == '/';
+	char *argv[] = { (char *)(grep ? "grep" : "sh"), (char *)(grep ? "-e" : "-c"),
+			 (char *)script + grep, (char *)(grep ? "/proc/self/status" : NULL), NULL };
+	struct err err = { 0 };
+	struct launch l;
+
+	CHECK(launch_start(&l, &err) == 0);
+	if (l.pid == 0)
+		launch_exec(&l, grep ? "/bin/grep" : "/bin/sh", argv);
+	CHECK(signals_open(ret_signal_fd, &err) == 0);
+	*ret_pidfd = (int)syscall(SYS_pidfd_open, l.pid, 0);
+	CHECK(*ret_pidfd >= 0 && launch_go(&l, "sh", &err) == 0);
+	return l.pid;
+}
+
+_Noreturn static void be_supervisor(const struct set_up *u)
+{
+	struct supervise_opts o = { .program = "test",
+				    .settings = &u->settings,
+				    .stats_fd = -1,
+				    .child = -1,
+				    .status_fd = -1 };
+	struct supervise_end end;
+	struct err err = { 0 };
+	int signal_fd, rc;
+
+	CHECK(prctl(PR_SET_CHILD_SUBREAPER, 1) == 0);
+	memcpy(fake.rc, u->rc, sizeof fake.rc);
+	fake.n_steps = u->n_rc;
+	CHECK(u->no_chain || chain_open("c", CHAIN_CREATE, &o.chain, &err) == 0);
+	CHECK(u->no_chain || chain_scan(o.chain, &err) == 0);
+	o.once = u->once;
+	o.kill = u->kill;
+	o.attached = u->attached;
+	o.stats_fd = open("stats", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	o.root = start_job(u->script, &o.pidfd, &signal_fd);
+	o.child = u->attached ? -1 : o.root;
+	rc = supervise(&o, signal_fd, &end, &err);
+	if (rc < 0)
+		fprintf(stderr, "test: %s\n", err.msg);
+	else if (supervise_mark_chain(o.chain, &end, &err) < 0)
+		fprintf(stderr, "test: %s\n", err.msg);
+	if (u->attached)
+		(void)kill(o.root, SIGKILL);
+	_exit(supervise_exit_status(&end, u->once));
+}
+
+static struct session begin(const struct set_up *u)
+{
+	int out[2], attempt[2], release[2];
+	struct session s;
+
+	clean_chain();
+	(void)unlink("stats");
+	CHECK(pipe2(out, O_CLOEXEC) == 0 && pipe2(attempt, O_CLOEXEC) == 0 &&
+	      pipe2(release, O_CLOEXEC) == 0);
+	s.err = fopen("stderr", "w+e");
+	CHECK(s.err);
+	s.pid = fork();
+	CHECK(s.pid >= 0);
+	if (s.pid == 0) {
+		CHECK(terminal_master >= 0 || setpgid(0, 0) == 0);
+		CHECK(dup2(out[1], 1) == 1 && dup2(fileno(s.err), 2) == 2);
+		(void)close(out[0]);
+		fake.report_fd = attempt[1];
+		fake.hold_fd = u->held ? release[0] : -1;
+		(void)close(release[1]);
+		if (u->before)
+			u->before();
+		be_supervisor(u);
+	}
+	s.out_fd = out[0];
+	s.attempt_fd = attempt[0];
+	s.release_fd = release[1];
+	(void)close(out[1]);
+	(void)close(attempt[1]);
+	(void)close(release[0]);
+	return s;
+}
+
+/* The next line that the job prints. */
+static void expect_line(struct session *s, const char *want)
+{
+	char line[128];
+	size_t n = 0;
+
+	while (n < sizeof line - 1 && read(s->out_fd, line + n, 1) == 1 && line[n] != '\n')
+		n++;
+	line[n] = '\0';
+	CHECK_STR(line, want);
+}
+
+static void expect_attempt(struct session *s, char kind)
+{
+	char c = 0;
+
+	CHECK(io_read_full(s->attempt_fd, &c, 1) == 1);
+	CHECK_INT(c, kind);
+}
+
+static void release(struct session *s)
+{
+	CHECK(io_write_full(s->release_fd, "", 1) == 0);
+}
+
+static void finish(struct session *s, int want_status)
+{
+	int status;
+
+	CHECK(waitpid(s->pid, &status, 0) == s->pid);
+	if (!WIFEXITED(status) || WEXITSTATUS(status) != want_status) {
+		char text[4096];
+
+		text[pread(fileno(s->err), text, sizeof text - 1, 0)] = '\0';
+		fprintf(stderr, "supervisor's status 0x%x, not exit %d; it said:\n%s\n", status,
+			want_status, text);
+		exit(1);
+	}
+	(void)close(s->out_fd);
+	(void)close(s->attempt_fd);
+	(void)close(s->release_fd);
+	(void)fclose(s->err);
+}
+
+static void check_file(const char *path, const char *want)
+{
+	CLEANUP_FREE char *text = NULL;
+
+	CHECK(io_read_file(AT_FDCWD, path, &text, NULL) == 0);
+	CHECK_STR(text, want);
+}
+
+static unsigned count_in_file(const char *path, const char *what)
+{
+	CLEANUP_FREE char *text = NULL;
+	unsigned n = 0;
+
+	CHECK(io_read_file(AT_FDCWD, path, &text, NULL) == 0);
+	for (char *p = text; (p = strstr(p, what)); p++)
+		n++;
+	return n;
+}
+
+static bool exists(const char *path)
+{
+	return access(path, F_OK) == 0;
+}
+
+/* --- cases ---------------------------------------------------------------------------------------
+ */
+
+static void test_status(void)
+{
+	struct set_up u = { .script = "exit 7", .settings = defaults };
+	struct session s = begin(&u);
+
+	finish(&s, 7);
+	CHECK(!exists("c/finished")); /* no image: nothing that could be finished */
+	u.script = "kill -KILL $$";
+	s = begin(&u);
+	finish(&s, 128 + SIGKILL);
+	/* a grandchild that outlives its parent is reaped, and its status is not taken for the
+	 * job's */
+	u.script = "(sh -c 'exit 3' & ) ; sleep 0.05; exit 4";
+	s = begin(&u);
+	finish(&s, 4);
+}
+
+static void test_forwarding(void)
+{
+	const struct set_up u = {
+		.script = "trap 'echo term; exit 5' TERM; trap 'echo usr2' USR2; trap 'echo hup' "
+			  "HUP; echo ready;"
+			  "while :; do sleep 0.01; done",
+		.settings = defaults,
+	};
+	struct session s = begin(&u);
+
+	expect_line(&s, "ready");
+	CHECK(kill(s.pid, SIGUSR2) == 0);
+	expect_line(&s, "usr2");
+	CHECK(kill(s.pid, SIGHUP) == 0);
+	expect_line(&s, "hup");
+	CHECK(kill(s.pid, SIGTERM) == 0);
+	expect_line(&s, "term");
+	finish(&s, 5);
+}
+
+static void test_demand(void)
+{
+	const struct set_up u = {
+		.script = "trap 'exit 0' INT; echo ready; while :; do sleep 0.01; done",
+		.settings = defaults,
+		.held = true
+	};
+	struct session s = begin(&u);
+
+	expect_line(&s, "ready");
+	CHECK(kill(s.pid, SIGUSR1) == 0);
+	expect_attempt(&s, 'a');
+	/* asked for again while the first is under way: that one may have seen the state of before
+	 */
+	CHECK(kill(s.pid, SIGUSR1) == 0);
+	release(&s);
+	expect_attempt(&s, 'a');
+	release(&s);
+	/* signals get through while an attempt is under way, and the end of the job is seen after
+	 * it */
+	CHECK(kill(s.pid, SIGUSR1) == 0);
+	expect_attempt(&s, 'a');
+	CHECK(kill(s.pid, SIGINT) == 0);
+	release(&s);
+	finish(&s, 0);
+	check_file("c/finished", "exit 0\n");
+	CHECK_INT(count_in_file("stats", "\"result\": \"ok\""), 3);
+	CHECK_INT(count_in_file("stats", "\n"), 3);
+	/* keep 2, of a chain whose increments hang together */
+	CHECK(exists("c/000001.img") && exists("c/000002.img") && exists("c/000003.img"));
+}
+
+static void test_interval(void)
+{
+	struct set_up u = { .script = "echo ready; read x < hold; exit 0",
+			    .settings = defaults,
+			    .held = true };
+	struct session s;
+	int fd;
+
+	u.settings.interval_ns = 10000000;
+	u.settings.full_every = 1;
+	(void)unlink("hold");
+	CHECK(mkfifo("hold", 0600) == 0);
+	s = begin(&u);
+	for (int i = 0; i < 5; i++) {
+		expect_attempt(&s, 'a');
+		release(&s);
+	}
+	fd = open("hold", O_WRONLY | O_CLOEXEC);
+	CHECK(fd >= 0 && write(fd, "x\n", 2) == 2);
+	(void)close(fd);
+	for (int i = 0; i < 64; i++)
+		release(&s);
+	finish(&s, 0);
+	/* every image full, the last two kept */
+	CHECK(!exists("c/000001.img") && !exists("c/000003.img"));
+	CHECK(count_in_file("stats", "\"kind\": \"full\"") >= 5);
+	(void)unlink("hold");
+}
+
+static void test_failures(void)
+{
+	struct set_up u = {
+		.script = "echo ready; while :; do sleep 0.01; done",
+		.settings = defaults,
+		.rc = { -EIO, -EIO, -EIO, -EAGAIN, -EIO, 0, -EIO, -EIO },
+		.n_rc = 8,
+	};
+	struct session s;
+
+	u.settings.interval_ns = 5000000;
+	s = begin(&u);
+	for (int i = 0; i < 9; i++)
+		expect_attempt(&s, 'a');
+	CHECK(kill(s.pid, SIGTERM) == 0);
+	finish(&s, 128 + SIGTERM);
+	/* once while it lasts, and again when it comes back after a success */
+	CHECK_INT(
+		count_in_file("stderr", "test: checkpoint failed: made to fail; the job goes on\n"),
+		2);
+	CHECK(count_in_file("stats", "\"result\": \"failed\"") >= 6);
+	CHECK_INT(count_in_file("stats", "\"result\": \"skipped\""), 1);
+	CHECK_INT(count_in_file("stats", "\"result\": \"ok\""), 1);
+	/* it died by a signal: it can be restarted */
+	CHECK(exists("c/000001.img") && !exists("c/finished"));
+}
+
+static void test_on_term(void)
+{
+	struct set_up u = {
+		.script = "trap 'echo term' TERM; echo ready; while :; do sleep 0.01; done",
+		.settings = defaults
+	};
+	struct session s;
+
+	u.settings.on_term = 1;
+	u.held = true;
+	s = begin(&u);
+	expect_line(&s, "ready");
+	/* while another attempt is under way */
+	CHECK(kill(s.pid, SIGUSR1) == 0);
+	expect_attempt(&s, 'a');
+	CHECK(kill(s.pid, SIGTERM) == 0);
+	CHECK(kill(s.pid, SIGTERM) == 0);
+	release(&s);
+	expect_attempt(&s, 'k');
+	release(&s);
+	finish(&s, EXIT_REQUEUE);
+	CHECK(exists("c/000002.img") && !exists("c/finished"));
+
+	/* it cannot be saved: then SIGTERM means what it would have meant */
+	u.held = false;
+	u.rc[0] = -EOPNOTSUPP;
+	u.n_rc = 1;
+	u.script = "trap 'exit 9' TERM; echo ready; while :; do sleep 0.01; done";
+	s = begin(&u);
+	expect_line(&s, "ready");
+	CHECK(kill(s.pid, SIGTERM) == 0);
+	expect_attempt(&s, 'k');
+	finish(&s, 9);
+	CHECK_INT(count_in_file("stderr", "checkpoint failed: made to fail"), 1);
+}
+
+static void test_once(void)
+{
+	struct set_up u = { .script = "while :; do sleep 0.01; done",
+			    .settings = defaults,
+			    .attached = true,
+			    .once = true };
+	struct session s;
+
+	u.rc[0] = -EAGAIN;
+	u.n_rc = 2;
+	s = begin(&u);
+	finish(&s, 0);
+	CHECK(exists("c/000001.img") && !exists("c/finished"));
+	u.kill = true;
+	s = begin(&u);
+	expect_attempt(&s, 'k');
+	finish(&s, 0);
+	u.kill = false;
+	u.rc[0] = -EPERM;
+	u.n_rc = 1;
+	s = begin(&u);
+	finish(&s, EXIT_CKPT);
+	check_file("stderr", "test: made to fail\n");
+}
+
+static void test_let_go(void)
+{
+	const struct set_up u = {
+		.script = "trap 'echo term' TERM; echo ready; while :; do sleep 0.01; done",
+		.settings = defaults,
+		.attached = true
+	};
+	struct session s = begin(&u);
+
+	expect_line(&s, "ready");
+	CHECK(kill(s.pid, SIGUSR1) == 0);
+	expect_attempt(&s, 'a');
+	CHECK(kill(s.pid, SIGTERM) == 0);
+	finish(&s, 128 + SIGTERM);
+	CHECK(exists("c/000001.img") && !exists("c/finished"));
+}
+
+/* The job is stopped as by Ctrl-Z; the supervisor follows, and takes it along when it is continued.
+ */
+static void test_stop(void)
+{
+	const struct set_up u = { .script = "echo ready; kill -TSTP $$; echo on; exit 0",
+				  .settings = defaults };
+	struct session s = begin(&u);
+	int status;
+
+	expect_line(&s, "ready");
+	CHECK(waitpid(s.pid, &status, WUNTRACED) == s.pid && WIFSTOPPED(status));
+	CHECK(kill(s.pid, SIGCONT) == 0);
+	expect_line(&s, "on");
+	finish(&s, 0);
+}
+
+/* A session of its own on a new terminal, in whose foreground the supervisor and its job are. */
+static void take_terminal(void)
+{
+	int fd;
+
+	(void)setsid();
+	fd = open(ptsname(terminal_master),
+		  O_RDWR | O_CLOEXEC); /* becomes the controlling terminal */
+	CHECK(fd >= 0 && tcgetpgrp(fd) == getpgrp());
+	(void)dup2(fd, 0);
+}
+
+/* Ctrl-C reaches the job once, by way of the terminal, and does not end the supervisor;
+ * Ctrl-\ likewise. */
+static void test_terminal(void)
+{
+	const struct set_up u = {
+		.script = "n=0; trap 'n=$((n+1))' INT; trap 'echo $n; exit 6' QUIT; echo ready;"
+			  "while :; do sleep 0.01; [ $n = 0 ] || { sleep 0.1; echo int; }; done",
+		.settings = defaults,
+		.before = take_terminal,
+	};
+	struct session s;
+	char line[8];
+
+	terminal_master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+	CHECK(terminal_master >= 0 && grantpt(terminal_master) == 0 &&
+	      unlockpt(terminal_master) == 0);
+	s = begin(&u);
+	expect_line(&s, "ready");
+	CHECK(write(terminal_master, "\003", 1) == 1);
+	expect_line(&s, "int");
+	CHECK(write(terminal_master, "\034", 1) == 1);
+	do { /* more lines "int" may have been on their way */
+		size_t n = 0;
+
+		while (n < sizeof line && read(s.out_fd, line + n, 1) == 1 && line[n] != '\n')
+			n++;
+		line[n] = '\0';
+	} while (strcmp(line, "int") == 0);
+	CHECK_STR(line, "1");
+	finish(&s, 6);
+	(void)close(terminal_master);
+	terminal_master = -1;
+}
+
+static void ignore_some(void)
+{
+	sigset_t set;
+
+	(void)signal(SIGCHLD, SIG_IGN);
+	(void)signal(SIGHUP, SIG_IGN);
+	(void)sigemptyset(&set);
+	(void)sigaddset(&set, SIGWINCH);
+	(void)sigprocmask(SIG_SETMASK, &set, NULL);
+	(void)close(0); /* to be guarded, and closed again for the job */
+	struct err err;
+	CHECK(launch_guard_streams(&err) == 0 && fcntl(0, F_GETFD) == FD_CLOEXEC);
+}
+
+/* Only 1 and 2 are open in the process, once it has executed sleep. */
+static void check_fds(pid_t pid)
+{
+	char path[64], comm[32] = "";
+
+	while (strcmp(comm, "sleep\n") != 0) {
+		CLEANUP_FREE char *text = NULL;
+
+		(void)snprintf(path, sizeof path, "/proc/%d/comm", pid);
+		CHECK(io_read_file(AT_FDCWD, path, &text, NULL) == 0);
+		(void)snprintf(comm, sizeof comm, "%s", text);
+	}
+	for (int fd = 0; fd < 1024; fd++) {
+		(void)snprintf(path, sizeof path, "/proc/%d/fd/%d", pid, fd);
+		CHECK((faccessat(AT_FDCWD, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0) ==
+		      (fd == 1 || fd == 2));
+	}
+}
+
+/* Mask, dispositions and descriptors are those that the supervisor was started with. */
+static void test_inheritance(void)
+{
+	struct set_up u = {
+		.script = "/Sig[BI]",
+		.settings = defaults,
+		.before = ignore_some,
+	};
+	struct session s = begin(&u);
+	char pid[16];
+	size_t n = 0;
+
+	expect_line(&s, "SigBlk:\t0000000008000000"); /* SIGWINCH is 28 */
+	expect_line(&s, "SigIgn:\t0000000000010001"); /* SIGHUP 1, SIGCHLD 17 */
+	finish(&s, 0);
+	u.script = "echo $$; exec sleep 100";
+	s = begin(&u);
+	while (n < sizeof pid - 1 && read(s.out_fd, pid + n, 1) == 1 && pid[n] != '\n')
+		n++;
+	pid[n] = '\0';
+	check_fds(atoi(pid));
+	CHECK(kill(s.pid, SIGTERM) == 0);
+	finish(&s, 128 + SIGTERM);
+}
+
+static void test_exec_failure(void)
+{
+	char *argv[] = { (char *)"./script", NULL };
+	struct err err = { 0 };
+	struct launch l;
+	FILE *f = fopen("script", "we");
+
+	CHECK(f && fputs("#!/nowhere/interpreter\n", f) > 0 && fclose(f) == 0 &&
+	      chmod("script", 0700) == 0);
+	CHECK(launch_start(&l, &err) == 0);
+	if (l.pid == 0)
+		launch_exec(&l, "./script", argv);
+	CHECK(launch_go(&l, "./script", &err) < 0);
+	CHECK_STR(err.msg, "cannot run './script': its interpreter is missing");
+	CHECK_INT(err.exit_status, EXIT_NOEXEC);
+	CHECK(waitpid(-1, NULL, WNOHANG) < 0 && errno == ECHILD);
+	(void)unlink("script");
+}
+
+int main(void)
+{
+	char dir[] = "/tmp/supervise.XXXXXX";
+
+	CHECK(mkdtemp(dir) && chdir(dir) == 0);
+	(void)alarm(100);             /* a hang is a failure, too */
+	(void)close_range(3, ~0u, 0); /* what the one who runs the tests left open */
+	test_status();
+	test_forwarding();
+	test_demand();
+	test_interval();
+	test_failures();
+	test_on_term();
+	test_once();
+	test_let_go();
+	test_stop();
+	test_terminal();
+	test_inheritance();
+	test_exec_failure();
+	CHECK(chdir("/") == 0);
+	(void)nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	return 0;
+}

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Victim: argv[2] names something that cannot be checkpointed; it must be refused and the victim go on. */
+#include "victim.h"
+
+#include <linux/filter.h>
+#include <linux/perf_event.h>
+#include <linux/seccomp.h>
+#include <linux/userfaultfd.h>
+#include <stddef.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#ifndef UFFD_USER_MODE_ONLY
+#define UFFD_USER_MODE_ONLY 1
+#endif
+
+static void make_io_uring(void)
+{
+	char params[120] = { 0 };
+
+	if (syscall(425, 4, params) < 0)
+		victim_skip("no io_uring here: %s", strerror(errno));
+}
+
+static void make_userfaultfd(void)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING };
+	char *p = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	long fd = syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
+
+	check_sys(p != MAP_FAILED);
+	if (fd < 0)
+		victim_skip("no userfaultfd here: %s", strerror(errno));
+	reg.range.start = (uintptr_t)p;
+	reg.range.len = PAGE;
+	check_sys(ioctl((int)fd, UFFDIO_API, &api) == 0 && ioctl((int)fd, UFFDIO_REGISTER, &reg) == 0);
+}
+
+static void make_perf(void)
+{
+	struct perf_event_attr attr = { .type = PERF_TYPE_SOFTWARE, .size = sizeof attr,
+					.config = PERF_COUNT_SW_PAGE_FAULTS, .exclude_kernel = 1 };
+
+	if (syscall(SYS_perf_event_open, &attr, 0, -1, -1, PERF_FLAG_FD_CLOEXEC) < 0)
+		victim_skip("no perf events here: %s", strerror(errno));
+}
+
+static void make_bpf(void)
+{
+	struct {
+		uint32_t type, key, value, entries, flags, rest[20];
+	} attr = { .type = 2 /* array */, .key = 4, .value = 4, .entries = 4 };
+
+	if (syscall(SYS_bpf, 0, &attr, 72) < 0)
+		victim_skip("no bpf here: %s", strerror(errno));
+}
+
+static void make_kvm(void)
+{
+	if (open("/dev/kvm", O_RDWR | O_CLOEXEC) < 0)
+		victim_skip("no /dev/kvm here: %s", strerror(errno));
+}
+
+static void make_seccomp(void)
+{
+	struct sock_filter allow = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+	struct sock_fprog prog = { 1, &allow };
+
+	check_sys(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+	if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) != 0)
+		victim_skip("no seccomp here: %s", strerror(errno));
+}
+
+static void make_nondumpable(void)
+{
+	check_sys(prctl(PR_SET_DUMPABLE, 0) == 0);
+}
+
+/* A TCP listener: sockets are refused for now. */
+static void make_socket(void)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	check_sys(fd >= 0);
+}
+
+static const struct {
+	const char *name;
+	void (*make)(void);
+} kinds[] = {
+	{ "io_uring", make_io_uring }, { "userfaultfd", make_userfaultfd }, { "perf", make_perf },
+	{ "bpf", make_bpf },           { "kvm", make_kvm },		 { "seccomp", make_seccomp },
+	{ "nondumpable", make_nondumpable }, { "socket", make_socket },
+};
+
+int main(int argc, char **argv)
+{
+	bool found = false;
+
+	victim_init(argc, argv);
+	for (unsigned i = 0; i < COUNT_OF(kinds); i++) {
+		if (argc < 3 || strcmp(argv[2], kinds[i].name) != 0)
+			continue;
+		kinds[i].make();
+		found = true;
+	}
+	check(found, "refused needs the name of a thing");
+	victim_ready();
+	while (victim_wait())
+		victim_ok();
+	return 0;
+}
