@@ -85,14 +85,14 @@ struct request {
 
 static void take_map(struct request *q)
 {
-	char *equals = strchr(q->o.arg, '=');
+	size_t len = strcspn(q->o.arg, "=");
 
-	if (!equals || q->o.arg[0] != '/' || equals[1] != '/')
+	if (q->o.arg[0] != '/' || strncmp(q->o.arg + len, "=/", 2) != 0)
 		options_misuse(&q->o,
 			       "invalid OLD=NEW '%s' for --map: two absolute paths are needed",
 			       q->o.arg);
-	*equals = '\0';
-	q->maps[q->n_maps++] = (struct path_map){ q->o.arg, equals + 1 };
+	q->o.arg[len] = '\0';
+	q->maps[q->n_maps++] = (struct path_map){ q->o.arg, q->o.arg + len + 1 };
 }
 
 static void take_inherit(struct request *q)
@@ -274,6 +274,7 @@ static int restore(struct request *q, struct session *s, struct err *err)
 		.warn = print_warning,
 		.warn_arg = q,
 	};
+	struct err nothing;
 
 	for (;;) {
 		int rc = restore_tree(s->pick.state, s->pick.tree, &opts, &s->tree, err);
@@ -286,11 +287,11 @@ static int restore(struct request *q, struct session *s, struct err *err)
 		s->tree = (struct restored){ .pidfd = -1, .status_fd = -1 };
 		if (!s->pick.chain || s->pick.at >= 0 || err->exit_status != EXIT_BAD_IMAGE)
 			return rc;
+		/* with nothing to go back to, this is the error */
+		if (pick_take(&s->pick, &q->pick, &nothing) < 0)
+			return rc;
 		err_print(PROGRAM, err);
 		err_clear(err);
-		rc = pick_take(&s->pick, &q->pick, err);
-		if (rc < 0)
-			return rc;
 		fprintf(stderr, PROGRAM ": going back to '%s'\n", s->pick.name);
 	}
 }

@@ -18,27 +18,31 @@ TREE, BLOCKS, RUNS = 1, 2, 3
 NULL = 0xFFFFFFFF
 SPACE_MM, SPACE_SHM, SPACE_FILE = 1, 2, 3
 VMA_ANON, VMA_FILE, VMA_SHM, VMA_VDSO, VMA_VSYSCALL = 1, 2, 3, 4, 5
-VMA_KINDS = {VMA_ANON: "anonymous", VMA_FILE: "file", VMA_SHM: "shared", VMA_VDSO: "vdso", VMA_VSYSCALL: "vsyscall"}
+VMA_KINDS = {VMA_ANON: "anonymous", VMA_FILE: "file", VMA_SHM: "shared", VMA_VDSO: "vdso",
+             VMA_VSYSCALL: "vsyscall"}
 MAP_SHARED = 1
 
 # The record tables of ckpt-image(5): a name and a type for each field, in order.
 RANGE = [("start", "u64"), ("end", "u64")]
 SPACE = [("id", "u32"), ("kind", "u32"), ("size", "u64"), ("name", "str")]
-VMA = [("start", "u64"), ("end", "u64"), ("kind", "u32"), ("prot", "u32"), ("flags", "u32"), ("advice", "u32"),
-       ("offset", "u64"), ("path", "str"), ("dev", "u64"), ("ino", "u64"), ("file_size", "u64"),
-       ("file_mtime_ns", "i64"), ("build_id", "blob"), ("shm_space", "u32"), ("file", "u32"), ("pkey", "u32"),
-       ("guards", [RANGE]), ("anon_name", "str")]
-MM = [(n, "u64") for n in ("start_code end_code start_data end_data start_brk brk start_stack arg_start arg_end "
-                           "env_start env_end").split()] + [("auxv", "blob")]
+VMA = [("start", "u64"), ("end", "u64"), ("kind", "u32"), ("prot", "u32"), ("flags", "u32"),
+       ("advice", "u32"), ("offset", "u64"), ("path", "str"), ("dev", "u64"), ("ino", "u64"),
+       ("file_size", "u64"), ("file_mtime_ns", "i64"), ("build_id", "blob"), ("shm_space", "u32"),
+       ("file", "u32"), ("pkey", "u32"), ("guards", [RANGE]), ("anon_name", "str")]
+MM = [(n, "u64") for n in ("start_code end_code start_data end_data start_brk brk start_stack "
+                           "arg_start arg_end env_start env_end").split()] + [("auxv", "blob")]
 PENDING = [("siginfo", "blob")]
-THREAD = [("tid", "i32"), ("gregs", "blob"), ("xstate", "blob"), ("syscall_nr", "i64"), ("sigmask", "u64"),
-          ("altstack_sp", "u64"), ("altstack_size", "u64"), ("altstack_flags", "u32"), ("robust_list", "u64"),
-          ("robust_list_len", "u64"), ("clear_child_tid", "u64"), ("rseq_ptr", "u64"), ("rseq_len", "u32"),
-          ("rseq_sig", "u32"), ("rseq_flags", "u32"), ("comm", "str"), ("sched_policy", "u32"),
-          ("sched_priority", "u32"), ("sched_flags", "u32"), ("nice", "i32"), ("sched_runtime", "u64"),
-          ("sched_deadline", "u64"), ("sched_period", "u64"), ("affinity", "blob"), ("timer_slack_ns", "u64"),
-          ("parent_death_signal", "i32"), ("ioprio", "u32"), ("pending", [PENDING]), ("personality", "u64")]
-SIGACTION = [("signo", "u32"), ("handler", "u64"), ("flags", "u64"), ("restorer", "u64"), ("mask", "u64")]
+THREAD = [("tid", "i32"), ("gregs", "blob"), ("xstate", "blob"), ("syscall_nr", "i64"),
+          ("sigmask", "u64"), ("altstack_sp", "u64"), ("altstack_size", "u64"),
+          ("altstack_flags", "u32"), ("robust_list", "u64"), ("robust_list_len", "u64"),
+          ("clear_child_tid", "u64"), ("rseq_ptr", "u64"), ("rseq_len", "u32"), ("rseq_sig", "u32"),
+          ("rseq_flags", "u32"), ("comm", "str"), ("sched_policy", "u32"),
+          ("sched_priority", "u32"), ("sched_flags", "u32"), ("nice", "i32"),
+          ("sched_runtime", "u64"), ("sched_deadline", "u64"), ("sched_period", "u64"),
+          ("affinity", "blob"), ("timer_slack_ns", "u64"), ("parent_death_signal", "i32"),
+          ("ioprio", "u32"), ("pending", [PENDING]), ("personality", "u64")]
+SIGACTION = [("signo", "u32"), ("handler", "u64"), ("flags", "u64"), ("restorer", "u64"),
+             ("mask", "u64")]
 ITIMER = [("which", "u32"), ("value_us", "u64"), ("interval_us", "u64")]
 TIMER = [("id", "i32"), ("clockid", "i32"), ("notify", "i32"), ("signo", "i32"), ("sigval", "u64"),
          ("notify_tid", "i32"), ("value_ns", "u64"), ("interval_ns", "u64"), ("overrun", "u32")]
@@ -47,39 +51,44 @@ LOCK = [("type", "u32"), ("write", "u32"), ("start", "u64"), ("len", "u64")]
 POSIX_LOCK = [("file", "u32"), ("write", "u32"), ("start", "u64"), ("len", "u64")]
 CONTENT = [("space", "u32"), ("seals", "u32"), ("memfd_flags", "u32"), ("nlink_was_zero", "u32")]
 PACKET = [("data", "blob")]
-PIPE = [("pipe", "u64"), ("capacity", "u32"), ("has_content", "u32"), ("no_readers", "u32"), ("no_writers", "u32"),
-        ("packets", [PACKET])]
+PIPE = [("pipe", "u64"), ("capacity", "u32"), ("has_content", "u32"), ("no_readers", "u32"),
+        ("no_writers", "u32"), ("packets", [PACKET])]
 EVENTFD = [("count", "u64"), ("semaphore", "u32")]
 TIMERFD = [("clockid", "i32"), ("settime_flags", "u32"), ("ticks", "u64"), ("value_ns", "u64"),
            ("interval_ns", "u64")]
 SIGNALFD = [("mask", "u64")]
 EPOLL = [("watches", [[("fd", "i32"), ("events", "u32"), ("data", "u64"), ("file", "u32")]])]
-INOTIFY = [("watches", [[("wd", "i32"), ("mask", "u32"), ("path", "str"), ("ino", "u64"), ("dev", "u64")]]),
-           ("queued", "blob")]
+INOTIFY = [("watches", [[("wd", "i32"), ("mask", "u32"), ("path", "str"), ("ino", "u64"),
+           ("dev", "u64")]]), ("queued", "blob")]
 OUTSIDE = [("stream", "u32"), ("what", "str")]
-DETAILS = {2: CONTENT, 6: PIPE, 7: PIPE, 8: EVENTFD, 9: TIMERFD, 10: SIGNALFD, 11: EPOLL, 12: INOTIFY, 13: CONTENT,
+DETAILS = {2: CONTENT, 6: PIPE, 7: PIPE, 8: EVENTFD, 9: TIMERFD, 10: SIGNALFD, 11: EPOLL,
+           12: INOTIFY, 13: CONTENT,
            14: OUTSIDE}
-FILE = [("id", "u32"), ("kind", "u32"), ("flags", "u32"), ("mode", "u32"), ("pos", "u64"), ("path", "str"),
-        ("dev", "u64"), ("ino", "u64"), ("rdev", "u64"), ("size", "u64"), ("mtime_ns", "i64"),
-        ("owner_type", "i32"), ("owner_pid", "i32"), ("owner_sig", "i32"), ("locks", [LOCK]), ("detail", "detail")]
+FILE = [("id", "u32"), ("kind", "u32"), ("flags", "u32"), ("mode", "u32"), ("pos", "u64"),
+        ("path", "str"), ("dev", "u64"), ("ino", "u64"), ("rdev", "u64"), ("size", "u64"),
+        ("mtime_ns", "i64"), ("owner_type", "i32"), ("owner_pid", "i32"), ("owner_sig", "i32"),
+        ("locks", [LOCK]), ("detail", "detail")]
 FD = [("fd", "i32"), ("cloexec", "u32"), ("file", "u32")]
 CREDS = [(n, "u32") for n in "ruid euid suid fsuid rgid egid sgid fsgid".split()] + \
-        [("groups", [[("id", "u32")]])] + [(n, "u64") for n in "cap_inh cap_prm cap_eff cap_bnd cap_amb".split()] + \
+        [("groups", [[("id", "u32")]])] + [(n,
+        "u64") for n in "cap_inh cap_prm cap_eff cap_bnd cap_amb".split()] + \
         [("securebits", "u32"), ("no_new_privs", "u32")]
-PROCESS = [("pid", "i32"), ("ppid", "i32"), ("pgid", "i32"), ("sid", "i32"), ("space", "u32"), ("exe", "str"),
-           ("cwd", "str"), ("root", "str"), ("exe_size", "u64"), ("exe_mtime_ns", "i64"), ("umask", "u32"),
-           ("dumpable", "u32"), ("child_subreaper", "u32"), ("thp_disable", "u32"), ("oom_score_adj", "i32"),
+PROCESS = [("pid", "i32"), ("ppid", "i32"), ("pgid", "i32"), ("sid", "i32"), ("space", "u32"),
+           ("exe", "str"), ("cwd", "str"), ("root", "str"), ("exe_size", "u64"),
+           ("exe_mtime_ns", "i64"), ("umask", "u32"), ("dumpable", "u32"),
+           ("child_subreaper", "u32"), ("thp_disable", "u32"), ("oom_score_adj", "i32"),
            ("creds", CREDS), ("mm", MM), ("vmas", [VMA]), ("threads", [THREAD]), ("fds", [FD]),
-           ("sigactions", [SIGACTION]), ("pending", [PENDING]), ("itimers", [ITIMER]), ("timers", [TIMER]),
-           ("rlimits", [RLIMIT]), ("posix_locks", [POSIX_LOCK]), ("stopped", "u32"), ("next_timer_id", "i32")]
-HOST = [("release", "str"), ("version", "str"), ("machine", "str"), ("nodename", "str"), ("boot_id", "str"),
-        ("cpu_model", "str"), ("xfeatures", "u64"), ("xsave_size", "u32"), ("realtime_ns", "u64"),
-        ("monotonic_ns", "u64"), ("boottime_ns", "u64"), ("vdso", "blob")]
-SETTINGS = [("name", "str"), ("argv", [[("s", "str")]]), ("interval_ns", "u64"), ("full_every", "u32"),
-            ("incremental", "u32"), ("keep", "u32"), ("compress", "u32"), ("snapshot", "u32"), ("on_term", "u32"),
-            ("tracker", "str"), ("stats", "str")]
-TREE_RECORD = [("seq", "u64"), ("host", HOST), ("settings", SETTINGS), ("spaces", [SPACE]), ("files", [FILE]),
-               ("processes", [PROCESS])]
+           ("sigactions", [SIGACTION]), ("pending", [PENDING]), ("itimers", [ITIMER]),
+           ("timers", [TIMER]), ("rlimits", [RLIMIT]), ("posix_locks", [POSIX_LOCK]),
+           ("stopped", "u32"), ("next_timer_id", "i32")]
+HOST = [("release", "str"), ("version", "str"), ("machine", "str"), ("nodename", "str"),
+        ("boot_id", "str"), ("cpu_model", "str"), ("xfeatures", "u64"), ("xsave_size", "u32"),
+        ("realtime_ns", "u64"), ("monotonic_ns", "u64"), ("boottime_ns", "u64"), ("vdso", "blob")]
+SETTINGS = [("name", "str"), ("argv", [[("s", "str")]]), ("interval_ns", "u64"),
+            ("full_every", "u32"), ("incremental", "u32"), ("keep", "u32"), ("compress", "u32"),
+            ("snapshot", "u32"), ("on_term", "u32"), ("tracker", "str"), ("stats", "str")]
+TREE_RECORD = [("seq", "u64"), ("host", HOST), ("settings", SETTINGS), ("spaces", [SPACE]),
+               ("files", [FILE]), ("processes", [PROCESS])]
 
 NUMBERS = {"u8": "<B", "u16": "<H", "u32": "<I", "i32": "<i", "u64": "<Q", "i64": "<q"}
 
@@ -132,7 +141,7 @@ def decode_field(span, kind, obj):
 
 
 def decode_record(span, fields):
-    """A u32 length and the fields; a shorter record leaves the rest out, of a longer one the rest is skipped."""
+    """A u32 length and the fields, of which a shorter record lacks the last, a longer one has more."""
     rec = Span(span.take(span.u32()))
     obj = {}
     for name, kind in fields:
@@ -252,7 +261,8 @@ class Image:
 
 
 def newest(chain):
-    names = sorted((n for n in os.listdir(chain) if n.endswith(".img") and n[:-4].isdigit()), key=lambda n: int(n[:-4]))
+    names = [n for n in os.listdir(chain) if n.endswith(".img") and n[:-4].isdigit()]
+    names.sort(key=lambda n: int(n[:-4]))
     if not names:
         raise Bad(f"'{chain}' holds no image")
     return os.path.join(chain, names[-1])
@@ -294,7 +304,7 @@ def page_of(image, pid, address):
                 continue
             if vma["kind"] == VMA_SHM:
                 space, page = vma["shm_space"], (address - vma["start"] + vma["offset"]) // PAGE
-            elif vma["kind"] == VMA_ANON or vma["kind"] == VMA_FILE and not vma["flags"] & MAP_SHARED:
+            elif vma["kind"] in (VMA_ANON, VMA_FILE) and not vma["flags"] & MAP_SHARED:
                 space, page = process["space"], address // PAGE
             else:
                 raise Bad(f"{address:#x} lies in a mapping whose content is not in the image")
@@ -309,7 +319,7 @@ def page_of(image, pid, address):
 def segments(image):
     for process in image.tree()["processes"]:
         for vma in process["vmas"]:
-            prot = "".join(c if vma["prot"] & bit else "-" for c, bit in (("r", 1), ("w", 2), ("x", 4)))
+            prot = "".join(c if vma["prot"] & 1 << i else "-" for i, c in enumerate("rwx"))
             prot += "s" if vma["flags"] & MAP_SHARED else "p"
             kind = VMA_KINDS.get(vma["kind"], str(vma["kind"]))
             print(f"{vma['start']:x} {vma['end']:x} {kind} {prot} {vma['path'] or '-'}")

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* A chain's directory: making and locking it, its finished mark, clearing it, and who may write to it. */
+/* A chain's directory: making and locking it, its finished mark, clearing it, and who may write to
+ * it. */
 #include "image/chain_int.h"
 
 #include "util/cleanup.h"
@@ -10,9 +11,9 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 
-#define LOCK_NAME "lock"
+#define LOCK_NAME     "lock"
 #define FINISHED_NAME "finished"
-#define FINISHED_TMP ".finished.tmp"
+#define FINISHED_TMP  ".finished.tmp"
 
 uint64_t chain_name_seq(const char *name)
 {
@@ -31,9 +32,11 @@ int chain_sync_dir(const struct chain *c, struct err *err)
 	return fsync(c->dir) < 0 ? err_set(err, -errno, "cannot sync chain '%s': %m", c->path) : 0;
 }
 
-/* --- opening ------------------------------------------------------------------------------------- */
+/* --- opening -------------------------------------------------------------------------------------
+ */
 
-/* A new directory's name is durable once its parent is synced; where that cannot be opened there is no way. */
+/* A new directory's name is durable once its parent is synced; where that cannot be opened there is
+ * no way. */
 static void sync_parent(const char *dir)
 {
 	CLEANUP_FREE char *copy = strdup(dir);
@@ -78,7 +81,8 @@ static int locked_by(struct chain *c, struct err *err)
 
 	text[n > 0 ? n : 0] = '\0';
 	if (sscanf(text, "%ld %63s", &pid, who) >= 1 && pid > 0)
-		return err_set(err, -EBUSY, "chain '%s' is in use by %s (pid %ld)", c->path, who, pid);
+		return err_set(err, -EBUSY, "chain '%s' is in use by %s (pid %ld)", c->path, who,
+			       pid);
 	return err_set(err, -EBUSY, "chain '%s' is in use by %s", c->path, who);
 }
 
@@ -200,7 +204,8 @@ int chain_check_owner(int fd, const char *name, struct err *err)
 	return -EPERM;
 }
 
-/* --- finished ------------------------------------------------------------------------------------ */
+/* --- finished ------------------------------------------------------------------------------------
+ */
 
 int chain_set_finished(struct chain *c, const char *how, struct err *err)
 {
@@ -208,7 +213,8 @@ int chain_set_finished(struct chain *c, const char *how, struct err *err)
 	int rc;
 
 	(void)unlinkat(c->dir, FINISHED_TMP, 0);
-	fd = openat(c->dir, FINISHED_TMP, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	fd = openat(c->dir, FINISHED_TMP, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+		    0600);
 	rc = fd < 0 ? -errno : io_write_full(fd, how, strlen(how));
 	if (rc == 0)
 		rc = io_write_full(fd, "\n", 1);
@@ -224,13 +230,16 @@ int chain_set_finished(struct chain *c, const char *how, struct err *err)
 int chain_clear_finished(struct chain *c, struct err *err)
 {
 	if (unlinkat(c->dir, FINISHED_NAME, 0) < 0)
-		return errno == ENOENT ? 0 : err_set(err, -errno, "cannot unmark chain '%s': %m", c->path);
+		return errno == ENOENT
+			       ? 0
+			       : err_set(err, -errno, "cannot unmark chain '%s': %m", c->path);
 	return chain_sync_dir(c, err);
 }
 
 int chain_finished(struct chain *c, char how[static 64])
 {
-	CLEANUP_FD int fd = openat(c->dir, FINISHED_NAME, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+	CLEANUP_FD int fd =
+		openat(c->dir, FINISHED_NAME, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
 	ssize_t n;
 
 	if (fd < 0)
@@ -241,11 +250,12 @@ int chain_finished(struct chain *c, char how[static 64])
 	return 1;
 }
 
-/* --- clearing ------------------------------------------------------------------------------------ */
+/* --- clearing ------------------------------------------------------------------------------------
+ */
 
 /*
- * Newest first, so that a kill in the middle leaves images whose parents are there. The mark goes before them: a
- * chain is never called finished by what another job left.
+ * Newest first, so that a kill in the middle leaves images whose parents are there. The mark goes
+ * before them: a chain is never called finished by what another job left.
  */
 int chain_clear(struct chain *c, struct err *err)
 {
@@ -257,7 +267,8 @@ int chain_clear(struct chain *c, struct err *err)
 		return rc;
 	for (unsigned i = c->n_items; i-- > 0;)
 		if (unlinkat(c->dir, c->items[i].e.name, 0) < 0 && errno != ENOENT)
-			return err_set(err, -errno, "cannot remove '%s/%s': %m", c->path, c->items[i].e.name);
+			return err_set(err, -errno, "cannot remove '%s/%s': %m", c->path,
+				       c->items[i].e.name);
 	c->n_items = 0;
 	c->highest = 0;
 	return chain_sync_dir(c, err);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* A chain: the directory of one job's images, its lock, its finished mark; and a state resolved along it. */
+/* A chain: the directory of one job's images, its lock, its finished mark; and a state resolved
+ * along it. */
 #pragma once
 
 #include "image/reader.h"
@@ -16,9 +17,10 @@ enum chain_mode {
 };
 
 /*
- * Opens DIR. The lock is flock(LOCK_EX|LOCK_NB) on DIR/lock, which holds "PID NAME" of its holder for the message
- * "chain 'DIR' is in use by ckpt-run (pid 123)" (-EBUSY). Leftover temporary files are removed by writers.
- * The lock's descriptor is close-on-exec and must not be left to forked children that outlive the command.
+ * Opens DIR. The lock is flock(LOCK_EX|LOCK_NB) on DIR/lock, which holds "PID NAME" of its holder
+ * for the message "chain 'DIR' is in use by ckpt-run (pid 123)" (-EBUSY). Leftover temporary files
+ * are removed by writers. The lock's descriptor is close-on-exec and must not be left to forked
+ * children that outlive the command.
  */
 int chain_open(const char *dir, enum chain_mode mode, struct chain **ret, struct err *err);
 void chain_free(struct chain *c);
@@ -31,12 +33,13 @@ struct chain_entry {
 	struct id128 state, parent;
 	uint64_t file_bytes;
 	int64_t mtime_ns;
-	bool readable; /* header, directory and checksums of sections are good */
-	bool complete; /* readable, and so are its parents down to a full image */
+	bool readable;  /* header, directory and checksums of sections are good */
+	bool complete;  /* readable, and so are its parents down to a full image */
 	struct err why; /* why it is not readable or not complete */
 };
 
-/* Lists the images in ascending order of number; entries valid until the next scan or chain_free. */
+/* Lists the images in ascending order of number; entries valid until the next scan or chain_free.
+ */
 int chain_scan(struct chain *c, struct err *err);
 unsigned chain_count(const struct chain *c);
 const struct chain_entry *chain_entry(const struct chain *c, unsigned i);
@@ -53,8 +56,8 @@ int chain_clear_finished(struct chain *c, struct err *err);
 int chain_finished(struct chain *c, char how[static 64]);
 
 /*
- * Refuses (-EPERM) a file or directory that another user (neither we nor root) owns, or that its group or others
- * can write: restarting an image runs what it says.
+ * Refuses (-EPERM) a file or directory that another user (neither we nor root) owns, or that its
+ * group or others can write: restarting an image runs what it says.
  */
 int chain_check_owner(int fd, const char *name, struct err *err);
 
@@ -63,7 +66,8 @@ int chain_clear(struct chain *c, struct err *err);
 /* Removes what none of the newest `keep` complete states needs. */
 int chain_retain(struct chain *c, unsigned keep, struct err *err);
 
-/* --- a state, resolved along its parents --------------------------------------------------------- */
+/* --- a state, resolved along its parents ---------------------------------------------------------
+ */
 
 struct resolved;
 
@@ -73,12 +77,14 @@ struct resolved_run {
 	unsigned image; /* index for resolved_image() */
 };
 
-/* Opens image `name` in the chain and its parents; -ENOENT "parent missing" etc. are EXIT_BAD_IMAGE. */
+/* Opens image `name` in the chain and its parents; -ENOENT "parent missing" etc. are
+ * EXIT_BAD_IMAGE. */
 int chain_resolve(struct chain *c, const char *name, struct resolved **ret, struct err *err);
 /* A single image file that must be full (or whose parents lie beside it in the same directory). */
 int resolve_file(const char *path, struct resolved **ret, struct err *err);
 void resolved_free(struct resolved *r);
-/* Image 0 is the newest: its tree is the state's. Of the others image_reader_runs gives nothing any more. */
+/* Image 0 is the newest: its tree is the state's. Of the others image_reader_runs gives nothing any
+ * more. */
 struct image_reader *resolved_image(const struct resolved *r, unsigned i);
 unsigned resolved_n_images(const struct resolved *r);
 /* All runs of one space, ascending; RUN_PARENT never occurs. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What a chain holds: its images, which of them are complete down to a full one, and which are needed. */
+/* What a chain holds: its images, which of them are complete down to a full one, and which are
+ * needed. */
 #include "image/chain_int.h"
 
 #include "util/cleanup.h"
@@ -10,7 +11,8 @@
 
 static const struct id128 none;
 
-/* --- listing ------------------------------------------------------------------------------------- */
+/* --- listing -------------------------------------------------------------------------------------
+ */
 
 static int by_seq(const void *a, const void *b)
 {
@@ -119,9 +121,11 @@ static int list(struct chain *c, struct chain_item **ret, unsigned *ret_n, struc
 	return 0;
 }
 
-/* --- completeness -------------------------------------------------------------------------------- */
+/* --- completeness --------------------------------------------------------------------------------
+ */
 
-/* Readable images by state, the one to prefer first where a merge was killed and two hold the same. */
+/* Readable images by state, the one to prefer first where a merge was killed and two hold the same.
+ */
 struct by_state {
 	struct chain_item **v;
 	unsigned n;
@@ -134,7 +138,8 @@ static bool is_full(const struct chain_item *i)
 
 static int by_state(const void *a, const void *b)
 {
-	const struct chain_item *x = *(struct chain_item *const *)a, *y = *(struct chain_item *const *)b;
+	const struct chain_item *x = *(struct chain_item *const *)a,
+				*y = *(struct chain_item *const *)b;
 	int d = memcmp(&x->e.state, &y->e.state, sizeof x->e.state);
 
 	if (d)
@@ -173,16 +178,18 @@ static int index_states(struct chain *c, struct by_state *s, struct err *err)
 }
 
 /*
- * Goes up from an image to one whose completeness is known, then back down with the answer. An image on the way has
- * a negative why.code until then, so that coming upon it again is a circle.
+ * Goes up from an image to one whose completeness is known, then back down with the answer. An
+ * image on the way has a negative why.code until then, so that coming upon it again is a circle.
  */
-static void judge(struct chain *c, const struct by_state *s, struct chain_item *start, struct chain_item **path)
+static void judge(struct chain *c, const struct by_state *s, struct chain_item *start,
+		  struct chain_item **path)
 {
 	struct chain_item *at = start, *up;
 	unsigned n = 0;
 
 	for (;;) {
-		err_set(&at->e.why, -ELOOP, "image '%s/%s': its parents form a circle", c->path, at->e.name);
+		err_set(&at->e.why, -ELOOP, "image '%s/%s': its parents form a circle", c->path,
+			at->e.name);
 		path[n++] = at;
 		if (is_full(at)) {
 			at->e.complete = true;
@@ -191,7 +198,8 @@ static void judge(struct chain *c, const struct by_state *s, struct chain_item *
 		}
 		up = find_state(s, &at->e.parent);
 		if (!up) {
-			err_image(&at->e.why, -ENOENT, "image '%s/%s': its parent is missing", c->path, at->e.name);
+			err_image(&at->e.why, -ENOENT, "image '%s/%s': its parent is missing",
+				  c->path, at->e.name);
 			break;
 		}
 		if (up->e.complete || up->e.why.code)
@@ -207,7 +215,8 @@ static void judge(struct chain *c, const struct by_state *s, struct chain_item *
 		if (at->e.complete)
 			err_clear(&at->e.why);
 		else if (up != at && up->e.why.code != -ELOOP)
-			err_image(&at->e.why, -ENOENT, "image '%s/%s': its parent %s is not complete", c->path,
+			err_image(&at->e.why, -ENOENT,
+				  "image '%s/%s': its parent %s is not complete", c->path,
 				  at->e.name, up->e.name);
 	}
 }
@@ -236,7 +245,8 @@ int chain_scan(struct chain *c, struct err *err)
 	return rc;
 }
 
-/* --- asking -------------------------------------------------------------------------------------- */
+/* --- asking --------------------------------------------------------------------------------------
+ */
 
 unsigned chain_count(const struct chain *c)
 {
@@ -269,9 +279,11 @@ uint64_t chain_next_seq(const struct chain *c)
 	return c->highest + 1;
 }
 
-/* --- keeping what is needed ---------------------------------------------------------------------- */
+/* --- keeping what is needed ----------------------------------------------------------------------
+ */
 
-static void mark_needed(const struct chain *c, const struct by_state *s, struct chain_item *i, bool *needed)
+static void mark_needed(const struct chain *c, const struct by_state *s, struct chain_item *i,
+			bool *needed)
 {
 	while (i && !needed[i - c->items]) {
 		needed[i - c->items] = true;
@@ -280,8 +292,8 @@ static void mark_needed(const struct chain *c, const struct by_state *s, struct 
 }
 
 /*
- * Newest first: a kill in the middle leaves no image without its parent. Images that cannot be read are left alone:
- * they may be a newer program's, and what is damaged is the user's to throw away.
+ * Newest first: a kill in the middle leaves no image without its parent. Images that cannot be read
+ * are left alone: they may be a newer program's, and what is damaged is the user's to throw away.
  */
 int chain_retain(struct chain *c, unsigned keep, struct err *err)
 {
@@ -311,7 +323,8 @@ int chain_retain(struct chain *c, unsigned keep, struct err *err)
 		if (needed[i] || !c->items[i].e.readable)
 			continue;
 		if (unlinkat(c->dir, c->items[i].e.name, 0) < 0 && errno != ENOENT)
-			return err_set(err, -errno, "cannot remove '%s/%s': %m", c->path, c->items[i].e.name);
+			return err_set(err, -errno, "cannot remove '%s/%s': %m", c->path,
+				       c->items[i].e.name);
 		removed = true;
 	}
 	if (!removed)

@@ -7,11 +7,11 @@
 #include <stdbool.h>
 #include <string.h>
 
-#define GREGS_BYTES (27 * 8)
+#define GREGS_BYTES      (27 * 8)
 #define XSTATE_MIN_BYTES 576 /* legacy region and XSAVE header */
-#define SIGINFO_BYTES 128
-#define MAX_SIGNAL 64
-#define MAX_ADDRESS ((uint64_t)1 << 56)
+#define SIGINFO_BYTES    128
+#define MAX_SIGNAL       64
+#define MAX_ADDRESS      ((uint64_t)1 << 56)
 #define VSYSCALL_ADDRESS 0xffffffffff600000u
 
 /* A sorted set of numbers, to find doubles and to look references up. */
@@ -64,7 +64,8 @@ static bool set_has(const struct set *s, uint64_t v)
 	return bsearch(&v, s->v, s->n, sizeof v, by_value) != NULL;
 }
 
-/* --- spaces and files ---------------------------------------------------------------------------- */
+/* --- spaces and files ----------------------------------------------------------------------------
+ */
 
 /* A set key: the kind stands above the id, so that one look-up checks both. */
 static uint64_t space_key(uint32_t kind, uint32_t id)
@@ -74,7 +75,8 @@ static uint64_t space_key(uint32_t kind, uint32_t id)
 
 static bool has_content_space(const struct checker *c, uint32_t id)
 {
-	return set_has(&c->spaces, space_key(SPACE_SHM, id)) || set_has(&c->spaces, space_key(SPACE_FILE, id));
+	return set_has(&c->spaces, space_key(SPACE_SHM, id)) ||
+	       set_has(&c->spaces, space_key(SPACE_FILE, id));
 }
 
 static int check_spaces(struct checker *c)
@@ -104,8 +106,8 @@ static int check_spaces(struct checker *c)
 
 static bool needs_path(uint32_t kind)
 {
-	return kind == FILE_REGULAR || kind == FILE_DIRECTORY || kind == FILE_DEVICE || kind == FILE_FIFO ||
-	       kind == FILE_PROC || kind == FILE_PATH;
+	return kind == FILE_REGULAR || kind == FILE_DIRECTORY || kind == FILE_DEVICE ||
+	       kind == FILE_FIFO || kind == FILE_PROC || kind == FILE_PATH;
 }
 
 static int check_file(struct checker *c, const struct file *f)
@@ -118,7 +120,8 @@ static int check_file(struct checker *c, const struct file *f)
 		return bad(c, "file %u (%s) has no path", f->id, file_kind_name(f->kind));
 	for (unsigned i = 0; i < f->n_locks; i++)
 		if (f->locks[i].type < LOCK_TYPE_FLOCK || f->locks[i].type > LOCK_TYPE_POSIX)
-			return bad(c, "file %u has a lock of the unknown type %u", f->id, f->locks[i].type);
+			return bad(c, "file %u has a lock of the unknown type %u", f->id,
+				   f->locks[i].type);
 	if (f->kind == FILE_DELETED || f->kind == FILE_MEMFD) {
 		const struct file_content *d = f->detail;
 
@@ -131,7 +134,8 @@ static int check_file(struct checker *c, const struct file *f)
 		/* 0: the watched description is no longer open in the tree */
 		for (unsigned i = 0; i < d->n_watches; i++)
 			if (d->watches[i].file && !set_has(&c->files, d->watches[i].file))
-				return bad(c, "file %u: watched file %u is missing", f->id, d->watches[i].file);
+				return bad(c, "file %u: watched file %u is missing", f->id,
+					   d->watches[i].file);
 	}
 	return 0;
 }
@@ -156,7 +160,8 @@ static int check_files(struct checker *c)
 	return rc;
 }
 
-/* --- one process --------------------------------------------------------------------------------- */
+/* --- one process ---------------------------------------------------------------------------------
+ */
 
 static bool page_aligned(uint64_t v)
 {
@@ -175,7 +180,8 @@ static int check_vma(struct checker *c, const struct process *p, const struct vm
 		return bad(c, "pid %d: mapping %#llx-%#llx is not a page range", p->pid,
 			   (unsigned long long)v->start, (unsigned long long)v->end);
 	if (v->kind == VMA_FILE && !v->path)
-		return bad(c, "pid %d: mapping %#llx has no path", p->pid, (unsigned long long)v->start);
+		return bad(c, "pid %d: mapping %#llx has no path", p->pid,
+			   (unsigned long long)v->start);
 	if (v->kind == VMA_SHM && !has_content_space(c, v->shm_space))
 		return bad(c, "pid %d: mapping %#llx: its space %u is missing", p->pid,
 			   (unsigned long long)v->start, v->shm_space);
@@ -185,10 +191,12 @@ static int check_vma(struct checker *c, const struct process *p, const struct vm
 	for (unsigned i = 0; i < v->n_guards; i++) {
 		const struct range *g = &v->guards[i];
 
-		if (g->start < at || g->start >= g->end || g->end > v->end || !page_aligned(g->start | g->end))
-			return bad(c, "pid %d: mapping %#llx: guard range %#llx-%#llx is out of place", p->pid,
-				   (unsigned long long)v->start, (unsigned long long)g->start,
-				   (unsigned long long)g->end);
+		if (g->start < at || g->start >= g->end || g->end > v->end ||
+		    !page_aligned(g->start | g->end))
+			return bad(c,
+				   "pid %d: mapping %#llx: guard range %#llx-%#llx is out of place",
+				   p->pid, (unsigned long long)v->start,
+				   (unsigned long long)g->start, (unsigned long long)g->end);
 		at = g->end;
 	}
 	return 0;
@@ -211,12 +219,13 @@ static int check_vmas(struct checker *c, const struct process *p)
 	return 0;
 }
 
-static int check_pending(struct checker *c, int32_t pid, const struct pending_signal *list, unsigned n)
+static int check_pending(struct checker *c, int32_t pid, const struct pending_signal *list,
+			 unsigned n)
 {
 	for (unsigned i = 0; i < n; i++)
 		if (list[i].siginfo.len != SIGINFO_BYTES)
-			return bad(c, "pid %d: a pending signal has %u bytes, not %u", pid, list[i].siginfo.len,
-				   SIGINFO_BYTES);
+			return bad(c, "pid %d: a pending signal has %u bytes, not %u", pid,
+				   list[i].siginfo.len, SIGINFO_BYTES);
 	return 0;
 }
 
@@ -231,8 +240,8 @@ static int check_threads(struct checker *c, const struct process *p)
 		if (t->tid <= 0)
 			return bad(c, "pid %d: thread id %d", p->pid, t->tid);
 		if (t->gregs.len != GREGS_BYTES || t->xstate.len < XSTATE_MIN_BYTES)
-			return bad(c, "thread %d: registers have %u and %u bytes", t->tid, t->gregs.len,
-				   t->xstate.len);
+			return bad(c, "thread %d: registers have %u and %u bytes", t->tid,
+				   t->gregs.len, t->xstate.len);
 		if (!t->comm)
 			return bad(c, "thread %d has no name", t->tid);
 		rc = check_pending(c, t->tid, t->pending, t->n_pending);
@@ -252,14 +261,16 @@ static int check_fds(struct checker *c, const struct process *p)
 		return rc;
 	for (unsigned i = 0; i < p->n_fds; i++) {
 		if (p->fds[i].fd < 0 || !set_has(&c->files, p->fds[i].file))
-			return bad(c, "pid %d fd %d: its file %u is missing", p->pid, p->fds[i].fd, p->fds[i].file);
+			return bad(c, "pid %d fd %d: its file %u is missing", p->pid, p->fds[i].fd,
+				   p->fds[i].file);
 		fds.v[fds.n++] = (uint64_t)p->fds[i].fd;
 	}
 	if (set_sort(&fds, &twice))
 		return bad(c, "pid %d fd %d occurs twice", p->pid, (int)twice);
 	for (unsigned i = 0; i < p->n_posix_locks; i++)
 		if (!set_has(&c->files, p->posix_locks[i].file))
-			return bad(c, "pid %d: locked file %u is missing", p->pid, p->posix_locks[i].file);
+			return bad(c, "pid %d: locked file %u is missing", p->pid,
+				   p->posix_locks[i].file);
 	return 0;
 }
 
@@ -272,10 +283,12 @@ static int check_process(struct checker *c, const struct process *p)
 	if (!set_has(&c->spaces, space_key(SPACE_MM, p->space)))
 		return bad(c, "pid %d: its space %u is missing", p->pid, p->space);
 	if (!p->exe || !p->cwd || !p->root)
-		return bad(c, "pid %d: its executable, working or root directory is missing", p->pid);
+		return bad(c, "pid %d: its executable, working or root directory is missing",
+			   p->pid);
 	for (unsigned i = 0; i < p->n_sigactions; i++)
 		if (p->sigactions[i].signo < 1 || p->sigactions[i].signo > MAX_SIGNAL)
-			return bad(c, "pid %d: action of signal %u", p->pid, p->sigactions[i].signo);
+			return bad(c, "pid %d: action of signal %u", p->pid,
+				   p->sigactions[i].signo);
 	rc = check_vmas(c, p);
 	if (rc == 0)
 		rc = check_threads(c, p);

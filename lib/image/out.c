@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The writer's output stage: gathers, writes (O_DIRECT where it can), and keeps writeback going where it can not. */
+/* The writer's output stage: gathers, writes (O_DIRECT where it can), and keeps writeback going
+ * where it can not. */
 #include "image/out.h"
 
 #include "image/format.h"
@@ -10,10 +11,10 @@
 #include <poll.h>
 #include <string.h>
 
-#define PAGE ((size_t)IMAGE_RAW_ALIGN)
+#define PAGE         ((size_t)IMAGE_RAW_ALIGN)
 #define DIRECT_ALIGN PAGE
 /* Buffered: writeback starts every PUSH bytes, and no more than WINDOW bytes wait for it. */
-#define PUSH_BYTES (8u << 20)
+#define PUSH_BYTES   (8u << 20)
 #define WINDOW_BYTES (32u << 20)
 
 int out_init(struct out *o, int fd, bool file, bool direct, const char *name, struct err *err)
@@ -72,7 +73,8 @@ static void advance(struct iovec **iov, unsigned *n, size_t done)
 	}
 }
 
-/* Some file systems accept O_DIRECT at open and refuse at the write, or refuse this alignment: go on without. */
+/* Some file systems accept O_DIRECT at open and refuse at the write, or refuse this alignment: go
+ * on without. */
 static int write_all(struct out *o, struct iovec *iov, unsigned n, struct err *err)
 {
 	while (n) {
@@ -109,7 +111,8 @@ static void push_writeback(struct out *o)
 
 	if (!o->file || o->direct || o->written - from < PUSH_BYTES)
 		return;
-	(void)sync_file_range(o->fd, (off_t)from, (off_t)(o->written - from), SYNC_FILE_RANGE_WRITE);
+	(void)sync_file_range(o->fd, (off_t)from, (off_t)(o->written - from),
+			      SYNC_FILE_RANGE_WRITE);
 	o->pushed = o->written;
 	if (from > WINDOW_BYTES)
 		(void)sync_file_range(o->fd, (off_t)(from - WINDOW_BYTES), PUSH_BYTES,

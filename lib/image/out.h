@@ -8,12 +8,12 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-#define OUT_IOVS 34
+#define OUT_IOVS        34
 #define OUT_STAGE_BYTES (2u << 20)
 
 /*
- * Small things are copied to a staging buffer, page blocks are referenced where they lie, so that raw pages reach
- * the disk without a copy. Everything is written by one thread, front to back.
+ * Small things are copied to a staging buffer, page blocks are referenced where they lie, so that
+ * raw pages reach the disk without a copy. Everything is written by one thread, front to back.
  */
 struct out {
 	int fd;
@@ -25,7 +25,7 @@ struct out {
 	uint64_t pushed;  /* bytes whose writeback was started (buffered mode) */
 	uint8_t *stage;   /* page-aligned */
 	size_t stage_len;
-	size_t gathered;  /* bytes in iov */
+	size_t gathered; /* bytes in iov */
 	unsigned n;
 	struct iovec iov[OUT_IOVS];
 };
@@ -37,8 +37,8 @@ int out_bytes(struct out *o, const void *p, size_t len, struct err *err);
 /* Zero bytes up to a multiple of align (a power of two). */
 int out_align(struct out *o, unsigned align, struct err *err);
 /*
- * Whole pages at a page-aligned position, from page-aligned memory that stays as it is until the next out_flush
- * (which the caller makes before it reuses the memory).
+ * Whole pages at a page-aligned position, from page-aligned memory that stays as it is until the
+ * next out_flush (which the caller makes before it reuses the memory).
  */
 int out_pages(struct out *o, const void *p, size_t len, struct err *err);
 /* Writes what has gathered; an unaligned tail stays for later unless final. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The image reader: opening (header, trailer, sections), the tree, blocks, and verification of every byte. */
+/* The image reader: bytes of the file, opening it (header, trailer, sections), and the tree. */
 #include "image/check.h"
 #include "image/reader_int.h"
 #include "image/record.h"
@@ -10,11 +10,11 @@
 #include "util/io.h"
 
 #include <fcntl.h>
-#include <lz4.h>
 #include <string.h>
 #include <sys/stat.h>
 
-/* --- bytes --------------------------------------------------------------------------------------- */
+/* --- bytes ---------------------------------------------------------------------------------------
+ */
 
 static int truncated(const struct image_reader *r, const char *why, struct err *err)
 {
@@ -38,10 +38,11 @@ int reader_read(const struct image_reader *r, uint64_t off, void *buf, size_t le
 	return (size_t)n == len ? 0 : truncated(r, "it became shorter while being read", err);
 }
 
-int reader_damaged(const struct image_reader *r, const char *what, uint64_t off, const char *why, struct err *err)
+int reader_damaged(const struct image_reader *r, const char *what, uint64_t off, const char *why,
+		   struct err *err)
 {
-	return err_image(err, -EBADMSG, "image '%s': %s at offset %llu is damaged (%s)", r->name, what,
-			 (unsigned long long)off, why);
+	return err_image(err, -EBADMSG, "image '%s': %s at offset %llu is damaged (%s)", r->name,
+			 what, (unsigned long long)off, why);
 }
 
 bool reader_sum_ok(const void *p, size_t len, uint64_t sum)
@@ -68,7 +69,8 @@ int reader_check_gap(const struct image_reader *r, uint64_t from, uint64_t to, s
 	return rc;
 }
 
-/* --- opening ------------------------------------------------------------------------------------- */
+/* --- opening -------------------------------------------------------------------------------------
+ */
 
 /* What it is comes before whether it is whole: a text file is "not an image", not "damaged". */
 static int read_header(struct image_reader *r, struct err *err)
@@ -86,16 +88,19 @@ static int read_header(struct image_reader *r, struct err *err)
 	r->info.version = get_le16(h + 8);
 	r->info.arch = get_le16(h + 10);
 	if (r->info.version != IMAGE_VERSION)
-		return err_image(err, -EPROTONOSUPPORT, "image '%s' has version %u, this program reads version %u",
+		return err_image(err, -EPROTONOSUPPORT,
+				 "image '%s' has version %u, this program reads version %u",
 				 r->name, r->info.version, IMAGE_VERSION);
 	if (r->info.arch != IMAGE_ARCH_X86_64)
-		return err_image(err, -EPROTONOSUPPORT,
-				 "image '%s' was made on another architecture (ELF machine %u, this is %u)", r->name,
-				 r->info.arch, IMAGE_ARCH_X86_64);
+		return err_image(
+			err, -EPROTONOSUPPORT,
+			"image '%s' was made on another architecture (ELF machine %u, this is %u)",
+			r->name, r->info.arch, IMAGE_ARCH_X86_64);
 	if (!reader_sum_ok(h, 56, get_le64(h + 56)))
 		return reader_damaged(r, "header", 0, "checksum", err);
 	if (h[12] != IMAGE_PAGE_SHIFT)
-		return err_image(err, -EPROTONOSUPPORT, "image '%s' has pages of 2^%u bytes, this program reads 2^%u",
+		return err_image(err, -EPROTONOSUPPORT,
+				 "image '%s' has pages of 2^%u bytes, this program reads 2^%u",
 				 r->name, h[12], IMAGE_PAGE_SHIFT);
 	if (h[13] | h[14] | h[15])
 		return reader_damaged(r, "header", 13, "reserved bytes are not zero", err);
@@ -131,7 +136,8 @@ static int read_trailer(struct image_reader *r, struct err *err)
 	return reader_load_sections(r, off, len, get_le64(t + 16), err);
 }
 
-static int open_common(struct image_reader *r, const char *name, struct image_reader **ret, struct err *err)
+static int open_common(struct image_reader *r, const char *name, struct image_reader **ret,
+		       struct err *err)
 {
 	int rc;
 
@@ -157,7 +163,7 @@ static struct image_reader *reader_new(void)
 	struct image_reader *r = calloc(1, sizeof *r);
 
 	if (r)
-		r->fd = -1;
+		r->fd = r->direct = -1;
 	return r;
 }
 
@@ -169,7 +175,8 @@ int image_reader_open_fd(int fd, const char *name, struct image_reader **ret, st
 	if (fstat(fd, &st) < 0)
 		return err_set(err, -errno, "cannot look at '%s': %m", name);
 	if (!S_ISREG(st.st_mode))
-		return err_image(err, -EBADMSG, "'%s' is not a ckpt image (not a regular file)", name);
+		return err_image(err, -EBADMSG, "'%s' is not a ckpt image (not a regular file)",
+				 name);
 	r = reader_new();
 	if (!r)
 		return err_nomem(err);
@@ -193,7 +200,8 @@ int image_reader_open_mem(const void *data, size_t len, struct image_reader **re
 int image_reader_open(int dirfd, const char *path, struct image_reader **ret, struct err *err)
 {
 	/* O_NONBLOCK: a FIFO under that name must not hang us before fstat tells */
-	CLEANUP_FD int fd = openat(dirfd, path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	CLEANUP_FD int fd =
+		openat(dirfd, path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	int rc;
 
 	if (fd < 0) {
@@ -210,7 +218,8 @@ int image_reader_open(int dirfd, const char *path, struct image_reader **ret, st
 
 int image_reader_peek(int dirfd, const char *path, struct image_info *ret, struct err *err)
 {
-	CLEANUP_FD int fd = openat(dirfd, path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	CLEANUP_FD int fd =
+		openat(dirfd, path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	struct image_reader r = { .fd = fd };
 	CLEANUP_FREE char *name = strdup(path);
 	struct stat st;
@@ -221,7 +230,8 @@ int image_reader_peek(int dirfd, const char *path, struct image_info *ret, struc
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return err_set(err, -errno, "cannot open image '%s': %m", path);
 	if (!S_ISREG(st.st_mode))
-		return err_image(err, -EBADMSG, "'%s' is not a ckpt image (not a regular file)", path);
+		return err_image(err, -EBADMSG, "'%s' is not a ckpt image (not a regular file)",
+				 path);
 	r.name = name;
 	r.size = (uint64_t)st.st_size;
 	r.info.file_bytes = r.size;
@@ -237,6 +247,8 @@ void image_reader_free(struct image_reader *r)
 		return;
 	if (r->fd >= 0)
 		(void)close(r->fd);
+	if (r->direct >= 0)
+		(void)close(r->direct);
 	free(r->sections);
 	free(r->blocks);
 	free(r->runs);
@@ -260,7 +272,8 @@ int image_reader_fd(const struct image_reader *r)
 	return r->fd;
 }
 
-/* --- the tree ------------------------------------------------------------------------------------ */
+/* --- the tree ------------------------------------------------------------------------------------
+ */
 
 static int by_id(const void *a, const void *b)
 {
@@ -272,7 +285,8 @@ static int by_id(const void *a, const void *b)
 /* Every run belongs to a space of the tree and lies inside it. Both lists ascend by id. */
 static int check_runs(const struct image_reader *r, const struct tree *t, struct err *err)
 {
-	CLEANUP_FREE const struct space **s = calloc(MAX(t->n_spaces, 1u), sizeof(const struct space *));
+	CLEANUP_FREE const struct space **s =
+		calloc(MAX(t->n_spaces, 1u), sizeof(const struct space *));
 	unsigned at = 0, n_runs;
 
 	if (!s)
@@ -288,18 +302,21 @@ static int check_runs(const struct image_reader *r, const struct tree *t, struct
 		while (at < t->n_spaces && s[at]->id < run->space)
 			at++;
 		if (at == t->n_spaces || s[at]->id != run->space)
-			return err_image(err, -EBADMSG, "image '%s': pages of space %u, which is not in its tree",
+			return err_image(err, -EBADMSG,
+					 "image '%s': pages of space %u, which is not in its tree",
 					 r->name, run->space);
 		if (s[at]->kind != SPACE_MM)
 			pages = s[at]->size / CKPT_PAGE_SIZE + !!(s[at]->size % CKPT_PAGE_SIZE);
 		if (run->page + run->npages > pages)
-			return err_image(err, -EBADMSG, "image '%s': pages beyond the end of space %u", r->name,
+			return err_image(err, -EBADMSG,
+					 "image '%s': pages beyond the end of space %u", r->name,
 					 run->space);
 	}
 	return 0;
 }
 
-int image_reader_tree(struct image_reader *r, struct arena *arena, struct tree **ret, struct err *err)
+int image_reader_tree(struct image_reader *r, struct arena *arena, struct tree **ret,
+		      struct err *err)
 {
 	struct tree *t = NULL;
 	void *obj = NULL;
@@ -315,120 +332,5 @@ int image_reader_tree(struct image_reader *r, struct arena *arena, struct tree *
 	rc = check_runs(r, t, err);
 	if (rc == 0)
 		*ret = t;
-	return rc;
-}
-
-/* --- pages --------------------------------------------------------------------------------------- */
-
-const struct page_run *image_reader_runs(const struct image_reader *r, unsigned *ret_n)
-{
-	*ret_n = r->runs ? r->info.n_runs : 0;
-	return r->runs;
-}
-
-unsigned image_reader_block_pages(const struct image_reader *r, uint32_t block)
-{
-	return r->blocks[block].npages;
-}
-
-void image_reader_block_where(const struct image_reader *r, uint32_t block, uint64_t *ret_offset,
-			      uint32_t *ret_stored, enum block_codec *ret_codec)
-{
-	*ret_offset = r->blocks[block].offset;
-	*ret_stored = r->blocks[block].stored;
-	*ret_codec = (enum block_codec)r->blocks[block].codec;
-}
-
-void image_reader_seek(const struct image_reader *r, const struct page_run *run, uint64_t skip,
-		       uint32_t *ret_block, uint32_t *ret_block_page)
-{
-	uint64_t ordinal = r->blocks[run->block].first + run->block_page + skip;
-	uint32_t lo = run->block, hi = r->info.n_blocks;
-
-	while (hi - lo > 1) {
-		uint32_t mid = lo + (hi - lo) / 2;
-
-		if (r->blocks[mid].first <= ordinal)
-			lo = mid;
-		else
-			hi = mid;
-	}
-	*ret_block = lo;
-	*ret_block_page = (uint32_t)(ordinal - r->blocks[lo].first);
-}
-
-static int block_damaged(const struct image_reader *r, uint32_t block, const char *why, struct err *err)
-{
-	char what[32];
-
-	(void)snprintf(what, sizeof what, "block %u", block);
-	return reader_damaged(r, what, r->blocks[block].offset, why, err);
-}
-
-int image_reader_block(const struct image_reader *r, uint32_t block, void *buf, void *scratch, struct err *err)
-{
-	const struct block_where *b;
-	void *stored;
-	int raw, rc;
-
-	if (block >= r->info.n_blocks)
-		return err_image(err, -EBADMSG, "image '%s' has no block %u", r->name, block);
-	b = &r->blocks[block];
-	stored = b->codec == BLOCK_RAW ? buf : scratch;
-	rc = reader_read(r, b->offset, stored, b->stored, err);
-	if (rc < 0)
-		return rc;
-	if (!reader_sum_ok(stored, b->stored, b->sum))
-		return block_damaged(r, block, "checksum", err);
-	if (b->codec == BLOCK_RAW)
-		return 0;
-	raw = (int)(b->npages * CKPT_PAGE_SIZE);
-	if (LZ4_decompress_safe(scratch, buf, (int)b->stored, raw) != raw)
-		return block_damaged(r, block, "does not decompress", err);
-	return 0;
-}
-
-/* --- verification -------------------------------------------------------------------------------- */
-
-static int verify_blocks(struct image_reader *r, void (*progress)(void *, uint64_t, uint64_t), void *arg,
-			 struct err *err)
-{
-	CLEANUP_FREE uint8_t *mem = malloc(IMAGE_BLOCK_PAGES * CKPT_PAGE_SIZE + IMAGE_BLOCK_SCRATCH);
-	uint8_t *scratch = mem + IMAGE_BLOCK_PAGES * CKPT_PAGE_SIZE;
-	uint64_t end = IMAGE_HEADER_BYTES;
-
-	if (!mem)
-		return err_nomem(err);
-	for (uint32_t i = 0; i < r->info.n_blocks; i++) {
-		int rc = reader_check_gap(r, end, r->blocks[i].offset, err);
-
-		if (rc == 0)
-			rc = image_reader_block(r, i, mem, scratch, err);
-		if (rc < 0)
-			return rc;
-		end = r->blocks[i].offset + r->blocks[i].stored;
-		if (progress && i % 16 == 0)
-			progress(arg, end, r->size);
-	}
-	return 0;
-}
-
-int image_reader_verify(struct image_reader *r, void (*progress)(void *arg, uint64_t done, uint64_t total), void *arg,
-			struct err *err)
-{
-	struct arena *arena = arena_new();
-	struct tree *tree;
-	int rc;
-
-	if (!arena)
-		return err_nomem(err);
-	rc = image_reader_tree(r, arena, &tree, err);
-	arena_free(arena);
-	if (rc == 0)
-		rc = verify_blocks(r, progress, arg, err);
-	if (rc == 0)
-		rc = reader_verify_sections(r, err);
-	if (rc == 0 && progress)
-		progress(arg, r->size, r->size);
 	return rc;
 }

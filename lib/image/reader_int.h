@@ -22,7 +22,8 @@ struct block_where {
 };
 
 struct image_reader {
-	int fd; /* -1: in memory */
+	int fd;     /* -1: in memory */
+	int direct; /* the same file with O_DIRECT, or -1 */
 	const uint8_t *mem;
 	uint64_t size;
 	char *name;
@@ -44,13 +45,17 @@ struct image_reader {
 /* Exactly len bytes at off, or an error that says the image is truncated. */
 int reader_read(const struct image_reader *r, uint64_t off, void *buf, size_t len, struct err *err);
 /* "image 'NAME': WHAT at offset N is damaged (WHY)". */
-int reader_damaged(const struct image_reader *r, const char *what, uint64_t off, const char *why, struct err *err);
-/* Whether the checksum of the bytes is as said; always true in a fuzzing build, which must get past it. */
+int reader_damaged(const struct image_reader *r, const char *what, uint64_t off, const char *why,
+		   struct err *err);
+/* Whether the checksum of the bytes is as said; always true in a fuzzing build, which must get past
+ * it. */
 bool reader_sum_ok(const void *p, size_t len, uint64_t sum);
 /* The bytes from..to are padding: fewer than IMAGE_MAX_GAP, and zero. */
 int reader_check_gap(const struct image_reader *r, uint64_t from, uint64_t to, struct err *err);
 
 /* Reads the directory at [off, off + len) and all sections that are known. */
-int reader_load_sections(struct image_reader *r, uint64_t off, uint64_t len, uint64_t sum, struct err *err);
-/* Reads and checks again what no other part of a verification touches: padding, sections that are not known. */
+int reader_load_sections(struct image_reader *r, uint64_t off, uint64_t len, uint64_t sum,
+			 struct err *err);
+/* Reads and checks again what no other part of a verification touches: padding, sections that are
+ * not known. */
 int reader_verify_sections(const struct image_reader *r, struct err *err);

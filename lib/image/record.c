@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Records: one walk over the schema tables for encoding, one for decoding what nobody vouches for. */
+/* Records: one walk over the schema tables for encoding, one for decoding what nobody vouches for.
+ */
 #include "image/record.h"
 
 #include "state/tree.h"
@@ -12,7 +13,7 @@
 #define MAX_DEPTH 16
 /* Decoded structs are at most a few times bigger than their records; more is a hostile count. */
 #define MEMORY_FACTOR 24
-#define MEMORY_SLACK (64 * 1024)
+#define MEMORY_SLACK  (64 * 1024)
 
 uint8_t *buf_add(struct buf *b, size_t len)
 {
@@ -69,7 +70,8 @@ void buf_fini(struct buf *b)
 	memset(b, 0, sizeof *b);
 }
 
-/* --- encoding ------------------------------------------------------------------------------------ */
+/* --- encoding ------------------------------------------------------------------------------------
+ */
 
 static void put_bytes(struct buf *b, const void *p, size_t len, bool *too_big)
 {
@@ -191,7 +193,8 @@ int record_encode(struct buf *b, const struct schema *s, const void *obj, struct
 	return 0;
 }
 
-/* --- decoding ------------------------------------------------------------------------------------ */
+/* --- decoding ------------------------------------------------------------------------------------
+ */
 
 /* Where we are, for messages: a list of frames on the stack. */
 struct where {
@@ -223,7 +226,8 @@ static void path_text(const struct where *w, char *out, size_t room)
 	path_text(w->up, out, room);
 	len = strlen(out);
 	if (w->index != UINT32_MAX)
-		(void)snprintf(out + len, room - len, "%s%s[%u]", len ? "." : "", w->field->name, w->index);
+		(void)snprintf(out + len, room - len, "%s%s[%u]", len ? "." : "", w->field->name,
+			       w->index);
 	else
 		(void)snprintf(out + len, room - len, "%s%s", len ? "." : "", w->field->name);
 }
@@ -252,7 +256,8 @@ static void *take_memory(struct decoder *d, size_t n, size_t size)
 	return p;
 }
 
-/* Why take_memory gave nothing: we have none, or the record asks for far more than its size explains. */
+/* Why take_memory gave nothing: we have none, or the record asks for far more than its size
+ * explains. */
 static int no_memory(struct decoder *d, const struct where *w)
 {
 	return d->oom ? err_nomem(d->err) : bad(d, w, "asks for too much memory");
@@ -278,10 +283,11 @@ static bool take32(struct span *in, uint32_t *ret)
 	return true;
 }
 
-static int decode(struct decoder *d, struct span *in, const struct schema *s, void *obj, const struct where *w,
-		  unsigned depth);
+static int decode(struct decoder *d, struct span *in, const struct schema *s, void *obj,
+		  const struct where *w, unsigned depth);
 
-static int decode_bytes(struct decoder *d, struct span *in, const struct field *f, void *p, const struct where *w)
+static int decode_bytes(struct decoder *d, struct span *in, const struct field *f, void *p,
+			const struct where *w)
 {
 	const uint8_t *from;
 	uint8_t *to;
@@ -369,10 +375,12 @@ static int decode_detail(struct decoder *d, struct span *in, const struct field 
 	return rc;
 }
 
-static int decode_number(struct decoder *d, struct span *in, const struct field *f, void *p, const struct where *w)
+static int decode_number(struct decoder *d, struct span *in, const struct field *f, void *p,
+			 const struct where *w)
 {
 	static const uint8_t sizes[] = {
-		[FIELD_U8] = 1, [FIELD_U16] = 2, [FIELD_U32] = 4, [FIELD_I32] = 4, [FIELD_U64] = 8, [FIELD_I64] = 8,
+		[FIELD_U8] = 1,  [FIELD_U16] = 2, [FIELD_U32] = 4,
+		[FIELD_I32] = 4, [FIELD_U64] = 8, [FIELD_I64] = 8,
 	};
 	const uint8_t *from;
 
@@ -420,9 +428,10 @@ static int decode_field(struct decoder *d, struct span *in, const struct field *
 	}
 }
 
-/* A record that ends between two fields comes from an older writer, one that goes on from a newer one. */
-static int decode(struct decoder *d, struct span *in, const struct schema *s, void *obj, const struct where *w,
-		  unsigned depth)
+/* A record that ends between two fields comes from an older writer, one that goes on from a newer
+ * one. */
+static int decode(struct decoder *d, struct span *in, const struct schema *s, void *obj,
+		  const struct where *w, unsigned depth)
 {
 	struct span rec;
 	uint32_t len;
@@ -442,15 +451,16 @@ static int decode(struct decoder *d, struct span *in, const struct schema *s, vo
 	return 0;
 }
 
-int record_decode(const uint8_t *data, size_t len, const struct schema *s, struct arena *arena, void **ret,
-		  struct err *err)
+int record_decode(const uint8_t *data, size_t len, const struct schema *s, struct arena *arena,
+		  void **ret, struct err *err)
 {
 	struct decoder d = { .arena = arena, .err = err };
 	struct span in = { data, len };
 	void *obj;
 	int rc;
 
-	if (__builtin_mul_overflow(len, (size_t)MEMORY_FACTOR, &d.budget) || d.budget > SIZE_MAX / 2)
+	if (__builtin_mul_overflow(len, (size_t)MEMORY_FACTOR, &d.budget) ||
+	    d.budget > SIZE_MAX / 2)
 		d.budget = SIZE_MAX / 2;
 	d.budget += MEMORY_SLACK + s->size;
 	obj = take_memory(&d, 1, s->size);
@@ -460,7 +470,8 @@ int record_decode(const uint8_t *data, size_t len, const struct schema *s, struc
 	if (rc < 0)
 		return rc;
 	if (in.left)
-		return err_image(err, -EBADMSG, "record '%s' is followed by %zu stray bytes", s->name, in.left);
+		return err_image(err, -EBADMSG, "record '%s' is followed by %zu stray bytes",
+				 s->name, in.left);
 	*ret = obj;
 	return 0;
 }

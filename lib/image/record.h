@@ -9,7 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* A growing byte buffer. Zeroed is empty; after a failed growth failed is set and everything else is a no-op. */
+/* A growing byte buffer. Zeroed is empty; after a failed growth failed is set and everything else
+ * is a no-op. */
 struct buf {
 	uint8_t *data;
 	size_t len, room;
@@ -24,17 +25,19 @@ void buf_put64(struct buf *b, uint64_t v);
 void buf_fini(struct buf *b);
 
 /*
- * A record is a u32 byte length, then its fields in table order. Strings and blobs are a u32 length and
- * their bytes (length RECORD_NULL: a NULL string), lists a u32 count and that many records, a detail a
- * record (length RECORD_NULL: none).
+ * A record is a u32 byte length, then its fields in table order. Strings and blobs are a u32 length
+ * and their bytes (length RECORD_NULL: a NULL string), lists a u32 count and that many records, a
+ * detail a record (length RECORD_NULL: none).
  */
 #define RECORD_NULL 0xffffffffu
 
-/* Appends obj, a struct of the schema, to the buffer: 0, -ENOMEM, or -E2BIG when a part exceeds 4 GiB. */
+/* Appends obj, a struct of the schema, to the buffer: 0, -ENOMEM, or -E2BIG when a part exceeds 4
+ * GiB. */
 int record_encode(struct buf *b, const struct schema *s, const void *obj, struct err *err);
 /*
- * Decodes the record that fills data[0..len) into a struct from the arena. Nothing in data is trusted: memory
- * used is bounded by a small multiple of len. Messages name the field ("processes[0].vmas[3].path").
+ * Decodes the record that fills data[0..len) into a struct from the arena. Nothing in data is
+ * trusted: memory used is bounded by a small multiple of len. Messages name the field
+ * ("processes[0].vmas[3].path").
  */
-int record_decode(const uint8_t *data, size_t len, const struct schema *s, struct arena *arena, void **ret,
-		  struct err *err);
+int record_decode(const uint8_t *data, size_t len, const struct schema *s, struct arena *arena,
+		  void **ret, struct err *err);

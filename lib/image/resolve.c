@@ -9,9 +9,10 @@
 #include <string.h>
 
 /*
- * Image by image, newest first. What an image does not answer itself (RUN_PARENT) is a sorted list of questions,
- * which is merged with the runs of the next image as two sorted lists are: each level costs the sum of their
- * lengths, so that a long chain of scattered increments stays linear. Answers are sorted once, at the end.
+ * Image by image, newest first. What an image does not answer itself (RUN_PARENT) is a sorted list
+ * of questions, which is merged with the runs of the next image as two sorted lists are: each level
+ * costs the sum of their lengths, so that a long chain of scattered increments stays linear.
+ * Answers are sorted once, at the end.
  */
 struct question {
 	uint64_t page, npages;
@@ -32,7 +33,8 @@ struct resolved {
 
 static const struct id128 none;
 
-/* --- growing arrays ------------------------------------------------------------------------------ */
+/* --- growing arrays ------------------------------------------------------------------------------
+ */
 
 static int grow(void *array, size_t n, size_t *room, size_t size, struct err *err)
 {
@@ -71,8 +73,8 @@ static void questions_fini(struct questions *q)
 }
 
 /* Pages [page, page + npages) of the state are where this part of the image's run says. */
-static int answer(struct resolved *res, unsigned image, const struct page_run *run, uint64_t page, uint64_t npages,
-		  struct err *err)
+static int answer(struct resolved *res, unsigned image, const struct page_run *run, uint64_t page,
+		  uint64_t npages, struct err *err)
 {
 	struct resolved_run *out;
 	int rc = grow(&res->runs, res->n_runs, &res->room_runs, sizeof *res->runs, err);
@@ -85,17 +87,22 @@ static int answer(struct resolved *res, unsigned image, const struct page_run *r
 	out->run.page = page;
 	out->run.npages = npages;
 	if (run->kind == RUN_HERE)
-		image_reader_seek(res->images[image], run, page - run->page, &out->run.block, &out->run.block_page);
+		image_reader_seek(res->images[image], run, page - run->page, &out->run.block,
+				  &out->run.block_page);
 	return 0;
 }
 
-/* --- one level ----------------------------------------------------------------------------------- */
+/* --- one level -----------------------------------------------------------------------------------
+ */
 
-static int absent(const struct resolved *res, unsigned image, uint32_t space, uint64_t page, struct err *err)
+static int absent(const struct resolved *res, unsigned image, uint32_t space, uint64_t page,
+		  struct err *err)
 {
 	return err_image(err, -EBADMSG,
-			 "image '%s': page %#llx of space %u is said to be as in its parent '%s', which has none",
-			 res->images[image - 1]->name, (unsigned long long)page, space, res->images[image]->name);
+			 "image '%s': page %#llx of space %u is said to be as in its parent '%s', "
+			 "which has none",
+			 res->images[image - 1]->name, (unsigned long long)page, space,
+			 res->images[image]->name);
 }
 
 static int answer_all(struct resolved *res, struct questions *next, struct err *err)
@@ -106,14 +113,14 @@ static int answer_all(struct resolved *res, struct questions *next, struct err *
 	for (unsigned i = 0; i < r->info.n_runs && rc == 0; i++) {
 		const struct page_run *run = &r->runs[i];
 
-		rc = run->kind == RUN_PARENT ? ask(next, run->space, run->page, run->npages, err) :
-					       answer(res, 0, run, run->page, run->npages, err);
+		rc = run->kind == RUN_PARENT ? ask(next, run->space, run->page, run->npages, err)
+					     : answer(res, 0, run, run->page, run->npages, err);
 	}
 	return rc;
 }
 
-static int answer_questions(struct resolved *res, unsigned image, const struct questions *q, struct questions *next,
-			    struct err *err)
+static int answer_questions(struct resolved *res, unsigned image, const struct questions *q,
+			    struct questions *next, struct err *err)
 {
 	const struct image_reader *r = res->images[image];
 	unsigned at = 0;
@@ -128,15 +135,16 @@ static int answer_questions(struct resolved *res, unsigned image, const struct q
 			int rc;
 
 			while (at < r->info.n_runs &&
-			       (r->runs[at].space < space || (r->runs[at].space == space &&
-							      r->runs[at].page + r->runs[at].npages <= page)))
+			       (r->runs[at].space < space ||
+				(r->runs[at].space == space &&
+				 r->runs[at].page + r->runs[at].npages <= page)))
 				at++;
 			run = &r->runs[at];
 			if (at == r->info.n_runs || run->space != space || run->page > page)
 				return absent(res, image, space, page, err);
 			n = MIN(end, run->page + run->npages) - page;
-			rc = run->kind == RUN_PARENT ? ask(next, space, page, n, err) :
-						       answer(res, image, run, page, n, err);
+			rc = run->kind == RUN_PARENT ? ask(next, space, page, n, err)
+						     : answer(res, image, run, page, n, err);
 			if (rc < 0)
 				return rc;
 			page += n;
@@ -145,7 +153,8 @@ static int answer_questions(struct resolved *res, unsigned image, const struct q
 	return 0;
 }
 
-/* --- the list of all runs ------------------------------------------------------------------------ */
+/* --- the list of all runs ------------------------------------------------------------------------
+ */
 
 static int by_place(const void *a, const void *b)
 {
@@ -163,7 +172,8 @@ static uint64_t ordinal(const struct resolved *res, const struct resolved_run *r
 }
 
 /* Increments that rewrote the same pages leave neighbours that are one run. */
-static bool goes_on(const struct resolved *res, const struct resolved_run *a, const struct resolved_run *b)
+static bool goes_on(const struct resolved *res, const struct resolved_run *a,
+		    const struct resolved_run *b)
 {
 	if (a->run.space != b->run.space || a->run.kind != b->run.kind ||
 	    a->run.page + a->run.npages != b->run.page)
@@ -202,7 +212,8 @@ static int add_image(struct resolved *res, struct image_reader *r, struct err *e
 	return 0;
 }
 
-/* --- finding parents ----------------------------------------------------------------------------- */
+/* --- finding parents -----------------------------------------------------------------------------
+ */
 
 /* The images of a directory, by header only. */
 struct candidate {
@@ -225,11 +236,13 @@ static void candidates_fini(struct candidates *c)
 		(void)close(c->dir);
 }
 
-/* Full ones first: after a killed merge two images may hold one state, and the shorter way is as good. */
+/* Full ones first: after a killed merge two images may hold one state, and the shorter way is as
+ * good. */
 static int by_use(const void *a, const void *b)
 {
 	const struct candidate *x = a, *y = b;
-	bool xf = !memcmp(&x->info.parent, &none, sizeof none), yf = !memcmp(&y->info.parent, &none, sizeof none);
+	bool xf = !memcmp(&x->info.parent, &none, sizeof none),
+	     yf = !memcmp(&y->info.parent, &none, sizeof none);
 
 	if (xf != yf)
 		return xf ? -1 : 1;
@@ -266,9 +279,10 @@ static int list_candidates(struct candidates *c, struct err *err)
 	return 0;
 }
 
-static int open_in(const struct candidates *c, const char *name, struct image_reader **ret, struct err *err)
+static int open_in(const struct candidates *c, const char *name, struct image_reader **ret,
+		   struct err *err)
 {
-	CLEANUP_FD int fd = openat(c->dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	CLEANUP_FD int fd = -1;
 	CLEANUP_FREE char *path = NULL;
 	int rc;
 
@@ -276,6 +290,7 @@ static int open_in(const struct candidates *c, const char *name, struct image_re
 		path = NULL;
 		return err_nomem(err);
 	}
+	fd = openat(c->dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	if (fd < 0) {
 		rc = err_set(err, -errno, "cannot open image '%s': %m", path);
 		if (rc == -ELOOP)
@@ -316,15 +331,18 @@ static int open_parent(struct resolved *res, struct candidates *c, struct err *e
 	}
 	if (rc < 0) /* there is one, and the message says what is wrong with it */
 		return err_wrap(err, rc, "image '%s' needs its parent", child->name);
-	err_image(err, -ENOENT, "image '%s': its parent (state %02x%02x%02x%02x...) is missing", child->name,
-		  want.b[0], want.b[1], want.b[2], want.b[3]);
-	err_hint(err, "an incremental image needs all images up to the last full one in its directory");
+	err_image(err, -ENOENT, "image '%s': its parent (state %02x%02x%02x%02x...) is missing",
+		  child->name, want.b[0], want.b[1], want.b[2], want.b[3]);
+	err_hint(err,
+		 "an incremental image needs all images up to the last full one in its directory");
 	return -ENOENT;
 }
 
-/* --- resolving ----------------------------------------------------------------------------------- */
+/* --- resolving -----------------------------------------------------------------------------------
+ */
 
-/* An ancestor's own list has been asked all it will be; a long chain's lists together may be big. */
+/* An ancestor's own list has been asked all it will be; a long chain's lists together may be big.
+ */
 static void drop_runs(struct image_reader *r)
 {
 	free(r->runs);
@@ -336,8 +354,10 @@ static int resolve_levels(struct resolved *res, struct candidates *c, struct err
 	CLEANUP(questions_fini) struct questions open = { 0 };
 	int rc = answer_all(res, &open, err);
 
-	/* the whole way up is opened even if nothing is asked of it: a state is complete or it is not */
-	while (rc == 0 && memcmp(&res->images[res->n_images - 1]->info.parent, &none, sizeof none)) {
+	/* the whole way up is opened even if nothing is asked of it: a state is complete or it is
+	 * not */
+	while (rc == 0 &&
+	       memcmp(&res->images[res->n_images - 1]->info.parent, &none, sizeof none)) {
 		CLEANUP(questions_fini) struct questions next = { 0 };
 		struct questions done;
 
@@ -442,7 +462,8 @@ static size_t lower_bound(const struct resolved *res, uint64_t space)
 	return lo;
 }
 
-const struct resolved_run *resolved_runs(const struct resolved *res, uint32_t space, unsigned *ret_n)
+const struct resolved_run *resolved_runs(const struct resolved *res, uint32_t space,
+					 unsigned *ret_n)
 {
 	size_t from = lower_bound(res, space), to = lower_bound(res, (uint64_t)space + 1);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The reader's way from the directory to the sections: the block index and the runs, checked entry by entry. */
+/* The reader's way from the directory to the sections: the block index and the runs, checked entry
+ * by entry. */
 #include "image/reader_int.h"
 
 #include "util/bytes.h"
@@ -9,9 +10,9 @@
 
 /* More than any real job needs; what a hostile file can make us allocate. */
 #define MAX_TREE_BYTES ((uint64_t)1 << 30)
-#define MAX_BLOCKS ((uint64_t)1 << 27)
-#define MAX_RUNS ((uint64_t)1 << 27)
-#define READ_CHUNK (1u << 20)
+#define MAX_BLOCKS     ((uint64_t)1 << 27)
+#define MAX_RUNS       ((uint64_t)1 << 27)
+#define READ_CHUNK     (1u << 20)
 
 static const struct id128 none;
 
@@ -29,7 +30,8 @@ static const char *section_name(uint32_t type, char buf[static 32])
 	return buf;
 }
 
-static int section_damaged(const struct image_reader *r, const struct section *s, const char *why, struct err *err)
+static int section_damaged(const struct image_reader *r, const struct section *s, const char *why,
+			   struct err *err)
 {
 	char buf[32];
 
@@ -43,7 +45,8 @@ static bool all_zero(const uint8_t *p, size_t len)
 }
 
 /* Reads a section into fresh memory and checks its sum. max bounds what is allocated. */
-static int load(const struct image_reader *r, const struct section *s, uint64_t max, uint8_t **ret, struct err *err)
+static int load(const struct image_reader *r, const struct section *s, uint64_t max, uint8_t **ret,
+		struct err *err)
 {
 	CLEANUP_FREE uint8_t *p = NULL;
 
@@ -68,7 +71,8 @@ static int load(const struct image_reader *r, const struct section *s, uint64_t 
 	return 0;
 }
 
-/* --- blocks -------------------------------------------------------------------------------------- */
+/* --- blocks --------------------------------------------------------------------------------------
+ */
 
 static const char *block_fault(const struct block_where *b, uint64_t end, uint64_t limit)
 {
@@ -123,13 +127,16 @@ static int load_blocks(struct image_reader *r, const struct section *s, struct e
 	return 0;
 }
 
-/* --- runs ---------------------------------------------------------------------------------------- */
+/* --- runs ----------------------------------------------------------------------------------------
+ */
 
-static const char *run_fault(const struct image_reader *r, const struct page_run *run, const struct page_run *prev)
+static const char *run_fault(const struct image_reader *r, const struct page_run *run,
+			     const struct page_run *prev)
 {
 	if (run->kind < RUN_HERE || run->kind > RUN_PARENT)
 		return "run of an unknown kind";
-	if (!run->space || !run->npages || run->page >= IMAGE_MAX_PAGE || run->npages > IMAGE_MAX_PAGE - run->page)
+	if (!run->space || !run->npages || run->page >= IMAGE_MAX_PAGE ||
+	    run->npages > IMAGE_MAX_PAGE - run->page)
 		return "run with a bad page range";
 	if (prev && (run->space < prev->space ||
 		     (run->space == prev->space && run->page < prev->page + prev->npages)))
@@ -181,7 +188,8 @@ static int load_runs(struct image_reader *r, const struct section *s, struct err
 	return 0;
 }
 
-/* --- the directory ------------------------------------------------------------------------------- */
+/* --- the directory -------------------------------------------------------------------------------
+ */
 
 static int check_entry(const struct image_reader *r, unsigned i, uint64_t end, struct err *err)
 {
@@ -195,18 +203,20 @@ static int check_entry(const struct image_reader *r, unsigned i, uint64_t end, s
 		return reader_damaged(r, "directory", r->dir_offset, "section out of place", err);
 	for (unsigned j = 0; j < i; j++)
 		if (r->sections[j].type == s->type)
-			return reader_damaged(r, "directory", r->dir_offset, "section occurs twice", err);
+			return reader_damaged(r, "directory", r->dir_offset, "section occurs twice",
+					      err);
 	if (s->type >= SECTION_TREE && s->type <= SECTION_RUNS) {
 		if (s->version == 1)
 			return 0;
 		return err_image(err, -EPROTONOSUPPORT,
-				 "image '%s': %s has version %u, this program reads version 1", r->name,
-				 section_name(s->type, buf), s->version);
+				 "image '%s': %s has version %u, this program reads version 1",
+				 r->name, section_name(s->type, buf), s->version);
 	}
 	if (s->flags & IMAGE_SECTION_REQUIRED)
-		return err_image(err, -EPROTONOSUPPORT,
-				 "image '%s': %s is required to read it and not known to this program", r->name,
-				 section_name(s->type, buf));
+		return err_image(
+			err, -EPROTONOSUPPORT,
+			"image '%s': %s is required to read it and not known to this program",
+			r->name, section_name(s->type, buf));
 	return 0;
 }
 
@@ -244,7 +254,8 @@ static int load_directory(struct image_reader *r, uint64_t len, uint64_t sum, st
 	return rc;
 }
 
-static int need(const struct image_reader *r, uint32_t type, const struct section **ret, struct err *err)
+static int need(const struct image_reader *r, uint32_t type, const struct section **ret,
+		struct err *err)
 {
 	char buf[32];
 
@@ -253,10 +264,12 @@ static int need(const struct image_reader *r, uint32_t type, const struct sectio
 			*ret = &r->sections[i];
 			return 0;
 		}
-	return err_image(err, -EBADMSG, "image '%s': %s is missing", r->name, section_name(type, buf));
+	return err_image(err, -EBADMSG, "image '%s': %s is missing", r->name,
+			 section_name(type, buf));
 }
 
-int reader_load_sections(struct image_reader *r, uint64_t off, uint64_t len, uint64_t sum, struct err *err)
+int reader_load_sections(struct image_reader *r, uint64_t off, uint64_t len, uint64_t sum,
+			 struct err *err)
 {
 	const struct section *tree = NULL, *blocks = NULL, *runs = NULL;
 	int rc;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The image writer: the caller's side, which opens the file, gathers pages into slots and starts the threads. */
+/* The image writer: the caller's side, which opens the file, gathers pages into slots and starts
+ * the threads. */
 #include "image/check.h"
 #include "image/writer_int.h"
 
@@ -13,11 +14,12 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define POOL_BYTES (WRITER_SLOTS * BLOCK_BYTES)
-#define POOL_ALIGN (2u << 20)
+#define POOL_BYTES   (WRITER_SLOTS * BLOCK_BYTES)
+#define POOL_ALIGN   (2u << 20)
 #define THREAD_STACK (512u << 10)
 
-/* --- opening ------------------------------------------------------------------------------------- */
+/* --- opening -------------------------------------------------------------------------------------
+ */
 
 static int open_pool(struct image_writer *w, struct err *err)
 {
@@ -57,7 +59,8 @@ static char *path_of(int dirfd, const char *name)
 static int open_dir(struct image_writer *w, int dirfd, const char *name, struct err *err)
 {
 	const char *slash = strrchr(name, '/');
-	CLEANUP_FREE char *dir = slash ? strndup(name, MAX((size_t)(slash - name), 1u)) : strdup(".");
+	CLEANUP_FREE char *dir =
+		slash ? strndup(name, MAX((size_t)(slash - name), 1u)) : strdup(".");
 
 	w->name = strdup(slash ? slash + 1 : name);
 	if (!dir || !w->name || asprintf(&w->tmp_name, ".%s.tmp", w->name) < 0) {
@@ -128,7 +131,8 @@ static int put_header(struct image_writer *w, struct err *err)
 	return out_bytes(&w->out, h, sizeof h, err);
 }
 
-/* --- threads ------------------------------------------------------------------------------------- */
+/* --- threads -------------------------------------------------------------------------------------
+ */
 
 void writer_fail(struct image_writer *w, const struct err *err)
 {
@@ -150,7 +154,8 @@ static unsigned worker_count(unsigned asked)
 	return (unsigned)MAX(1, MIN(n, WRITER_MAX_WORKERS));
 }
 
-/* Signals are the command's business: none may be taken by a thread of ours (SIGXFSZ then becomes EFBIG). */
+/* Signals are the command's business: none may be taken by a thread of ours (SIGXFSZ then becomes
+ * EFBIG). */
 static int start_threads(struct image_writer *w, struct err *err)
 {
 	unsigned want = worker_count(w->params.threads);
@@ -188,8 +193,8 @@ static void stop_threads(struct image_writer *w)
 	w->have_output = false;
 }
 
-int image_writer_open(int dirfd, const char *name, const struct image_params *params, struct image_writer **ret,
-		      struct err *err)
+int image_writer_open(int dirfd, const char *name, const struct image_params *params,
+		      struct image_writer **ret, struct err *err)
 {
 	struct image_writer *w = calloc(1, sizeof *w);
 	int rc;
@@ -254,7 +259,8 @@ void image_writer_abort(struct image_writer *w)
 	writer_free(w);
 }
 
-/* --- pages in ------------------------------------------------------------------------------------ */
+/* --- pages in ------------------------------------------------------------------------------------
+ */
 
 static int failure(struct image_writer *w, struct err *err)
 {
@@ -310,22 +316,25 @@ static void queue_open(struct image_writer *w)
 }
 
 /* Goes on with the last segment where it can. */
-static void add_seg(struct slot *s, uint32_t space, enum run_kind kind, uint64_t page, uint64_t npages)
+static void add_seg(struct slot *s, uint32_t space, enum run_kind kind, uint64_t page,
+		    uint64_t npages)
 {
 	struct seg *last = s->n_segs ? &s->seg[s->n_segs - 1] : NULL;
 
-	if (last && last->space == space && last->kind == (uint32_t)kind && last->page + last->npages == page)
+	if (last && last->space == space && last->kind == (uint32_t)kind &&
+	    last->page + last->npages == page)
 		last->npages += npages;
 	else
 		s->seg[s->n_segs++] = (struct seg){ page, npages, space, kind };
 }
 
-static int check_range(struct image_writer *w, uint32_t space, uint64_t page, uint64_t npages, struct err *err)
+static int check_range(struct image_writer *w, uint32_t space, uint64_t page, uint64_t npages,
+		       struct err *err)
 {
 	if (space && page < IMAGE_MAX_PAGE && npages <= IMAGE_MAX_PAGE - page)
 		return failure(w, err);
-	return err_set(err, -EINVAL, "cannot write '%s': bad page range %#llx+%#llx in space %u", w->path,
-		       (unsigned long long)page, (unsigned long long)npages, space);
+	return err_set(err, -EINVAL, "cannot write '%s': bad page range %#llx+%#llx in space %u",
+		       w->path, (unsigned long long)page, (unsigned long long)npages, space);
 }
 
 void *image_writer_buffer(struct image_writer *w, struct err *err)
@@ -335,7 +344,8 @@ void *image_writer_buffer(struct image_writer *w, struct err *err)
 	return w->lent ? w->lent->data : NULL;
 }
 
-int image_writer_submit(struct image_writer *w, uint32_t space, uint64_t page, unsigned npages, struct err *err)
+int image_writer_submit(struct image_writer *w, uint32_t space, uint64_t page, unsigned npages,
+			struct err *err)
 {
 	struct slot *s = w->lent, *open = w->open;
 	int rc;
@@ -350,7 +360,8 @@ int image_writer_submit(struct image_writer *w, uint32_t space, uint64_t page, u
 	/* scattered pages share a block: the buffer can be lent again at once */
 	if (open && npages < IMAGE_BLOCK_PAGES && open->npages + npages <= IMAGE_BLOCK_PAGES &&
 	    open->n_segs < WRITER_SEGS) {
-		memcpy(open->data + (size_t)open->npages * CKPT_PAGE_SIZE, s->data, (size_t)npages * CKPT_PAGE_SIZE);
+		memcpy(open->data + (size_t)open->npages * CKPT_PAGE_SIZE, s->data,
+		       (size_t)npages * CKPT_PAGE_SIZE);
 		add_seg(open, space, RUN_HERE, page, npages);
 		open->npages += npages;
 		if (open->npages == IMAGE_BLOCK_PAGES)
@@ -367,16 +378,18 @@ int image_writer_submit(struct image_writer *w, uint32_t space, uint64_t page, u
 	return 0;
 }
 
-int image_writer_run(struct image_writer *w, uint32_t space, enum run_kind kind, uint64_t page, uint64_t npages,
-		     struct err *err)
+int image_writer_run(struct image_writer *w, uint32_t space, enum run_kind kind, uint64_t page,
+		     uint64_t npages, struct err *err)
 {
 	static const struct id128 none;
 	int rc;
 
 	if (!npages)
 		return failure(w, err);
-	if (kind != RUN_ZERO && (kind != RUN_PARENT || !memcmp(&w->params.parent, &none, sizeof none)))
-		return err_set(err, -EINVAL, "cannot write '%s': a full image has no parent", w->path);
+	if (kind != RUN_ZERO &&
+	    (kind != RUN_PARENT || !memcmp(&w->params.parent, &none, sizeof none)))
+		return err_set(err, -EINVAL, "cannot write '%s': a full image has no parent",
+			       w->path);
 	rc = check_range(w, space, page, npages, err);
 	if (rc < 0)
 		return rc;
@@ -390,8 +403,8 @@ int image_writer_run(struct image_writer *w, uint32_t space, enum run_kind kind,
 	return 0;
 }
 
-int image_writer_commit(struct image_writer *w, const struct tree *tree, struct image_totals *ret_totals,
-			struct err *err)
+int image_writer_commit(struct image_writer *w, const struct tree *tree,
+			struct image_totals *ret_totals, struct err *err)
 {
 	struct image_totals totals;
 	int rc;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Writes one image front to back: page blocks compressed by worker threads, then the sections and directory. */
+/* Writes one image front to back: page blocks compressed by worker threads, then the sections and
+ * directory. */
 #pragma once
 
 #include "image/format.h"
@@ -9,12 +10,12 @@
 struct image_writer;
 
 struct image_params {
-	struct id128 state;   /* id of the state that this image will hold */
-	struct id128 parent;  /* id of the parent state; all zero = full image */
+	struct id128 state;  /* id of the state that this image will hold */
+	struct id128 parent; /* id of the parent state; all zero = full image */
 	uint64_t seq;
-	uint32_t compress;    /* enum compress_mode */
-	unsigned threads;     /* workers; 0 = as many as cores, at most 4 */
-	int direct;           /* try O_DIRECT */
+	uint32_t compress; /* enum compress_mode */
+	unsigned threads;  /* workers; 0 = as many as cores, at most 4 */
+	int direct;        /* try O_DIRECT */
 };
 
 struct image_totals {
@@ -24,32 +25,36 @@ struct image_totals {
 };
 
 /*
- * Starts an image as a temporary file ".NAME.tmp" (0600, O_EXCL) in the directory dirfd; image_writer_commit
- * renames it to name. With name NULL, dirfd is itself the descriptor to write to (a pipe, say; borrowed): then
- * nothing is synced or renamed. Memory is bounded: at most about 16 MiB in blocks.
+ * Starts an image as a temporary file ".NAME.tmp" (0600, O_EXCL) in the directory dirfd;
+ * image_writer_commit renames it to name. With name NULL, dirfd is itself the descriptor to write
+ * to (a pipe, say; borrowed): then nothing is synced or renamed. Memory is bounded: at most about
+ * 16 MiB in blocks.
  */
-int image_writer_open(int dirfd, const char *name, const struct image_params *params, struct image_writer **ret,
-		      struct err *err);
+int image_writer_open(int dirfd, const char *name, const struct image_params *params,
+		      struct image_writer **ret, struct err *err);
 
 /*
- * A free buffer of IMAGE_BLOCK_PAGES pages to fill; blocks until one is free. At most one may be outstanding.
- * NULL with err set once the writer has failed (disk full, ...).
+ * A free buffer of IMAGE_BLOCK_PAGES pages to fill; blocks until one is free. At most one may be
+ * outstanding. NULL with err set once the writer has failed (disk full, ...).
  */
 void *image_writer_buffer(struct image_writer *w, struct err *err);
 /*
- * Hands the outstanding buffer back: its first npages pages are pages [page, page + npages) of the space.
- * All-zero pages become RUN_ZERO, the others a block (RUN_HERE). Pages of a space must come in ascending order, and
- * a space must be finished before the next begins. npages 0 just gives the buffer back.
+ * Hands the outstanding buffer back: its first npages pages are pages [page, page + npages) of the
+ * space. All-zero pages become RUN_ZERO, the others a block (RUN_HERE). Pages of a space must come
+ * in ascending order, and a space must be finished before the next begins. npages 0 just gives the
+ * buffer back.
  */
-int image_writer_submit(struct image_writer *w, uint32_t space, uint64_t page, unsigned npages, struct err *err);
-/* Says of pages that they are RUN_ZERO or RUN_PARENT; same order rule. */
-int image_writer_run(struct image_writer *w, uint32_t space, enum run_kind kind, uint64_t page, uint64_t npages,
-		     struct err *err);
-/*
- * Finishes: sections, directory, trailer, fsync, rename, fsync of the directory. When it returns 0 the image is
- * durable. Frees the writer in every case; on failure the temporary file is gone. ret_totals may be NULL.
- */
-int image_writer_commit(struct image_writer *w, const struct tree *tree, struct image_totals *ret_totals,
+int image_writer_submit(struct image_writer *w, uint32_t space, uint64_t page, unsigned npages,
 			struct err *err);
+/* Says of pages that they are RUN_ZERO or RUN_PARENT; same order rule. */
+int image_writer_run(struct image_writer *w, uint32_t space, enum run_kind kind, uint64_t page,
+		     uint64_t npages, struct err *err);
+/*
+ * Finishes: sections, directory, trailer, fsync, rename, fsync of the directory. When it returns 0
+ * the image is durable. Frees the writer in every case; on failure the temporary file is gone.
+ * ret_totals may be NULL.
+ */
+int image_writer_commit(struct image_writer *w, const struct tree *tree,
+			struct image_totals *ret_totals, struct err *err);
 /* Gives up: joins the workers, removes the temporary file, frees. Accepts NULL. */
 void image_writer_abort(struct image_writer *w);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Inside the image writer: the slots that travel from the caller over the workers to the output thread. */
+/* Inside the image writer: the slots that travel from the caller over the workers to the output
+ * thread. */
 #pragma once
 
 #include "image/out.h"
@@ -8,28 +9,30 @@
 
 #include <pthread.h>
 
-#define WRITER_SLOTS 32
-#define WRITER_SEGS 128
+#define WRITER_SLOTS       32
+#define WRITER_SEGS        128
 #define WRITER_MAX_WORKERS 4
-#define BLOCK_BYTES ((size_t)IMAGE_BLOCK_PAGES * CKPT_PAGE_SIZE)
-#define WRITER_MAX_RUNS (1u << 27)
+#define BLOCK_BYTES        ((size_t)IMAGE_BLOCK_PAGES * CKPT_PAGE_SIZE)
+#define WRITER_MAX_RUNS    (1u << 27)
 
 /*
  *   caller                    workers                     output thread
- *   buffer/submit/run ----->  zero pages out, compress,   ----->  in order: place blocks, note runs,
- *   fills the open slot       checksum; in any order              write, hand the slots back
+ *   buffer/submit/run ----->  zero pages out, compress,   ----->  in order: place blocks, note
+ * runs, fills the open slot       checksum; in any order              write, hand the slots back
  *
- * A slot is one block's worth of pages and the list of what those pages are, in which zero and parent runs
- * stand between them in the caller's order. Slots are queued in a ring; the number of slots bounds memory.
+ * A slot is one block's worth of pages and the list of what those pages are, in which zero and
+ * parent runs stand between them in the caller's order. Slots are queued in a ring; the number of
+ * slots bounds memory.
  */
 struct seg {
 	uint64_t page, npages;
 	uint32_t space;
-	uint32_t kind; /* enum run_kind; RUN_HERE: the next npages pages of data, some of which may be zero */
+	uint32_t kind; /* enum run_kind; RUN_HERE: the next npages pages of data, some of which may
+			  be zero */
 };
 
 struct slot {
-	uint8_t *data; /* BLOCK_BYTES, page-aligned */
+	uint8_t *data;   /* BLOCK_BYTES, page-aligned */
 	unsigned npages; /* given by the caller */
 	unsigned n_segs;
 	struct seg seg[WRITER_SEGS];
@@ -63,7 +66,8 @@ struct image_writer {
 	struct slot *free[WRITER_SLOTS];
 	unsigned n_free;
 	struct slot *ring[WRITER_SLOTS];
-	uint64_t head, next_work, tail; /* output takes at head, workers at next_work, the caller adds at tail */
+	uint64_t head, next_work,
+		tail; /* output takes at head, workers at next_work, the caller adds at tail */
 	bool finishing, stop, failed;
 	struct err err;
 
@@ -77,8 +81,8 @@ struct image_writer {
 	struct page_run *runs;
 	unsigned n_runs, room_runs;
 	bool unsorted;
-	uint64_t ordinal;      /* stored pages so far */
-	uint64_t run_end;      /* ordinal after the last HERE run */
+	uint64_t ordinal; /* stored pages so far */
+	uint64_t run_end; /* ordinal after the last HERE run */
 	struct image_totals totals;
 };
 
@@ -86,7 +90,9 @@ struct image_writer {
 void writer_fail(struct image_writer *w, const struct err *err);
 /* A worker thread: prepares slots until there are no more. */
 void *writer_worker(void *arg);
-/* Zero pages out, compression, checksum: what a worker does to one slot. scratch has BLOCK_BYTES. */
+/* Zero pages out, compression, checksum: what a worker does to one slot. scratch has BLOCK_BYTES.
+ */
 void writer_prepare(struct slot *s, uint32_t compress, uint8_t *scratch);
-/* The output thread: writes slots in order, and at the end finishes the file and makes it durable. */
+/* The output thread: writes slots in order, and at the end finishes the file and makes it durable.
+ */
 void *writer_output(void *arg);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The writer's output thread: places blocks and notes runs in order, then sections, directory, trailer, durability. */
+/* The writer's output thread: places blocks and notes runs in order, then sections, directory,
+ * trailer, durability. */
 #include "image/writer_int.h"
 
 #include "util/bytes.h"
@@ -10,11 +11,13 @@
 #include <fcntl.h>
 #include <string.h>
 
-/* Slots written at a time: 4 MiB raw. Waiting for half of that keeps writes big when the disk is the faster one. */
+/* Slots written at a time: 4 MiB raw. Waiting for half of that keeps writes big when the disk is
+ * the faster one. */
 #define BATCH_MAX 16
 #define BATCH_MIN 8
 
-/* --- what each page is --------------------------------------------------------------------------- */
+/* --- what each page is ---------------------------------------------------------------------------
+ */
 
 static void count_pages(struct image_writer *w, uint32_t kind, uint64_t npages)
 {
@@ -26,15 +29,17 @@ static void count_pages(struct image_writer *w, uint32_t kind, uint64_t npages)
 		w->totals.pages_parent += npages;
 }
 
-/* Goes on with the last run, or begins one. ordinal: of the first page among all stored pages (RUN_HERE). */
-static int add_run(struct image_writer *w, const struct page_run *run, uint64_t ordinal, struct err *err)
+/* Goes on with the last run, or begins one. ordinal: of the first page among all stored pages
+ * (RUN_HERE). */
+static int add_run(struct image_writer *w, const struct page_run *run, uint64_t ordinal,
+		   struct err *err)
 {
 	struct page_run *last = w->n_runs ? &w->runs[w->n_runs - 1] : NULL;
 	bool here = run->kind == RUN_HERE;
 
 	count_pages(w, run->kind, run->npages);
-	if (last && last->space == run->space && last->kind == run->kind && last->page + last->npages == run->page &&
-	    (!here || w->run_end == ordinal)) {
+	if (last && last->space == run->space && last->kind == run->kind &&
+	    last->page + last->npages == run->page && (!here || w->run_end == ordinal)) {
 		last->npages += run->npages;
 		w->run_end = ordinal + run->npages;
 		return 0;
@@ -47,7 +52,8 @@ static int add_run(struct image_writer *w, const struct page_run *run, uint64_t 
 		struct page_run *bigger;
 
 		if (room > WRITER_MAX_RUNS)
-			return err_set(err, -E2BIG, "cannot write '%s': memory is too fragmented", w->path);
+			return err_set(err, -E2BIG, "cannot write '%s': memory is too fragmented",
+				       w->path);
 		bigger = realloc(w->runs, room * sizeof *bigger);
 		if (!bigger)
 			return err_nomem(err);
@@ -60,8 +66,8 @@ static int add_run(struct image_writer *w, const struct page_run *run, uint64_t 
 }
 
 /* Splits a stretch of the slot's pages (from data page *at on) into zero and stored ones. */
-static int add_stretch(struct image_writer *w, const struct slot *s, const struct seg *seg, unsigned *at,
-		       unsigned *stored, struct err *err)
+static int add_stretch(struct image_writer *w, const struct slot *s, const struct seg *seg,
+		       unsigned *at, unsigned *stored, struct err *err)
 {
 	uint64_t done = 0;
 
@@ -98,14 +104,16 @@ static int add_slot_runs(struct image_writer *w, const struct slot *s, struct er
 		int rc;
 
 		run.npages = seg->npages;
-		rc = seg->kind == RUN_HERE ? add_stretch(w, s, seg, &at, &stored, err) : add_run(w, &run, 0, err);
+		rc = seg->kind == RUN_HERE ? add_stretch(w, s, seg, &at, &stored, err)
+					   : add_run(w, &run, 0, err);
 		if (rc < 0)
 			return rc;
 	}
 	return 0;
 }
 
-/* --- blocks -------------------------------------------------------------------------------------- */
+/* --- blocks --------------------------------------------------------------------------------------
+ */
 
 static int put_block(struct image_writer *w, const struct slot *s, struct err *err)
 {
@@ -126,8 +134,8 @@ static int put_block(struct image_writer *w, const struct slot *s, struct err *e
 	w->n_blocks++;
 	w->ordinal += s->stored_pages;
 	w->totals.bytes_raw += (uint64_t)s->stored_pages * CKPT_PAGE_SIZE;
-	return s->codec == BLOCK_RAW ? out_pages(&w->out, s->data, s->stored, err) :
-				       out_bytes(&w->out, s->data, s->stored, err);
+	return s->codec == BLOCK_RAW ? out_pages(&w->out, s->data, s->stored, err)
+				     : out_bytes(&w->out, s->data, s->stored, err);
 }
 
 static int put_batch(struct image_writer *w, struct slot *const *batch, unsigned n, struct err *err)
@@ -147,13 +155,15 @@ static int put_batch(struct image_writer *w, struct slot *const *batch, unsigned
 	return borrowed ? out_flush(&w->out, false, err) : 0;
 }
 
-/* Ready slots at the head of the ring; 0 = none will come. Called and returns with the lock held. */
+/* Ready slots at the head of the ring; 0 = none will come. Called and returns with the lock held.
+ */
 static unsigned next_batch(struct image_writer *w, struct slot **batch)
 {
 	for (;;) {
 		unsigned n = 0;
 
-		while (n < BATCH_MAX && w->head + n < w->tail && w->ring[(w->head + n) % WRITER_SLOTS]->done) {
+		while (n < BATCH_MAX && w->head + n < w->tail &&
+		       w->ring[(w->head + n) % WRITER_SLOTS]->done) {
 			batch[n] = w->ring[(w->head + n) % WRITER_SLOTS];
 			n++;
 		}
@@ -167,7 +177,8 @@ static unsigned next_batch(struct image_writer *w, struct slot **batch)
 	}
 }
 
-/* --- the end of the file ------------------------------------------------------------------------- */
+/* --- the end of the file -------------------------------------------------------------------------
+ */
 
 static int by_space_page(const void *a, const void *b)
 {
@@ -187,7 +198,8 @@ static int sort_runs(struct image_writer *w, struct err *err)
 		const struct page_run *a = &w->runs[i - 1], *b = &w->runs[i];
 
 		if (a->space == b->space && a->page + a->npages > b->page)
-			return err_set(err, -EINVAL, "cannot write '%s': page %#llx of space %u given twice",
+			return err_set(err, -EINVAL,
+				       "cannot write '%s': page %#llx of space %u given twice",
 				       w->path, (unsigned long long)b->page, b->space);
 	}
 	return 0;
@@ -212,8 +224,8 @@ static const uint8_t *encode_runs(struct image_writer *w)
 	return (const uint8_t *)w->runs;
 }
 
-static int put_section(struct image_writer *w, struct buf *dir, uint32_t type, const uint8_t *p, size_t len,
-		       struct err *err)
+static int put_section(struct image_writer *w, struct buf *dir, uint32_t type, const uint8_t *p,
+		       size_t len, struct err *err)
 {
 	uint8_t *entry = buf_add(dir, IMAGE_DIR_ENTRY_BYTES);
 	int rc;
@@ -266,14 +278,16 @@ static int put_end(struct image_writer *w, struct err *err)
 	if (rc == 0)
 		rc = put_section(w, &dir, SECTION_BLOCKS, w->blocks.data, w->blocks.len, err);
 	if (rc == 0)
-		rc = put_section(w, &dir, SECTION_RUNS, encode_runs(w), w->n_runs * sizeof *w->runs, err);
+		rc = put_section(w, &dir, SECTION_RUNS, encode_runs(w), w->n_runs * sizeof *w->runs,
+				 err);
 	if (rc == 0)
 		rc = put_trailer(w, &dir, err);
 	w->totals.bytes_stored = w->out.pos;
 	return rc;
 }
 
-/* The file, then its name, then the folder that holds the name: only after the last step does the image exist. */
+/* The file, then its name, then the folder that holds the name: only after the last step does the
+ * image exist. */
 static int make_durable(struct image_writer *w, struct err *err)
 {
 	int rc = fault_point("image-fsync", err);

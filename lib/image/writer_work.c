@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The writer's workers: take zero pages out of a slot, compress what is worth it, checksum the result. */
+/* The writer's workers: take zero pages out of a slot, compress what is worth it, checksum the
+ * result. */
 #include "image/writer_int.h"
 
 #include "util/cleanup.h"
@@ -9,9 +10,9 @@
 #include <string.h>
 
 /* COMPRESS_AUTO: LZ4 must save a sixteenth, and a sample must promise at least a thirty-second. */
-#define AUTO_SHIFT 4
-#define SAMPLE_SHIFT 5
-#define SAMPLE_PIECES 4
+#define AUTO_SHIFT         4
+#define SAMPLE_SHIFT       5
+#define SAMPLE_PIECES      4
 #define SAMPLE_PIECE_BYTES 2048
 
 static bool page_is_zero(const uint8_t *page)
@@ -19,7 +20,8 @@ static bool page_is_zero(const uint8_t *page)
 	const uint64_t *p = (const uint64_t *)(const void *)page;
 
 	for (unsigned i = 0; i < CKPT_PAGE_SIZE / 8; i += 8)
-		if (p[i] | p[i + 1] | p[i + 2] | p[i + 3] | p[i + 4] | p[i + 5] | p[i + 6] | p[i + 7])
+		if (p[i] | p[i + 1] | p[i + 2] | p[i + 3] | p[i + 4] | p[i + 5] | p[i + 6] |
+		    p[i + 7])
 			return false;
 	return true;
 }
@@ -44,8 +46,8 @@ static void drop_zero_pages(struct slot *s)
 }
 
 /*
- * Random data costs LZ4 as much time as the disk needs to write it raw. A few pieces, spread over the block, tell at
- * a thirtieth of that price whether it is worth trying.
+ * Random data costs LZ4 as much time as the disk needs to write it raw. A few pieces, spread over
+ * the block, tell at a thirtieth of that price whether it is worth trying.
  */
 static bool worth_trying(const struct slot *s, uint8_t *scratch)
 {
@@ -78,7 +80,8 @@ void writer_prepare(struct slot *s, uint32_t compress, uint8_t *scratch)
 		return;
 	limit = compress == COMPRESS_AUTO ? raw - (raw >> AUTO_SHIFT) : raw - 1;
 	if (compress == COMPRESS_LZ4 || (compress == COMPRESS_AUTO && worth_trying(s, scratch)))
-		n = LZ4_compress_default((const char *)s->data, (char *)scratch, (int)raw, (int)limit);
+		n = LZ4_compress_default((const char *)s->data, (char *)scratch, (int)raw,
+					 (int)limit);
 	if (n > 0) {
 		memcpy(s->data, scratch, (size_t)n);
 		s->codec = BLOCK_LZ4;

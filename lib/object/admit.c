@@ -20,7 +20,7 @@
 #include <sys/user.h>
 
 #ifndef PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG
-#define PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG 0x4210
+#define PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG 0x4211
 #endif
 #ifndef PR_GET_MDWE
 #define PR_GET_MDWE 66
@@ -36,8 +36,7 @@ static int refuse(struct err *err, pid_t pid, const char *what, const char *hint
 	return -EOPNOTSUPP;
 }
 
-/* --- process -------------------------------------------------------------------------------------
- */
+/* --- process -------------------------------------------------------------------------------- */
 
 /* An executable that cannot be read tells nothing; the threads' code segment then must do. */
 static bool is_32bit(const struct subject *s)
@@ -117,8 +116,7 @@ int admit_process(const struct subject *s, const struct proc_status *st, struct 
 	return 0;
 }
 
-/* --- thread --------------------------------------------------------------------------------------
- */
+/* --- thread --------------------------------------------------------------------------------- */
 
 struct dispatch_config {
 	uint64_t mode, selector, offset, len;
@@ -156,8 +154,7 @@ int admit_thread(const struct subject *s, pid_t tid, const struct proc_status *s
 	return 0;
 }
 
-/* --- from inside ---------------------------------------------------------------------------------
- */
+/* --- from inside ---------------------------------------------------------------------------- */
 
 void admit_ask(struct batch *b, struct admit_query *q)
 {

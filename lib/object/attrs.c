@@ -23,8 +23,7 @@ int attrs_make_room(struct batch *b, pid_t tid, unsigned n, size_t len, struct e
 	return rc;
 }
 
-/* --- capture -------------------------------------------------------------------------------------
- */
+/* --- capture -------------------------------------------------------------------------------- */
 
 struct queries {
 	struct signals_query signals;
@@ -142,8 +141,7 @@ int attrs_capture_thread(struct capture *c, struct subject *s, pid_t tid, struct
 	return rc == 0 ? sched_look(tid, c->arena, t, err) : rc;
 }
 
-/* --- check ---------------------------------------------------------------------------------------
- */
+/* --- check ---------------------------------------------------------------------------------- */
 
 int attrs_check(const struct rebuild *rb, struct err *err)
 {
@@ -163,8 +161,7 @@ int attrs_check(const struct rebuild *rb, struct err *err)
 	return rc;
 }
 
-/* --- restore -------------------------------------------------------------------------------------
- */
+/* --- restore -------------------------------------------------------------------------------- */
 
 int attrs_put_process(struct rebuild *rb, const struct process *p, struct batch *b, pid_t tid,
 		      struct err *err)

@@ -42,6 +42,8 @@ int signals_queue(const struct rebuild *rb, struct batch *b, pid_t run_tid,
 		  struct err *err);
 
 /* ptimers.c */
+/* For tests: as on a kernel without PR_TIMER_CREATE_RESTORE_IDS. */
+extern bool ptimers_force_counted;
 int ptimers_capture(struct capture *c, struct subject *s, struct err *err);
 int ptimers_put(const struct rebuild *rb, const struct process *p, struct batch *b, pid_t tid,
 		struct err *err);

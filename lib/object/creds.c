@@ -54,8 +54,7 @@ uint64_t creds_own_effective(void)
 	return eff;
 }
 
-/* --- capture -------------------------------------------------------------------------------------
- */
+/* --- capture -------------------------------------------------------------------------------- */
 
 void creds_look(const struct proc_status *st, struct credentials *c)
 {
@@ -121,8 +120,7 @@ void creds_take(const struct batch *b, const struct creds_query *q, struct crede
 	c->securebits = (uint32_t)batch_ret(b, q->securebits_call);
 }
 
-/* --- check ---------------------------------------------------------------------------------------
- */
+/* --- check ---------------------------------------------------------------------------------- */
 
 static int check_ids(const struct process *p, struct err *err)
 {
@@ -198,8 +196,7 @@ int creds_check(const struct process *p, struct err *err)
 	return rc;
 }
 
-/* --- restore -------------------------------------------------------------------------------------
- */
+/* --- restore -------------------------------------------------------------------------------- */
 
 static void capset_call(struct batch *b, uint64_t eff, uint64_t prm, uint64_t inh)
 {
@@ -262,11 +259,22 @@ static int read_now(pid_t tid, struct arena *a, struct proc_status *ret, struct 
 	return rc < 0 ? rc : proc_status_read(dirfd, a, ret, err);
 }
 
+/* In a user namespace made without privilege the groups are what they were: see check_groups. */
+static bool groups_fixed(pid_t tid)
+{
+	CLEANUP_FREE char *text = NULL;
+	char path[48];
+
+	if (!(creds_own_effective() & CAP_BIT(CAP_SETGID)))
+		return true;
+	(void)snprintf(path, sizeof path, "/proc/%d/setgroups", tid);
+	return io_read_file(-1, path, &text, NULL) == 0 && !strncmp(text, "deny", 4);
+}
+
 /* Believes what the kernel shows, not what the calls returned. */
 static int verify(const struct process *p, pid_t tid, struct arena *a, struct err *err)
 {
 	const struct credentials *c = &p->creds;
-	bool privileged = creds_own_effective() & CAP_BIT(CAP_SETGID);
 	struct proc_status now;
 	int rc;
 
@@ -277,7 +285,7 @@ static int verify(const struct process *p, pid_t tid, struct arena *a, struct er
 		return err_set(err, -EPERM,
 			       "pid %d: cannot become uid %u, gid %u (is uid %u, gid %u)", p->pid,
 			       c->euid, c->egid, now.uid[1], now.gid[1]);
-	if (privileged && !same_groups(c, &now))
+	if (!groups_fixed(tid) && !same_groups(c, &now))
 		return err_set(err, -EPERM, "pid %d: cannot take on its supplementary groups",
 			       p->pid);
 	if (!same_caps(c, &now))

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Regular files without a name (unlinked, O_TMPFILE): their content goes into the image as a space of its own. */
+/* Regular files without a name (unlinked, O_TMPFILE): their content is a space of its own. */
 #include "object/kinds.h"
 
 #include <fcntl.h>
@@ -9,21 +9,22 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#define FS_HUGETLB 0x958458f6
+#define FS_HUGETLB   0x958458f6
 #define FS_SECRETMEM 0x5345434d
 
 static bool match(const struct capture *c, const struct open_file *of)
 {
 	(void)c;
-	return S_ISREG(of->st.st_mode) && of->link[0] == '/' && (of->deleted || of->st.st_nlink == 0) &&
-	       of->fs_magic != FS_HUGETLB && of->fs_magic != FS_SECRETMEM;
+	return S_ISREG(of->st.st_mode) && of->link[0] == '/' &&
+	       (of->deleted || of->st.st_nlink == 0) && of->fs_magic != FS_HUGETLB &&
+	       of->fs_magic != FS_SECRETMEM;
 }
 
-/* --- capture -------------------------------------------------------------------------------------- */
+/* --- capture ---------------------------------------------------------------------------------- */
 
 /*
- * The name by which the file was opened is gone, but it has another: a hard link, or linkat(2) gave an O_TMPFILE
- * one. As a rule that lies in the same directory.
+ * The name by which the file was opened is gone, but it has another: a hard link, or linkat(2) gave
+ * an O_TMPFILE one. As a rule that lies in the same directory.
  */
 static char *other_name(struct capture *c, const struct open_file *of)
 {
@@ -34,15 +35,18 @@ static char *other_name(struct capture *c, const struct open_file *of)
 	struct stat st;
 
 	while (d && (e = readdir(d))) {
-		if (e->d_ino != of->st.st_ino || fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		if (e->d_ino != of->st.st_ino ||
+		    fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 			continue;
 		if (same_inode(&st, &of->st))
-			return arena_printf(c->arena, "%s/%s", strcmp(dir, "/") ? dir : "", e->d_name);
+			return arena_printf(c->arena, "%s/%s", strcmp(dir, "/") ? dir : "",
+					    e->d_name);
 	}
 	return NULL;
 }
 
-static int capture_content(struct capture *c, const struct open_file *of, struct file_content *d, struct err *err)
+static int capture_content(struct capture *c, const struct open_file *of, struct file_content *d,
+			   struct err *err)
 {
 	char key[SPACE_KEY_LEN], *name = arena_printf(c->arena, "%s (deleted)", of->link);
 	int fd = -1, rc;
@@ -68,15 +72,17 @@ static int capture(struct capture *c, const struct open_file *of, struct file *f
 		f->kind = FILE_REGULAR;
 		if (f->path)
 			return 0;
-		return refuse(of, err, "'%s' was deleted, and the file's other name is not in that directory",
-			      of->link);
+		return refuse(
+			of, err,
+			"'%s' was deleted, and the file's other name is not in that directory",
+			of->link);
 	}
 	d->nlink_was_zero = 1;
 	f->detail = d;
 	return capture_content(c, of, d, err);
 }
 
-/* --- restore -------------------------------------------------------------------------------------- */
+/* --- restore ---------------------------------------------------------------------------------- */
 
 /* A file without a name in a directory: O_TMPFILE, else one that is unlinked at once. */
 static int nameless_in(const char *dir)

@@ -2,11 +2,12 @@
 /*
  * epoll(7): which descriptions are watched, under which numbers, for what.
  *
- * A watch belongs to a description and the number it had when it was added; the number may since have been closed
- * (a dup keeps the description, and the watch) or mean another file. KCMP_EPOLL_TFD says which description it really
- * is. On restore the watch is added under its old number, for a moment put in the place of what lies there now if
- * need be. A disarmed EPOLLONESHOT watch comes back by its mask, which has no events then; the kernel adds
- * EPOLLERR and EPOLLHUP to every mask that is set, so that those two alone may still be reported.
+ * A watch belongs to a description and the number it had when it was added; the number may since
+ * have been closed (a dup keeps the description, and the watch) or mean another file.
+ * KCMP_EPOLL_TFD says which description it really is. On restore the watch is added under its old
+ * number, for a moment put in the place of what lies there now if need be. A disarmed EPOLLONESHOT
+ * watch comes back by its mask, which has no events then; the kernel adds EPOLLERR and EPOLLHUP to
+ * every mask that is set, so that those two alone may still be reported.
  */
 #include "object/kinds.h"
 
@@ -41,16 +42,20 @@ static int capture(struct capture *c, const struct open_file *of, struct file *f
 	return 0;
 }
 
-/* Is target what watch w of epoll watches? nth: which of the watches with this number, in fdinfo's order. */
-static bool is_watched(const struct open_file *epoll, const struct proc_fdinfo_watch *w, unsigned nth,
-		       const struct open_file *target)
+/* Is target what watch w of epoll watches? nth: which of the watches with this number, in fdinfo's
+ * order. */
+static bool is_watched(const struct open_file *epoll, const struct proc_fdinfo_watch *w,
+		       unsigned nth, const struct open_file *target)
 {
-	struct kcmp_epoll_slot slot = { .efd = (uint32_t)epoll->dup, .tfd = (uint32_t)w->fd, .toff = nth };
+	struct kcmp_epoll_slot slot = { .efd = (uint32_t)epoll->dup,
+					.tfd = (uint32_t)w->fd,
+					.toff = nth };
 	pid_t me = getpid();
 	uint64_t dev = (uint64_t)major(target->st.st_dev) << 20 | minor(target->st.st_dev);
 	long rc;
 
-	/* fdinfo shows the inode (not for kernels before 4.13): a difference settles it without a call */
+	/* fdinfo shows the inode (not for kernels before 4.13): a difference settles it without a
+	 * call */
 	if (w->ino && (w->ino != target->st.st_ino || w->dev != dev))
 		return false;
 	rc = syscall(SYS_kcmp, me, me, KCMP_EPOLL_TFD, (unsigned long)target->dup, &slot);
@@ -69,16 +74,18 @@ static const struct fd *find_fd(const struct process *p, uint32_t file, int want
 }
 
 /* The first process that has both the epoll and the watched file: it can add the watch. */
-static const struct process *holder_of_both(const struct tree *t, uint32_t epoll, const struct epoll_watch *w)
+static const struct process *holder_of_both(const struct tree *t, uint32_t epoll,
+					    const struct epoll_watch *w)
 {
 	for (unsigned i = 0; i < t->n_processes; i++)
-		if (find_fd(&t->processes[i], epoll, -1) && find_fd(&t->processes[i], w->file, w->fd))
+		if (find_fd(&t->processes[i], epoll, -1) &&
+		    find_fd(&t->processes[i], w->file, w->fd))
 			return &t->processes[i];
 	return NULL;
 }
 
-static uint32_t find_watched(struct capture *c, const struct open_file *of, const struct proc_fdinfo_watch *w,
-			     unsigned nth)
+static uint32_t find_watched(struct capture *c, const struct open_file *of,
+			     const struct proc_fdinfo_watch *w, unsigned nth)
 {
 	const struct file *f = files_by_fd(c, of->subject, w->fd);
 
@@ -90,7 +97,8 @@ static uint32_t find_watched(struct capture *c, const struct open_file *of, cons
 	return 0;
 }
 
-static int link_watches(struct capture *c, const struct open_file *of, struct file *f, struct err *err)
+static int link_watches(struct capture *c, const struct open_file *of, struct file *f,
+			struct err *err)
 {
 	struct file_epoll *d = f->detail;
 	CLEANUP_FREE unsigned *seen = NULL;
@@ -106,8 +114,11 @@ static int link_watches(struct capture *c, const struct open_file *of, struct fi
 
 		w->file = find_watched(c, of, &of->info.watches[i], seen[w->fd]++);
 		if (!w->file || !holder_of_both(c->tree, f->id, w))
-			return refuse(of, err, "epoll watches a file (added as descriptor %d) that is no longer open "
-				      "beside it; that is not supported", w->fd);
+			return refuse(of, err,
+				      "epoll watches a file (added as descriptor %d) that is no "
+				      "longer open "
+				      "beside it; that is not supported",
+				      w->fd);
 	}
 	return 0;
 }
@@ -118,7 +129,8 @@ static int check(const struct rebuild *rb, const struct file *f, struct err *err
 
 	for (unsigned i = 0; i < d->n_watches; i++)
 		if (d->watches[i].fd < 0 || !holder_of_both(rb->tree, f->id, &d->watches[i]))
-			return err_image(err, -EINVAL, "the image has no file for epoll's descriptor %d",
+			return err_image(err, -EINVAL,
+					 "the image has no file for epoll's descriptor %d",
 					 d->watches[i].fd);
 	return 0;
 }
@@ -143,8 +155,8 @@ static const struct fd *fd_numbered(const struct process *p, int number)
 	return NULL;
 }
 
-static void add_watch(const struct rebuild *rb, const struct process *p, int epfd, const struct epoll_watch *w,
-		      struct batch *b)
+static void add_watch(const struct rebuild *rb, const struct process *p, int epfd,
+		      const struct epoll_watch *w, struct batch *b)
 {
 	struct epoll_event ev = { .events = w->events, .data.u64 = w->data };
 	const struct fd *src = find_fd(p, w->file, w->fd), *there = NULL;
@@ -155,20 +167,22 @@ static void add_watch(const struct rebuild *rb, const struct process *p, int epf
 		there = fd_numbered(p, w->fd);
 		if (there)
 			batch_call(b, "move a descriptor aside", SYS_dup3, w->fd, aside, O_CLOEXEC);
-		batch_call(b, "put a watched descriptor in place", SYS_dup3, src->fd, w->fd, O_CLOEXEC);
+		batch_call(b, "put a watched descriptor in place", SYS_dup3, src->fd, w->fd,
+			   O_CLOEXEC);
 	}
 	batch_call(b, "add a watch to an epoll", SYS_epoll_ctl, epfd, EPOLL_CTL_ADD, w->fd,
 		   batch_in(b, &ev, sizeof ev));
 	if (moved && there) {
-		batch_call(b, "move a descriptor back", SYS_dup3, aside, w->fd, there->cloexec ? O_CLOEXEC : 0);
+		batch_call(b, "move a descriptor back", SYS_dup3, aside, w->fd,
+			   there->cloexec ? O_CLOEXEC : 0);
 		batch_call(b, "close a descriptor", SYS_close, aside);
 	} else if (moved) {
 		batch_call(b, "close a descriptor", SYS_close, w->fd);
 	}
 }
 
-static int finish(struct rebuild *rb, const struct process *p, const struct fd *fd, const struct file *f,
-		  struct placer *pl, struct err *err)
+static int finish(struct rebuild *rb, const struct process *p, const struct fd *fd,
+		  const struct file *f, struct placer *pl, struct err *err)
 {
 	const struct file_epoll *d = f->detail;
 

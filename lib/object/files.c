@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Capturing open files: the table of kinds, and the driver that asks each description what it is. */
+/* Capturing open files: the table of kinds, and the driver that asks each what it is. */
 #include "object/kinds.h"
 
 #include "util/fault.h"
@@ -10,13 +10,14 @@
 #include <unistd.h>
 
 /*
- * The first match wins. Special things come before the general ones that they look like (a memfd is a regular
- * file without a name, a standard stream may be anything); what nothing above recognises ends in a refusal.
+ * The first match wins. Special things come before the general ones that they look like (a memfd is
+ * a regular file without a name, a standard stream may be anything); what nothing above recognises
+ * ends in a refusal.
  */
 static const struct file_ops *const kinds[] = {
-	&path_ops,    &outside_ops,   &tty_ops,	    &device_ops,  &pipe_ops,   &fifo_ops,
-	&eventfd_ops, &timerfd_ops,   &signalfd_ops, &epoll_ops,   &inotify_ops, &memfd_ops,
-	&procfile_ops, &directory_ops, &deleted_ops, &regular_ops, &unsupported_ops,
+	&path_ops,     &outside_ops,   &tty_ops,      &device_ops,  &pipe_ops,        &fifo_ops,
+	&eventfd_ops,  &timerfd_ops,   &signalfd_ops, &epoll_ops,   &inotify_ops,     &memfd_ops,
+	&procfile_ops, &directory_ops, &deleted_ops,  &regular_ops, &unsupported_ops,
 };
 
 const struct file_ops *file_ops_of(uint32_t kind)
@@ -56,7 +57,8 @@ int fd_error(const struct open_file *of, struct err *err, int code, const char *
 	return code;
 }
 
-/* Who gets SIGIO is a process, thread or group by its id as we see it; the job's own view is recorded. */
+/* Who gets SIGIO is a process, thread or group by its id as we see it; the job's own view is
+ * recorded. */
 static int capture_owner(struct capture *c, const struct open_file *of, struct file *f)
 {
 	struct f_owner_ex owner = { 0 };
@@ -71,7 +73,8 @@ static int capture_owner(struct capture *c, const struct open_file *of, struct f
 	if (fcntl(of->dup, F_GETOWN_EX, &owner) < 0 || owner.pid <= 0)
 		return 0;
 	/* One that has ended gets no signals any more, so that it is as good as none. */
-	if (proc_open_pid(owner.pid, &dirfd, NULL) < 0 || proc_status_read(dirfd, c->arena, &status, NULL) < 0)
+	if (proc_open_pid(owner.pid, &dirfd, NULL) < 0 ||
+	    proc_status_read(dirfd, c->arena, &status, NULL) < 0)
 		return 0;
 	f->owner_type = (int32_t)owner.type;
 	f->owner_pid = status.ns_pid;
@@ -99,7 +102,8 @@ static const struct file_ops *kind_of(const struct capture *c, const struct open
 	return &unsupported_ops;
 }
 
-static int capture_one(struct capture *c, const struct open_file *of, struct file *f, struct err *err)
+static int capture_one(struct capture *c, const struct open_file *of, struct file *f,
+		       struct err *err)
 {
 	const struct file_ops *ops = kind_of(c, of);
 	int rc;

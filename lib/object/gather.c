@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Gathering descriptors: each is duplicated (pidfd_getfd), and those that share an open file description are found.
+ * Gathering descriptors: each is duplicated (pidfd_getfd), and those that share an open file
+ * description are found.
  *
- * kcmp(2) with KCMP_FILE orders descriptions, but a call for every pair that a sort compares is only needed where
- * everything that can be seen for nothing is the same: device, inode and flags. So 1000 descriptors of different
- * files need no call at all, and 1000 eventfds (one inode) n log n. The duplicates are compared, not the originals:
- * a process may always compare its own.
+ * kcmp(2) with KCMP_FILE orders descriptions, but a call for every pair that a sort compares is
+ * only needed where everything that can be seen for nothing is the same: device, inode and flags.
+ * So 1000 descriptors of different files need no call at all, and 1000 eventfds (one inode) n log
+ * n. The duplicates are compared, not the originals: a process may always compare its own.
  */
 #include "object/kinds.h"
 
@@ -21,6 +22,8 @@
 #define F_LINUX_SPECIFIC_BASE 1024
 #endif
 #define CKPT_F_DUPFD_QUERY (F_LINUX_SPECIFIC_BASE + 3) /* Linux 6.10 */
+
+bool gather_force_no_kcmp;
 
 struct seen {
 	struct open_file of;
@@ -59,7 +62,8 @@ static int by_look(const struct seen *x, const struct seen *y)
 static int by_description(const void *pa, const void *pb, void *arg)
 {
 	struct gathering *g = arg;
-	const struct seen *a = &g->seen[*(const unsigned *)pa], *b = &g->seen[*(const unsigned *)pb];
+	const struct seen *a = &g->seen[*(const unsigned *)pa],
+			  *b = &g->seen[*(const unsigned *)pb];
 	int rc = by_look(a, b);
 
 	if (rc || a == b || g->no_kcmp || g->error)
@@ -70,7 +74,8 @@ static int by_description(const void *pa, const void *pb, void *arg)
 	return rc == 1 ? -1 : rc == 2 ? 1 : 0;
 }
 
-/* Where kcmp is forbidden (a container's seccomp filter), newer kernels tell equal from unequal, without an order. */
+/* Where kcmp is forbidden (a container's seccomp filter), newer kernels tell equal from unequal,
+ * without an order. */
 static int dupfd_query(int a, int b)
 {
 	int rc = fcntl(a, CKPT_F_DUPFD_QUERY, b);
@@ -92,9 +97,12 @@ static int group_unordered(struct gathering *g, const unsigned *order, struct er
 			int rc = dupfd_query(g->seen[order[j]].of.dup, s->of.dup);
 
 			if (rc < 0) {
-				err_set(err, -EOPNOTSUPP, "pid %d: cannot tell which descriptors share an offset: "
-					"neither kcmp nor F_DUPFD_QUERY is allowed here", s->of.subject->pid);
-				err_hint(err, "a container needs kcmp in its seccomp profile, or Linux 6.10");
+				err_set(err, -EOPNOTSUPP,
+					"pid %d: cannot tell which descriptors share an offset: "
+					"neither kcmp nor F_DUPFD_QUERY is allowed here",
+					s->of.subject->pid);
+				err_hint(err, "a container needs kcmp in its seccomp profile, or "
+					      "Linux 6.10");
 				return -EOPNOTSUPP;
 			}
 			if (rc == 1) {
@@ -116,7 +124,8 @@ static int group_all(struct gathering *g, struct err *err)
 	for (unsigned i = 0; i < g->n_seen; i++)
 		order[i] = i;
 	probe = g->n_seen ? same_description(g->seen[0].of.dup, g->seen[0].of.dup) : 0;
-	g->no_kcmp = probe == -EPERM || probe == -ENOSYS || probe == -EACCES;
+	g->no_kcmp =
+		gather_force_no_kcmp || probe == -EPERM || probe == -ENOSYS || probe == -EACCES;
 	qsort_r(order, g->n_seen, sizeof *order, by_description, g);
 	if (g->error)
 		return err_set(err, g->error, "cannot compare descriptors: %m");
@@ -138,13 +147,15 @@ static int duplicate(struct subject *s, int fd, int *ret, struct err *err)
 	struct rlimit lim;
 
 	/* The job may hold as many as its own limit allows; ours can be raised to the same. */
-	if (dup < 0 && errno == EMFILE && getrlimit(RLIMIT_NOFILE, &lim) == 0 && lim.rlim_cur < lim.rlim_max) {
+	if (dup < 0 && errno == EMFILE && getrlimit(RLIMIT_NOFILE, &lim) == 0 &&
+	    lim.rlim_cur < lim.rlim_max) {
 		lim.rlim_cur = lim.rlim_max;
 		(void)setrlimit(RLIMIT_NOFILE, &lim);
 		dup = (int)syscall(SYS_pidfd_getfd, s->pidfd, fd, 0);
 	}
 	if (dup < 0) {
-		int rc = err_set(err, -errno, "pid %d fd %d: cannot duplicate the descriptor: %m", s->pid, fd);
+		int rc = err_set(err, -errno, "pid %d fd %d: cannot duplicate the descriptor: %m",
+				 s->pid, fd);
 
 		if (rc == -EMFILE)
 			err_hint(err, "raise the limit of open files: ulimit -n");
@@ -231,7 +242,8 @@ static int make_tables(struct gathering *g, struct err *err)
 			return err_nomem(err);
 		if (!ids[s->group]) {
 			f = arena_push(c->arena, &c->tree->files, &c->tree->n_files, sizeof *f);
-			of = f ? arena_push(c->arena, &c->open_files, &c->n_open_files, sizeof *of) : NULL;
+			of = f ? arena_push(c->arena, &c->open_files, &c->n_open_files, sizeof *of)
+			       : NULL;
 			if (!of)
 				return err_nomem(err);
 			f->id = ids[s->group] = c->n_open_files;
@@ -241,13 +253,15 @@ static int make_tables(struct gathering *g, struct err *err)
 			if (rc < 0)
 				return rc;
 		}
-		*fd = (struct fd){ .fd = s->of.fd, .cloexec = !!(s->of.info.flags & O_CLOEXEC),
+		*fd = (struct fd){ .fd = s->of.fd,
+				   .cloexec = !!(s->of.info.flags & O_CLOEXEC),
 				   .file = ids[s->group] };
 	}
 	return 0;
 }
 
-/* The descriptors of p that share one description show the process's POSIX locks each: one is asked. */
+/* The descriptors of p that share one description show the process's POSIX locks each: one is
+ * asked. */
 static int gather_posix_locks(struct gathering *g, struct err *err)
 {
 	struct capture *c = g->c;

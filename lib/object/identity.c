@@ -17,8 +17,7 @@
 #define NS_PER_S 1000000000LL
 #define DELETED  " (deleted)"
 
-/* --- capture -------------------------------------------------------------------------------------
- */
+/* --- capture -------------------------------------------------------------------------------- */
 
 /* A deleted file or directory keeps the kernel's mark behind its name. */
 static int look_link(const struct subject *s, struct arena *a, const char *name, char **ret,
@@ -103,8 +102,7 @@ int identity_take(const struct subject *s, const struct identity_query *q, struc
 	return 0;
 }
 
-/* --- check ---------------------------------------------------------------------------------------
- */
+/* --- check ---------------------------------------------------------------------------------- */
 
 /* A recorded path that carries the mark, where nothing has that very name: it was deleted. */
 static bool was_deleted(const char *path)
@@ -151,8 +149,7 @@ int identity_check(const struct rebuild *rb, const struct process *p, struct err
 	return rc;
 }
 
-/* --- restore -------------------------------------------------------------------------------------
- */
+/* --- restore -------------------------------------------------------------------------------- */
 
 static uint64_t path_in(struct batch *b, const char *path)
 {
@@ -189,6 +186,14 @@ static int dirs_calls(const struct rebuild *rb, const struct process *p, struct 
 	return 0;
 }
 
+static bool in_tree(const struct tree *t, int32_t pid)
+{
+	for (unsigned i = 0; i < t->n_processes; i++)
+		if (t->processes[i].pid == pid)
+			return true;
+	return false;
+}
+
 /*
  * The process leads its session or group again if it did; else it stays where it was born: the
  * group and session of whoever restarts it stand for those outside the tree that it had been in.
@@ -196,7 +201,8 @@ static int dirs_calls(const struct rebuild *rb, const struct process *p, struct 
 static int group_put(const struct rebuild *rb, const struct process *p, struct batch *b, pid_t tid,
 		     struct err *err)
 {
-	int32_t self = rb->new_id(rb, p->pid), want = p->pgid ? rb->new_id(rb, p->pgid) : 0;
+	int32_t self = rb->new_id(rb, p->pid);
+	int32_t want = in_tree(rb->tree, p->pgid) ? rb->new_id(rb, p->pgid) : 0;
 	unsigned sid_call, pgid_call;
 	int rc;
 

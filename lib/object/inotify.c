@@ -2,10 +2,10 @@
 /*
  * inotify(7): watches with their numbers.
  *
- * The kernel shows a watch as inode and device; where that is in the file system is found out in inotify_find.c.
- * Unread events cannot be had without taking them from the job, and they are about to be read as a rule: the
- * checkpoint is tried again a little later. Watch numbers only ever grow, so that the gaps between them are made
- * by adding and removing watches on something that has none.
+ * The kernel shows a watch as inode and device; where that is in the file system is found out in
+ * inotify_find.c. Unread events cannot be had without taking them from the job, and they are about
+ * to be read as a rule: the checkpoint is tried again a little later. Watch numbers only ever grow,
+ * so that the gaps between them are made by adding and removing watches on something that has none.
  */
 #include "object/inotify.h"
 #include "object/kinds.h"
@@ -15,9 +15,10 @@
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
-#define MAX_GAP 4000000 /* watch numbers skipped: about 2 us each */
+#define MAX_GAP   4000000 /* watch numbers skipped: about 2 us each */
 #define ADD_FLAGS (IN_ALL_EVENTS | IN_ONESHOT | IN_EXCL_UNLINK)
 
 static bool match(const struct capture *c, const struct open_file *of)
@@ -45,13 +46,16 @@ static int capture(struct capture *c, const struct open_file *of, struct file *f
 	if (ioctl(of->dup, FIONREAD, &unread) < 0)
 		return fd_error(of, err, -errno, "cannot ask for unread inotify events: %m");
 	if (unread > 0)
-		return fd_error(of, err, -EAGAIN, "inotify holds %d bytes of unread events; will be tried again",
+		return fd_error(of, err, -EAGAIN,
+				"inotify holds %d bytes of unread events; will be tried again",
 				unread);
 	d->n_watches = of->info.n_watches;
 	for (unsigned i = 0; i < d->n_watches; i++) {
 		const struct proc_fdinfo_watch *w = &of->info.watches[i];
 
-		d->watches[i] = (struct inotify_watch){ .wd = w->fd, .mask = w->events, .ino = w->ino, .dev = w->dev };
+		d->watches[i] = (struct inotify_watch){
+			.wd = w->fd, .mask = w->events, .ino = w->ino, .dev = w->dev
+		};
 	}
 	qsort(d->watches, d->n_watches, sizeof *d->watches, by_wd);
 	f->detail = d;
@@ -60,8 +64,8 @@ static int capture(struct capture *c, const struct open_file *of, struct file *f
 		return rc;
 	for (unsigned i = 0; i < d->n_watches; i++)
 		if (!d->watches[i].path) {
-			refuse(of, err, "cannot find out what inotify watch %d (inode %llu) is on", d->watches[i].wd,
-			       (unsigned long long)d->watches[i].ino);
+			refuse(of, err, "cannot find out what inotify watch %d (inode %llu) is on",
+			       d->watches[i].wd, (unsigned long long)d->watches[i].ino);
 			err_hint(err, "root can ask the kernel");
 			return -EOPNOTSUPP;
 		}
@@ -78,9 +82,11 @@ static int check(const struct rebuild *rb, const struct file *f, struct err *err
 		struct stat st;
 
 		if (!w->path || w->wd <= last)
-			return err_image(err, -EINVAL, "the image's inotify watches are out of order");
+			return err_image(err, -EINVAL,
+					 "the image's inotify watches are out of order");
 		if (w->wd - last > MAX_GAP)
-			return err_set(err, -ERANGE, "inotify watch %d cannot be numbered as it was", w->wd);
+			return err_set(err, -ERANGE,
+				       "inotify watch %d cannot be numbered as it was", w->wd);
 		last = w->wd;
 		if (lstat(rebuild_path(rb, w->path), &st) < 0) {
 			int rc = err_set(err, -errno, "cannot watch '%s': %m", w->path);
@@ -92,7 +98,8 @@ static int check(const struct rebuild *rb, const struct file *f, struct err *err
 	return 0;
 }
 
-/* Throws away what is queued: the IN_IGNORED of each watch removed, and what the restart itself did to the files. */
+/* Throws away what is queued: the IN_IGNORED of each watch removed, and what the restart itself did
+ * to the files. */
 static void drain(int fd)
 {
 	char buf[65536];
@@ -116,7 +123,8 @@ static int skip_to(int fd, int32_t *next, int32_t wd, const char *spare, struct 
 	return 0;
 }
 
-static int put_watch(const struct rebuild *rb, const struct inotify_watch *w, int fd, struct err *err)
+static int put_watch(const struct rebuild *rb, const struct inotify_watch *w, int fd,
+		     struct err *err)
 {
 	const char *path = rebuild_path(rb, w->path);
 	uint32_t mask = w->mask & ADD_FLAGS;
@@ -135,7 +143,8 @@ static int put_watch(const struct rebuild *rb, const struct inotify_watch *w, in
 		return rc;
 	}
 	if (got != w->wd)
-		return err_set(err, -EEXIST, "inotify watch %d on '%s' became %d", w->wd, path, got);
+		return err_set(err, -EEXIST, "inotify watch %d on '%s' became %d", w->wd, path,
+			       got);
 	return 0;
 }
 
@@ -164,10 +173,33 @@ static int open_inotify(struct rebuild *rb, const struct file *f, int *ret_fd, s
 	return 0;
 }
 
+/* What the restart has done to watched files since is not news to the job. */
+static int finish(struct rebuild *rb, const struct process *p, const struct fd *fd,
+		  const struct file *f, struct placer *pl, struct err *err)
+{
+	enum { ROOM = 16384, READS = 4 };
+	uint64_t buf;
+	int rc;
+
+	if (file_first_holder(rb->tree, f->id, NULL) != p)
+		return 0;
+	rc = placer_room(pl, READS + 2, ROOM + 16, err);
+	if (rc < 0)
+		return rc;
+	buf = batch_out(pl->b, ROOM);
+	batch_call(pl->b, "set the flags of an inotify", SYS_fcntl, fd->fd, F_SETFL,
+		   f->flags | O_NONBLOCK);
+	for (int i = 0; i < READS; i++)
+		batch_call(pl->b, NULL, SYS_read, fd->fd, buf, ROOM);
+	batch_call(pl->b, "set the flags of an inotify", SYS_fcntl, fd->fd, F_SETFL, f->flags);
+	return 0;
+}
+
 const struct file_ops inotify_ops = {
 	.kind = FILE_INOTIFY,
 	.match = match,
 	.capture = capture,
 	.check = check,
 	.open = open_inotify,
+	.finish = finish,
 };

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * From an inode back to a path: by file handle where that is allowed, else by looking where a watch is likely to be.
+ * From an inode back to a path: by file handle where that is allowed, else by looking where a watch
+ * is likely to be.
  *
- * fdinfo shows a file handle, which open_by_handle_at(2) takes from root only. Everyone else has the places that the
- * job is about: its working directory, the directories of its open files and of its program, its home, /tmp, the
- * directories above them, and one level of what is in each. What is found to be watched is searched in turn, so
- * that a whole tree of directories under watch is found from its top.
+ * fdinfo shows a file handle, which open_by_handle_at(2) takes from root only. Everyone else has
+ * the places that the job is about: its working directory, the directories of its open files and of
+ * its program, its home, /tmp, the directories above them, and one level of what is in each. What
+ * is found to be watched is searched in turn, so that a whole tree of directories under watch is
+ * found from its top.
  */
 #include "object/inotify.h"
 #include "object/kinds.h"
@@ -20,12 +22,12 @@
 struct search {
 	struct arena *arena;
 	struct file_inotify *d;
-	unsigned n_open; /* watches without a path */
+	unsigned n_open;     /* watches without a path */
 	struct string *dirs; /* seen, and to be looked through */
 	unsigned n_dirs;
 };
 
-/* --- by handle ------------------------------------------------------------------------------------ */
+/* --- by handle -------------------------------------------------------------------------------- */
 
 /* The directory on which the file system with this device number is mounted. */
 static int open_mount(uint64_t dev)
@@ -42,7 +44,8 @@ static int open_mount(uint64_t dev)
 
 		for (int i = 0; word && i < 2; i++)
 			word = strtok_r(NULL, " ", &save);
-		if (!word || sscanf(word, "%u:%u", &maj, &min) != 2 || ((uint64_t)maj << 20 | min) != dev)
+		if (!word || sscanf(word, "%u:%u", &maj, &min) != 2 ||
+		    ((uint64_t)maj << 20 | min) != dev)
 			continue;
 		(void)strtok_r(NULL, " ", &save);
 		word = strtok_r(NULL, " ", &save);
@@ -100,7 +103,8 @@ static void by_handle(struct search *s, struct inotify_watch *w, const char *lin
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return;
 	(void)snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
-	if (io_readlink(AT_FDCWD, name, &path) < 0 || lstat(path, &there) < 0 || !same_inode(&st, &there))
+	if (io_readlink(AT_FDCWD, name, &path) < 0 || lstat(path, &there) < 0 ||
+	    !same_inode(&st, &there))
 		return;
 	w->path = arena_strdup(s->arena, path);
 	if (w->path)
@@ -126,7 +130,7 @@ static void all_by_handle(struct search *s, const struct open_file *of)
 	}
 }
 
-/* --- by looking around ---------------------------------------------------------------------------- */
+/* --- by looking around ------------------------------------------------------------------------ */
 
 static void add_dir(struct search *s, const char *path)
 {
@@ -201,7 +205,8 @@ static void look_through(struct search *s, const char *dir)
 	while (d && s->n_open && (e = readdir(d))) {
 		if (!is_wanted(s, e->d_ino) || !strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
 			continue;
-		if (snprintf(path, sizeof path, "%s/%s", strcmp(dir, "/") ? dir : "", e->d_name) < (int)sizeof path)
+		if (snprintf(path, sizeof path, "%s/%s", strcmp(dir, "/") ? dir : "", e->d_name) <
+		    (int)sizeof path)
 			try_path(s, path);
 	}
 }
@@ -229,7 +234,8 @@ static void add_places(struct search *s, struct capture *c)
 		for (unsigned k = 0; k < ARRAY_SIZE(links); k++) {
 			char *path = NULL;
 
-			if (proc_link(c->subjects[i].proc_dirfd, links[k], s->arena, &path, NULL, NULL) == 0)
+			if (proc_link(c->subjects[i].proc_dirfd, links[k], s->arena, &path, NULL,
+				      NULL) == 0)
 				add_upward(s, path);
 		}
 		add_environment(s, &c->subjects[i]);
@@ -240,7 +246,8 @@ static void add_places(struct search *s, struct capture *c)
 	add_dir(s, "/dev/shm");
 }
 
-int inotify_find_paths(struct capture *c, const struct open_file *of, struct file_inotify *d, struct err *err)
+int inotify_find_paths(struct capture *c, const struct open_file *of, struct file_inotify *d,
+		       struct err *err)
 {
 	struct search s = { .arena = c->arena, .d = d, .n_open = d->n_watches };
 

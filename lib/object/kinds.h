@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What the kinds of open files share: the table's rows, refusals, and small helpers of capture and restore. */
+/* What the kinds of open files share: the table, refusals, helpers of capture and restore. */
 #pragma once
 
 #include "object/object.h"
@@ -8,26 +8,37 @@
 #include <string.h>
 
 /* Rows of the table in files.c. */
-extern const struct file_ops path_ops, outside_ops, tty_ops, device_ops, pipe_ops, fifo_ops, eventfd_ops;
-extern const struct file_ops timerfd_ops, signalfd_ops, epoll_ops, inotify_ops, memfd_ops, procfile_ops;
+extern const struct file_ops path_ops, outside_ops, tty_ops, device_ops, pipe_ops, fifo_ops,
+	eventfd_ops;
+extern const struct file_ops timerfd_ops, signalfd_ops, epoll_ops, inotify_ops, memfd_ops,
+	procfile_ops;
 extern const struct file_ops directory_ops, deleted_ops, regular_ops, unsupported_ops;
 /* NULL when this version cannot restore the kind. */
 const struct file_ops *file_ops_of(uint32_t kind);
 
-/* --- capture -------------------------------------------------------------------------------------- */
+/* --- capture ---------------------------------------------------------------------------------- */
 
 /* Sets "pid 12 fd 3: MESSAGE" and returns -EOPNOTSUPP: the checkpoint is refused. */
-int refuse(const struct open_file *of, struct err *err, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+int refuse(const struct open_file *of, struct err *err, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
 /* Like refuse, with another error. */
 int fd_error(const struct open_file *of, struct err *err, int code, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));
 
-/* gather.c: duplicates every descriptor of every subject and groups them by open file description. */
+/* For tests: do as if kcmp were forbidden; as if fdinfo did not show whether an eventfd is a
+ * semaphore. */
+extern bool gather_force_no_kcmp, eventfd_force_try;
+
+/*
+ * gather.c: duplicates every descriptor of every subject and groups them by open file description.
+ */
 int files_gather(struct capture *c, struct err *err);
 
-/* A descriptor of the same file that can be read at any offset, whatever the original was opened for. */
+/* A descriptor of the same file that can be read at any offset, whatever the original was opened
+ * for. */
 int open_readable(const struct open_file *of, int *ret_fd, struct err *err);
-/* 0: the same open file description; 1, 2: not, in a stable order; -errno: this system does not tell. */
+/* 0: the same open file description; 1, 2: not, in a stable order; -errno: this system does not
+ * tell. */
 int same_description(int a, int b);
 
 /* Are a and b (of our own descriptors) one file? */
@@ -41,13 +52,15 @@ struct inode_list {
 	struct inode_ref {
 		dev_t dev;
 		ino_t ino;
-	} *v;
+	} * v;
 	unsigned n;
 };
 /* The pipes that we ourselves hold (to be listed before anything of the job is duplicated). */
 int pipes_own(struct arena *a, struct inode_list *ret, struct err *err);
 int pipes_survey(struct capture *c, const struct inode_list *own, struct err *err);
-/* outside.c: marks what stands for a standard stream; gives each of 0, 1 and 2 a file of its own. */
+/*
+ * outside.c: marks what stands for a standard stream; gives each of 0, 1 and 2 a file of its own.
+ */
 int outside_survey(struct capture *c, struct err *err);
 bool is_terminal(const struct open_file *of);
 /* 0..2 when a description that is open as those (bit n of mask) should stand for one stream. */
@@ -57,12 +70,13 @@ unsigned outside_mask(const struct capture *c, uint32_t file_id);
 
 /* locks.c */
 int locks_capture(struct capture *c, const struct open_file *of, struct file *f, struct err *err);
-int locks_capture_posix(struct capture *c, struct process *p, uint32_t file, const struct proc_fdinfo *info,
-			struct err *err);
+int locks_capture_posix(struct capture *c, struct process *p, uint32_t file,
+			const struct proc_fdinfo *info, struct err *err);
 int locks_open(const struct file *f, int fd, struct err *err);
-int locks_put_posix(struct rebuild *rb, const struct process *p, struct placer *pl, struct err *err);
+int locks_put_posix(struct rebuild *rb, const struct process *p, struct placer *pl,
+		    struct err *err);
 
-/* --- restore -------------------------------------------------------------------------------------- */
+/* --- restore ---------------------------------------------------------------------------------- */
 
 /* A batch that is run whenever it is full. */
 struct placer {
@@ -71,12 +85,18 @@ struct placer {
 };
 int placer_room(struct placer *pl, unsigned n_calls, size_t len, struct err *err);
 
+/*
+ * open.c: the caller's descriptor that --inherit names to be used in place of f, -1: f is restored.
+ */
+int file_inherited(const struct rebuild *rb, const struct file *f);
 /* Index of a file in tree->files by id, -1 when there is none. */
 int file_index(const struct tree *t, uint32_t id);
 /* Index of a space in tree->spaces by id, -1 when there is none. */
 int space_index(const struct tree *t, uint32_t id);
-/* The first process (in tree order) that has the file; ret_fd: its lowest descriptor of it. NULL: none has. */
-const struct process *file_first_holder(const struct tree *t, uint32_t file, const struct fd **ret_fd);
+/* The first process (in tree order) that has the file; ret_fd: its lowest descriptor of it. NULL:
+ * none has. */
+const struct process *file_first_holder(const struct tree *t, uint32_t file,
+					const struct fd **ret_fd);
 
 /* open(2) flags that make the recorded description again by path. */
 int reopen_flags(const struct file *f);
@@ -86,7 +106,8 @@ int reopen_path(const struct rebuild *rb, const struct file *f, int *ret_fd, str
 int reopen_fd(int fd, int flags);
 /* stat of f's path as it is now; the message names the path. */
 int check_path(const struct rebuild *rb, const struct file *f, struct stat *ret, struct err *err);
-/* Moves a descriptor to rb->fd_base or above (closing the old number), raising RLIMIT_NOFILE when needed. */
+/* Moves a descriptor to rb->fd_base or above (closing the old number), raising RLIMIT_NOFILE when
+ * needed. */
 int lift_fd(struct rebuild *rb, int *fd, struct err *err);
 /* A copy at rb->fd_base or above of a descriptor that stays. */
 int lift_copy(struct rebuild *rb, int fd, int *ret_fd, struct err *err);
@@ -98,6 +119,9 @@ int deleted_make(struct rebuild *rb, unsigned i, int *ret_fd, struct err *err);
 int memfd_make(struct rebuild *rb, unsigned i, int *ret_fd, struct err *err);
 /* A file of this kind whose content is the space, NULL when only mappings refer to it. */
 const struct file *space_file(const struct tree *t, uint32_t space, enum file_kind kind);
+/* regular.c: can the file be opened again by its path, as it was opened, by us? Else errno says why
+ * not. */
+bool regular_reachable(const struct open_file *of);
 /* regular.c: cuts a file that was open for writing back to its recorded size. */
 int regular_cut_back(const struct file *f, int fd, struct err *err);
 /* Shared by FILE_DELETED and FILE_MEMFD. */

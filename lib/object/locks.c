@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * File locks. flock(2) and open file description locks belong to a description, and are taken again where it is
- * opened; POSIX record locks belong to a process, and are taken by it when its descriptors are in place and none
- * will be closed any more (closing any descriptor of the file would drop them).
+ * File locks. flock(2) and open file description locks belong to a description, and are taken again
+ * where it is opened; POSIX record locks belong to a process, and are taken by it when its
+ * descriptors are in place and none will be closed any more (closing any descriptor of the file
+ * would drop them).
  */
 #include "object/kinds.h"
 
@@ -26,8 +27,8 @@ int locks_capture(struct capture *c, const struct open_file *of, struct file *f,
 	return 0;
 }
 
-int locks_capture_posix(struct capture *c, struct process *p, uint32_t file, const struct proc_fdinfo *info,
-			struct err *err)
+int locks_capture_posix(struct capture *c, struct process *p, uint32_t file,
+			const struct proc_fdinfo *info, struct err *err)
 {
 	for (unsigned i = 0; i < info->n_locks; i++) {
 		const struct file_lock *from = &info->locks[i];
@@ -38,8 +39,9 @@ int locks_capture_posix(struct capture *c, struct process *p, uint32_t file, con
 		lock = arena_push(c->arena, &p->posix_locks, &p->n_posix_locks, sizeof *lock);
 		if (!lock)
 			return err_nomem(err);
-		*lock = (struct posix_lock){ .file = file, .write = from->write, .start = from->start,
-					     .len = from->len };
+		*lock = (struct posix_lock){
+			.file = file, .write = from->write, .start = from->start, .len = from->len
+		};
 	}
 	return 0;
 }
@@ -95,15 +97,19 @@ int locks_put_posix(struct rebuild *rb, const struct process *p, struct placer *
 
 		at = file_index(rb->tree, lock->file);
 		if (!fd || at < 0)
-			return err_image(err, -EINVAL, "pid %d: the image has no descriptor for a file lock", p->pid);
+			return err_image(err, -EINVAL,
+					 "pid %d: the image has no descriptor for a file lock",
+					 p->pid);
 		what = arena_printf(rb->arena, "lock '%s' again (pid %d fd %d)",
-				    rb->tree->files[at].path ? rb->tree->files[at].path : "a file", p->pid, fd->fd);
+				    rb->tree->files[at].path ? rb->tree->files[at].path : "a file",
+				    p->pid, fd->fd);
 		if (!what)
 			return err_nomem(err);
 		rc = placer_room(pl, 1, sizeof fl + 16, err);
 		if (rc < 0)
 			return rc;
-		batch_call(pl->b, what, SYS_fcntl, fd->fd, F_SETLK, batch_in(pl->b, &fl, sizeof fl));
+		batch_call(pl->b, what, SYS_fcntl, fd->fd, F_SETLK,
+			   batch_in(pl->b, &fl, sizeof fl));
 	}
 	return 0;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* memfd_create(2): shared memory with a descriptor; also what stands in for any other shared memory on restore. */
+/* memfd_create(2): also what stands in for any other shared memory on restore. */
 #include "object/kinds.h"
 
 #include <fcntl.h>
@@ -8,21 +8,22 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#define PREFIX "/memfd:"
+#define PREFIX       "/memfd:"
 #define NAME_MAX_LEN 249 /* memfd_create(2) */
 
 #ifndef F_SEAL_EXEC
 #define F_SEAL_EXEC 0x0020
 #endif
 #define CKPT_MFD_NOEXEC_SEAL 8u /* Linux 6.3 */
-#define FS_TMPFS 0x01021994
-#define FS_RAMFS 0x858458f6
+#define FS_TMPFS             0x01021994
+#define FS_RAMFS             0x858458f6
 
 static bool match(const struct capture *c, const struct open_file *of)
 {
 	(void)c;
 	/* huge pages cannot be filled by writing: they are left to be refused */
-	return S_ISREG(of->st.st_mode) && of->deleted && !strncmp(of->link, PREFIX, sizeof PREFIX - 1) &&
+	return S_ISREG(of->st.st_mode) && of->deleted &&
+	       !strncmp(of->link, PREFIX, sizeof PREFIX - 1) &&
 	       (of->fs_magic == FS_TMPFS || of->fs_magic == FS_RAMFS);
 }
 
@@ -71,7 +72,8 @@ int memfd_make(struct rebuild *rb, unsigned i, int *ret_fd, struct err *err)
 	int fd;
 
 	pick_name(rb, sp, name, sizeof name);
-	/* One that was made not to allow seals has F_SEAL_SEAL, which it gets like any other when all is filled in. */
+	/* One that was made not to allow seals has F_SEAL_SEAL, which it gets like any other when
+	 * all is filled in. */
 	fd = memfd_create(name, flags | (d && (d->seals & F_SEAL_EXEC) ? CKPT_MFD_NOEXEC_SEAL : 0));
 	if (fd < 0 && errno == EINVAL)
 		fd = memfd_create(name, flags);

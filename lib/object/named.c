@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What has a name and no state but an offset: directories, O_PATH descriptors, and the harmless devices. */
+/* What has a name and no state but an offset: directories, O_PATH, the harmless devices. */
 #include "object/kinds.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -18,8 +19,10 @@ static int check_type(const struct rebuild *rb, const struct file *f, struct err
 
 	if (rc < 0)
 		return rc;
-	if ((st.st_mode & S_IFMT) != (f->mode & S_IFMT) || (S_ISCHR(f->mode) && st.st_rdev != f->rdev))
-		return err_set(err, -EINVAL, "'%s' is not what it was at the checkpoint", rebuild_path(rb, f->path));
+	if ((st.st_mode & S_IFMT) != (f->mode & S_IFMT) ||
+	    (S_ISCHR(f->mode) && st.st_rdev != f->rdev))
+		return err_set(err, -EINVAL, "'%s' is not what it was at the checkpoint",
+			       rebuild_path(rb, f->path));
 	return 0;
 }
 
@@ -28,7 +31,7 @@ static int open_named(struct rebuild *rb, const struct file *f, int *ret_fd, str
 	return reopen_path(rb, f, ret_fd, err);
 }
 
-/* --- FILE_PATH ------------------------------------------------------------------------------------ */
+/* --- FILE_PATH -------------------------------------------------------------------------------- */
 
 static bool path_match(const struct capture *c, const struct open_file *of)
 {
@@ -36,14 +39,18 @@ static bool path_match(const struct capture *c, const struct open_file *of)
 	return of->flags & O_PATH;
 }
 
-static int path_capture(struct capture *c, const struct open_file *of, struct file *f, struct err *err)
+static int path_capture(struct capture *c, const struct open_file *of, struct file *f,
+			struct err *err)
 {
 	(void)c;
 	/* a symbolic link itself can only be opened so */
 	if (S_ISLNK(of->st.st_mode))
 		f->flags |= O_NOFOLLOW;
-	return has_name(of) ? 0 : refuse(of, err, "an O_PATH descriptor of '%s', which has no name, is not supported",
-					 of->link);
+	return has_name(of)
+		       ? 0
+		       : refuse(of, err,
+				"an O_PATH descriptor of '%s', which has no name, is not supported",
+				of->link);
 }
 
 const struct file_ops path_ops = {
@@ -54,7 +61,7 @@ const struct file_ops path_ops = {
 	.open = open_named,
 };
 
-/* --- FILE_DIRECTORY ------------------------------------------------------------------------------- */
+/* --- FILE_DIRECTORY --------------------------------------------------------------------------- */
 
 static bool directory_match(const struct capture *c, const struct open_file *of)
 {
@@ -62,21 +69,33 @@ static bool directory_match(const struct capture *c, const struct open_file *of)
 	return S_ISDIR(of->st.st_mode);
 }
 
-static int directory_capture(struct capture *c, const struct open_file *of, struct file *f, struct err *err)
+static int directory_capture(struct capture *c, const struct open_file *of, struct file *f,
+			     struct err *err)
 {
 	(void)c;
 	(void)f;
-	return has_name(of) ? 0 : refuse(of, err, "the directory '%s' was deleted; that is not supported", of->link);
+	return has_name(of)
+		       ? 0
+		       : refuse(of, err, "the directory '%s' was deleted; that is not supported",
+				of->link);
 }
 
-/* The offset in a directory is a cookie of the file system, which seekdir(3) too takes back after a new open. */
+/*
+ * The offset in a directory is a cookie of the file system, which seekdir(3) too takes back after a
+ * new open. Some entries are read before it is set: ext4, positioned at the end without ever having
+ * been read (seen on Linux 6.18), would find nothing after a rewinddir(3) either, since it takes
+ * "never read" for "stands at the beginning".
+ */
 static int directory_open(struct rebuild *rb, const struct file *f, int *ret_fd, struct err *err)
 {
 	CLEANUP_FD int fd = -1;
+	_Alignas(8) char entries[1024];
 	int rc = reopen_path(rb, f, &fd, err);
 
 	if (rc < 0)
 		return rc;
+	if (f->pos)
+		(void)getdents64(fd, entries, sizeof entries);
 	if (f->pos && lseek(fd, (off_t)f->pos, SEEK_SET) < 0)
 		return err_set(err, -errno, "cannot go on reading the directory '%s': %m", f->path);
 	*ret_fd = fd_take(&fd);
@@ -91,11 +110,12 @@ const struct file_ops directory_ops = {
 	.open = directory_open,
 };
 
-/* --- FILE_DEVICE ---------------------------------------------------------------------------------- */
+/* --- FILE_DEVICE ------------------------------------------------------------------------------ */
 
 static bool device_match(const struct capture *c, const struct open_file *of)
 {
-	static const unsigned memory_minors[] = { 3, 5, 7, 8, 9 }; /* null, zero, full, random, urandom */
+	static const unsigned memory_minors[] = { 3, 5, 7, 8,
+						  9 }; /* null, zero, full, random, urandom */
 
 	(void)c;
 	if (!S_ISCHR(of->st.st_mode) || major(of->st.st_rdev) != 1)
@@ -106,11 +126,14 @@ static bool device_match(const struct capture *c, const struct open_file *of)
 	return false;
 }
 
-static int device_capture(struct capture *c, const struct open_file *of, struct file *f, struct err *err)
+static int device_capture(struct capture *c, const struct open_file *of, struct file *f,
+			  struct err *err)
 {
 	(void)c;
 	(void)f;
-	return has_name(of) ? 0 : refuse(of, err, "the device '%s' was deleted; that is not supported", of->link);
+	return has_name(of) ? 0
+			    : refuse(of, err, "the device '%s' was deleted; that is not supported",
+				     of->link);
 }
 
 const struct file_ops device_ops = {

@@ -142,12 +142,13 @@ int files_check(const struct rebuild *rb, struct err *err);
 int files_open(struct rebuild *rb, struct err *err);
 /* Remote: puts process p's descriptors in place, closes everything at fd_base and above, then finishes kinds. */
 int files_place(struct rebuild *rb, const struct process *p, struct batch *b, pid_t tid, struct err *err);
-/* Remote, once for each process when all processes and threads of the tree exist: who gets SIGIO (F_SETOWN_EX). */
+/* Remote, once for each process when all processes and threads of the tree exist: who gets SIGIO (F_SETOWN_EX, O_ASYNC). */
 int files_place_late(struct rebuild *rb, const struct process *p, struct batch *b, pid_t tid, struct err *err);
 /*
- * When all content is filled in and all mappings are made: puts the seals on memfds, and modes and times on files
- * without a name. get_fd turns a number of rb->space_fds into a descriptor of the caller's own, which is closed here
- * (pidfd_getfd on a process that still holds it); NULL: the caller is the maker itself.
+ * When all content is filled in and all mappings are made: cuts output files back to their recorded size, puts the
+ * seals on memfds, and modes and times on files without a name. get_fd turns a number of rb->file_fds or rb->space_fds
+ * into a descriptor of the caller's own, which is closed here (pidfd_getfd on a process that still holds it);
+ * NULL: the caller is the maker itself.
  */
 int files_seal(struct rebuild *rb, int (*get_fd)(void *arg, int maker_fd), void *arg, struct err *err);
 

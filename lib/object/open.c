@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Restoring open files: what must hold before anything is made, and making every description, in the maker. */
+/* Restoring open files: what must hold before, and making every description, in the maker. */
 #include "object/kinds.h"
 
 #include "util/fault.h"
@@ -7,18 +7,19 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#define STATUS_FLAGS (O_APPEND | O_NONBLOCK | O_ASYNC | O_DIRECT)
+#define STATUS_FLAGS (O_APPEND | O_NONBLOCK | O_DIRECT) /* O_ASYNC: in place.c */
 
-/* --- checks --------------------------------------------------------------------------------------- */
+/* --- checks ----------------------------------------------------------------------------------- */
 
 static bool needs_path(uint32_t kind)
 {
-	return kind == FILE_REGULAR || kind == FILE_DIRECTORY || kind == FILE_PATH || kind == FILE_DEVICE ||
-	       kind == FILE_FIFO || kind == FILE_PROC;
+	return kind == FILE_REGULAR || kind == FILE_DIRECTORY || kind == FILE_PATH ||
+	       kind == FILE_DEVICE || kind == FILE_FIFO || kind == FILE_PROC;
 }
 
-/* --inherit FD: does some process have this file under one of those numbers? Then the caller's is used. */
-static int inherited(const struct rebuild *rb, const struct file *f)
+/* --inherit FD: does some process have this file under one of those numbers? Then the caller's is
+ * used. */
+int file_inherited(const struct rebuild *rb, const struct file *f)
 {
 	for (unsigned n = 0; rb->opts && n < rb->opts->n_inherit; n++)
 		for (unsigned i = 0; i < rb->tree->n_processes; i++) {
@@ -54,11 +55,11 @@ static int check_sanity(const struct rebuild *rb, struct err *err)
 		const struct file *f = &t->files[i];
 
 		if (file_kind_schema(f->kind) && !f->detail)
-			return err_image(err, -EINVAL, "the image has no details of file %u (%s)", f->id,
-					 file_kind_name(f->kind));
+			return err_image(err, -EINVAL, "the image has no details of file %u (%s)",
+					 f->id, file_kind_name(f->kind));
 		if (needs_path(f->kind) && (!f->path || f->path[0] != '/'))
-			return err_image(err, -EINVAL, "the image has no path of file %u (%s)", f->id,
-					 file_kind_name(f->kind));
+			return err_image(err, -EINVAL, "the image has no path of file %u (%s)",
+					 f->id, file_kind_name(f->kind));
 	}
 	for (unsigned i = 0; i < t->n_processes; i++) {
 		const struct process *p = &t->processes[i];
@@ -66,8 +67,9 @@ static int check_sanity(const struct rebuild *rb, struct err *err)
 		for (unsigned k = 0; k < p->n_fds; k++)
 			if (p->fds[k].fd < 0 || (k && p->fds[k].fd <= p->fds[k - 1].fd) ||
 			    file_index(t, p->fds[k].file) < 0)
-				return err_image(err, -EINVAL, "pid %d fd %d: the image contradicts itself", p->pid,
-						 p->fds[k].fd);
+				return err_image(err, -EINVAL,
+						 "pid %d fd %d: the image contradicts itself",
+						 p->pid, p->fds[k].fd);
 	}
 	return 0;
 }
@@ -77,7 +79,8 @@ static int check_file(const struct rebuild *rb, const struct file *f, struct err
 	const struct file_ops *ops = file_ops_of(f->kind);
 
 	if (!ops)
-		return err_image(err, -EOPNOTSUPP, "this version cannot restore a file of kind %u (%s)", f->kind,
+		return err_image(err, -EOPNOTSUPP,
+				 "this version cannot restore a file of kind %u (%s)", f->kind,
 				 file_kind_name(f->kind));
 	return ops->check ? ops->check(rb, f, err) : 0;
 }
@@ -91,7 +94,7 @@ int files_check(const struct rebuild *rb, struct err *err)
 	for (unsigned i = 0; rc == 0 && i < rb->tree->n_files; i++) {
 		const struct file *f = &rb->tree->files[i];
 
-		if (inherited(rb, f) >= 0)
+		if (file_inherited(rb, f) >= 0)
 			continue;
 		rc = check_file(rb, f, err);
 		if (rc < 0)
@@ -100,7 +103,7 @@ int files_check(const struct rebuild *rb, struct err *err)
 	return rc;
 }
 
-/* --- opening -------------------------------------------------------------------------------------- */
+/* --- opening ---------------------------------------------------------------------------------- */
 
 static int prepare(struct rebuild *rb, struct err *err)
 {
@@ -133,7 +136,8 @@ static int open_one(struct rebuild *rb, unsigned i, struct err *err)
 	if (rb->file_fds[i] >= 0) /* came along with another (the other end of a pipe) */
 		return 0;
 	if (!ops)
-		return err_image(err, -EOPNOTSUPP, "this version cannot restore a file of kind %u", f->kind);
+		return err_image(err, -EOPNOTSUPP, "this version cannot restore a file of kind %u",
+				 f->kind);
 	rc = ops->open(rb, f, &fd, err);
 	if (rc == 0)
 		rc = lift_fd(rb, &fd, err);
@@ -170,7 +174,9 @@ enum pass {
 
 static enum pass pass_of(const struct file *f, bool inherit)
 {
-	return inherit || f->kind == FILE_OUTSIDE ? PASS_CALLER : f->kind == FILE_INOTIFY ? PASS_INOTIFY : PASS_MOST;
+	return inherit || f->kind == FILE_OUTSIDE ? PASS_CALLER
+	       : f->kind == FILE_INOTIFY          ? PASS_INOTIFY
+						  : PASS_MOST;
 }
 
 static int open_pass(struct rebuild *rb, enum pass pass, struct err *err)
@@ -179,7 +185,7 @@ static int open_pass(struct rebuild *rb, enum pass pass, struct err *err)
 
 	for (unsigned i = 0; i < rb->tree->n_files; i++) {
 		const struct file *f = &rb->tree->files[i];
-		int callers = inherited(rb, f);
+		int callers = file_inherited(rb, f);
 
 		if (pass_of(f, callers >= 0) != pass)
 			continue;
@@ -198,23 +204,6 @@ static int open_pass(struct rebuild *rb, enum pass pass, struct err *err)
 	return 0;
 }
 
-/* Only when everything is open is anything changed outside: output that is to be written again is cut off. */
-static int cut_back(struct rebuild *rb, struct err *err)
-{
-	int rc;
-
-	for (unsigned i = 0; i < rb->tree->n_files; i++) {
-		const struct file *f = &rb->tree->files[i];
-
-		if (f->kind != FILE_REGULAR || inherited(rb, f) >= 0)
-			continue;
-		rc = regular_cut_back(f, rb->file_fds[i], err);
-		if (rc < 0)
-			return err_wrap(err, rc, "%s", rebuild_file_owner(rb, f));
-	}
-	return 0;
-}
-
 int files_open(struct rebuild *rb, struct err *err)
 {
 	int rc = prepare(rb, err);
@@ -227,7 +216,5 @@ int files_open(struct rebuild *rb, struct err *err)
 		rc = spaces_open(rb, err);
 	if (rc == 0)
 		rc = open_pass(rb, PASS_MOST, err);
-	if (rc == 0)
-		rc = cut_back(rb, err);
 	return rc < 0 ? rc : open_pass(rb, PASS_INOTIFY, err);
 }

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Standard streams that lead out of the tree, and the terminal: what ckpt-restart's own stand in for.
+ * Standard streams that lead out of the tree, and the terminal: what ckpt-restart's own stand in
+ * for.
  *
- * A description outside the tree that is open as 0, 1 or 2 somewhere is not recorded but represented: by the
- * number of the stream. A terminal is usually one description under all three numbers; it is split, so that each
- * stream follows its own number (restarted with its output going to a file, the job's output goes there, whatever
- * it shared before). Other descriptors of the same description follow the stream that suits their access mode.
+ * A description outside the tree that is open as 0, 1 or 2 somewhere is not recorded but
+ * represented: by the number of the stream. A terminal is usually one description under all three
+ * numbers; it is split, so that each stream follows its own number (restarted with its output going
+ * to a file, the job's output goes there, whatever it shared before). Other descriptors of the same
+ * description follow the stream that suits their access mode.
  */
 #include "object/kinds.h"
 
@@ -18,10 +20,12 @@ bool is_terminal(const struct open_file *of)
 {
 	unsigned maj = major(of->st.st_rdev), min = minor(of->st.st_rdev);
 
-	if (!S_ISCHR(of->st.st_mode) || (of->flags & O_PATH))
+	/* 5:2, the master side of a pseudo-terminal, is the other end */
+	if (!S_ISCHR(of->st.st_mode) || (of->flags & O_PATH) || (maj == 5 && min == 2))
 		return false;
-	/* By number too: one that was hung up does not answer any more. 136 to 143: pseudo-terminals. */
-	return (maj >= 136 && maj <= 143) || maj == 4 || (maj == 5 && min != 2) || isatty(of->dup);
+	/* By number too: one that was hung up does not answer any more. 136 to 143:
+	 * pseudo-terminals. */
+	return (maj >= 136 && maj <= 143) || maj == 4 || maj == 5 || isatty(of->dup);
 }
 
 unsigned outside_mask(const struct capture *c, uint32_t file_id)
@@ -51,7 +55,15 @@ int outside_pick(unsigned mask, int flags)
 
 static bool leads_outside(const struct open_file *of)
 {
-	return is_terminal(of) || S_ISSOCK(of->st.st_mode) || (S_ISFIFO(of->st.st_mode) && of->outside);
+	return is_terminal(of) || S_ISSOCK(of->st.st_mode) ||
+	       (S_ISFIFO(of->st.st_mode) && of->outside);
+}
+
+/* A standard stream that went to a file which the one who opened it may use, and this user not. */
+static bool out_of_reach(const struct open_file *of)
+{
+	return S_ISREG(of->st.st_mode) && of->link[0] == '/' && !of->deleted &&
+	       of->st.st_nlink > 0 && !regular_reachable(of);
 }
 
 /* A second opening of a pipe that is a standard stream counts as that stream too. */
@@ -66,7 +78,8 @@ static unsigned pipe_mask(const struct capture *c, const struct open_file *of)
 }
 
 /* The file that stands for the description of number i as the given stream. */
-static uint32_t split(struct capture *c, unsigned i, unsigned n_before, int stream, uint32_t *clones)
+static uint32_t split(struct capture *c, unsigned i, unsigned n_before, int stream,
+		      uint32_t *clones)
 {
 	struct open_file *of;
 	struct file *f;
@@ -93,11 +106,12 @@ int outside_survey(struct capture *c, struct err *err)
 		return err_nomem(err);
 	for (unsigned i = 0; i < n; i++) {
 		struct open_file *of = &c->open_files[i];
-		unsigned mask = leads_outside(of) ? outside_mask(c, i + 1) : 0;
+		unsigned mask = of->flags & O_PATH ? 0 : outside_mask(c, i + 1);
 
 		if (!mask && S_ISFIFO(of->st.st_mode) && of->outside)
 			mask = pipe_mask(c, of);
-		of->stream = outside_pick(mask, of->flags);
+		if (mask && (leads_outside(of) || out_of_reach(of)))
+			of->stream = outside_pick(mask, of->flags);
 	}
 	for (unsigned s = 0; s < c->n_subjects; s++) {
 		struct process *p = c->subjects[s].process;
@@ -115,7 +129,7 @@ int outside_survey(struct capture *c, struct err *err)
 	return 0;
 }
 
-/* --- FILE_OUTSIDE --------------------------------------------------------------------------------- */
+/* --- FILE_OUTSIDE ----------------------------------------------------------------------------- */
 
 static bool outside_match(const struct capture *c, const struct open_file *of)
 {
@@ -123,16 +137,20 @@ static bool outside_match(const struct capture *c, const struct open_file *of)
 	return of->stream >= 0;
 }
 
-static int outside_capture(struct capture *c, const struct open_file *of, struct file *f, struct err *err)
+static int outside_capture(struct capture *c, const struct open_file *of, struct file *f,
+			   struct err *err)
 {
 	struct file_outside *d = arena_alloc(c->arena, sizeof *d);
 
 	if (!d)
 		return err_nomem(err);
 	d->stream = (uint32_t)of->stream;
-	d->what = S_ISCHR(of->st.st_mode) ? arena_printf(c->arena, "terminal %s", of->link) :
-		  arena_strdup(c->arena, S_ISSOCK(of->st.st_mode) ? "socket" :
-					 of->link[0] == '/' ? "FIFO" : "pipe");
+	d->what = S_ISCHR(of->st.st_mode) ? arena_printf(c->arena, "terminal %s", of->link)
+		  : S_ISREG(of->st.st_mode)
+			  ? arena_printf(c->arena, "file %s", of->link)
+			  : arena_strdup(c->arena, S_ISSOCK(of->st.st_mode) ? "socket"
+						   : of->link[0] == '/'     ? "FIFO"
+									    : "pipe");
 	if (!d->what)
 		return err_nomem(err);
 	f->detail = d;
@@ -141,7 +159,8 @@ static int outside_capture(struct capture *c, const struct open_file *of, struct
 
 static int outside_check(const struct rebuild *rb, const struct file *f, struct err *err)
 {
-	static const char *const names[] = { "standard input", "standard output", "standard error" };
+	static const char *const names[] = { "standard input", "standard output",
+					     "standard error" };
 	const struct file_outside *d = f->detail;
 
 	(void)rb;
@@ -149,8 +168,10 @@ static int outside_check(const struct rebuild *rb, const struct file *f, struct 
 		return err_image(err, -EINVAL, "the image names a standard stream %u", d->stream);
 	if (fcntl((int)d->stream, F_GETFD) >= 0)
 		return 0;
-	err_set(err, -EBADF, "%s led to a %s, and is closed here", names[d->stream], d->what ? d->what : "place outside");
-	err_hint(err, d->stream ? "for example add %u>/dev/null" : "for example add %u</dev/null", d->stream);
+	err_set(err, -EBADF, "%s led to a %s, and is closed here", names[d->stream],
+		d->what ? d->what : "place outside");
+	err_hint(err, d->stream ? "for example add %u>/dev/null" : "for example add %u</dev/null",
+		 d->stream);
 	return -EBADF;
 }
 
@@ -162,8 +183,9 @@ static int outside_open(struct rebuild *rb, const struct file *f, int *ret_fd, s
 	if (rc < 0)
 		return rc;
 	/*
-	 * The description is the caller's, as it would be had the job been started from there; a job that made it
-	 * non-blocking counts on that, though. The rest of its flags are left alone.
+	 * The description is the caller's, as it would be had the job been started from there; a
+	 * job that made it non-blocking counts on that, though. The rest of its flags are left
+	 * alone.
 	 */
 	now = fcntl(*ret_fd, F_GETFL);
 	if ((f->flags & O_NONBLOCK) && now >= 0 && !(now & O_NONBLOCK))
@@ -179,7 +201,7 @@ const struct file_ops outside_ops = {
 	.open = outside_open,
 };
 
-/* --- FILE_TTY ------------------------------------------------------------------------------------- */
+/* --- FILE_TTY --------------------------------------------------------------------------------- */
 
 static bool tty_match(const struct capture *c, const struct open_file *of)
 {
@@ -200,18 +222,21 @@ static bool is_own_terminal(const struct capture *c, const struct open_file *of)
 			return true;
 	if (proc_stat_read(of->subject->proc_dirfd, &stat, NULL) < 0 || !stat.tty_nr)
 		return false;
-	/* proc_pid_stat(5): the minor number is in bits 31 to 20 and 7 to 0, the major one in 15 to 8 */
+	/* proc_pid_stat(5): the minor number is in bits 31 to 20 and 7 to 0, the major one in 15 to
+	 * 8 */
 	tty = makedev((unsigned)stat.tty_nr >> 8 & 0xff,
 		      ((unsigned)stat.tty_nr & 0xff) | ((unsigned)stat.tty_nr >> 12 & 0xfff00));
 	return tty == of->st.st_rdev;
 }
 
-static int tty_capture(struct capture *c, const struct open_file *of, struct file *f, struct err *err)
+static int tty_capture(struct capture *c, const struct open_file *of, struct file *f,
+		       struct err *err)
 {
 	(void)f;
 	if (is_own_terminal(c, of))
 		return 0;
-	return refuse(of, err, "'%s' is not supported: it is not the terminal that the job runs on", of->link);
+	return refuse(of, err, "'%s' is not supported: it is not the terminal that the job runs on",
+		      of->link);
 }
 
 /* /dev/tty, else whichever standard stream is a terminal. */
@@ -232,7 +257,8 @@ static int tty_check(const struct rebuild *rb, const struct file *f, struct err 
 	(void)rb;
 	if (fd >= 0)
 		return 0;
-	err_set(err, -ENXIO, "'%s' was the job's terminal, and there is no terminal here", f->path ? f->path : "tty");
+	err_set(err, -ENXIO, "'%s' was the job's terminal, and there is no terminal here",
+		f->path ? f->path : "tty");
 	err_hint(err, "restart it from a terminal, or under script(1)");
 	return -ENXIO;
 }

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Pipes and FIFOs inside the tree: unread bytes are copied with tee(2), which leaves them where they are.
+ * Pipes and FIFOs inside the tree: unread bytes are copied with tee(2), which leaves them where
+ * they are.
  *
- * All ends of a pipe are the same on restore: the first one opened makes the pipe and puts the content in; the
- * others are opened through /proc/self/fd/N of one that is there. A FIFO is opened by its name; opening it for
- * both first keeps the other opens from blocking.
+ * All ends of a pipe are the same on restore: the first one opened makes the pipe and puts the
+ * content in; the others are opened through /proc/self/fd/N of one that is there. A FIFO is opened
+ * by its name; opening it for both first keeps the other opens from blocking.
  */
 #include "object/kinds.h"
 
@@ -12,7 +13,9 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#define NEVER_WRITTEN 2 /* file_pipe.no_writers of a FIFO that no writer has opened yet: its reader sees no end */
+#define NEVER_WRITTEN                                                                              \
+	2 /* file_pipe.no_writers of a FIFO that no writer has opened yet: its reader sees no end  \
+	   */
 
 static bool is_pipe(const struct capture *c, const struct open_file *of)
 {
@@ -26,15 +29,17 @@ static bool is_fifo(const struct capture *c, const struct open_file *of)
 	return S_ISFIFO(of->st.st_mode) && of->link[0] == '/';
 }
 
-/* --- capture -------------------------------------------------------------------------------------- */
+/* --- capture ---------------------------------------------------------------------------------- */
 
 /* A pipe whose ring has as many slots as the job's: what fits there fits here. */
-static int make_scratch(const struct open_file *of, int capacity, int *in, int *out, struct err *err)
+static int make_scratch(const struct open_file *of, int capacity, int *in, int *out,
+			struct err *err)
 {
 	int ends[2];
 
 	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
-		return fd_error(of, err, -errno, "cannot make a pipe to copy its content through: %m");
+		return fd_error(of, err, -errno,
+				"cannot make a pipe to copy its content through: %m");
 	*in = ends[0];
 	*out = ends[1];
 	/* Failure shows when not all of the content comes through. */
@@ -42,9 +47,11 @@ static int make_scratch(const struct open_file *of, int capacity, int *in, int *
 	return 0;
 }
 
-static int add_packet(struct capture *c, struct file_pipe *d, const void *data, size_t len, struct err *err)
+static int add_packet(struct capture *c, struct file_pipe *d, const void *data, size_t len,
+		      struct err *err)
 {
-	struct pipe_packet *packet = arena_push(c->arena, &d->packets, &d->n_packets, sizeof *packet);
+	struct pipe_packet *packet =
+		arena_push(c->arena, &d->packets, &d->n_packets, sizeof *packet);
 
 	if (packet)
 		packet->data.data = arena_memdup(c->arena, data, len);
@@ -55,8 +62,8 @@ static int add_packet(struct capture *c, struct file_pipe *d, const void *data, 
 }
 
 /* A read ends where a packet ends, so that boundaries come out by themselves in packet mode. */
-static int drain_scratch(struct capture *c, const struct open_file *of, struct file_pipe *d, int in, size_t want,
-			 struct err *err)
+static int drain_scratch(struct capture *c, const struct open_file *of, struct file_pipe *d, int in,
+			 size_t want, struct err *err)
 {
 	CLEANUP_FREE uint8_t *buf = malloc(want);
 	size_t got = 0;
@@ -81,7 +88,8 @@ static int drain_scratch(struct capture *c, const struct open_file *of, struct f
 	return -EAGAIN;
 }
 
-static int capture_content(struct capture *c, const struct open_file *of, struct file_pipe *d, struct err *err)
+static int capture_content(struct capture *c, const struct open_file *of, struct file_pipe *d,
+			   struct err *err)
 {
 	CLEANUP_FD int in = -1;
 	CLEANUP_FD int out = -1;
@@ -116,7 +124,8 @@ static int refuse_outside(const struct open_file *of, struct err *err)
 {
 	const char *arrow = (of->flags & O_ACCMODE) == O_RDONLY ? "<" : ">";
 
-	refuse(of, err, "the other end of this pipe (%s) is held by a program outside the job", of->link);
+	refuse(of, err, "the other end of this pipe (%s) is held by a program outside the job",
+	       of->link);
 	err_hint(err, "close it for the job: ckpt-run ... %d%s&-", of->fd, arrow);
 	return -EOPNOTSUPP;
 }
@@ -131,7 +140,8 @@ static int capture(struct capture *c, const struct open_file *of, struct file *f
 	if (of->outside)
 		return refuse_outside(of, err);
 	if (of->deleted)
-		return refuse(of, err, "the FIFO '%s' was deleted; that is not supported", of->link);
+		return refuse(of, err, "the FIFO '%s' was deleted; that is not supported",
+			      of->link);
 	if (capacity < 0)
 		return fd_error(of, err, -errno, "cannot ask for the size of '%s': %m", of->link);
 	d->pipe = f->ino;
@@ -144,7 +154,7 @@ static int capture(struct capture *c, const struct open_file *of, struct file *f
 	return capture_content(c, of, d, err);
 }
 
-/* --- restore -------------------------------------------------------------------------------------- */
+/* --- restore ---------------------------------------------------------------------------------- */
 
 static int check_fifo(const struct rebuild *rb, const struct file *f, struct err *err)
 {
@@ -152,7 +162,8 @@ static int check_fifo(const struct rebuild *rb, const struct file *f, struct err
 	int rc = check_path(rb, f, &st, err);
 
 	if (rc == 0 && !S_ISFIFO(st.st_mode))
-		rc = err_set(err, -EINVAL, "'%s' is not a FIFO any more", rebuild_path(rb, f->path));
+		rc = err_set(err, -EINVAL, "'%s' is not a FIFO any more",
+			     rebuild_path(rb, f->path));
 	return rc;
 }
 
@@ -197,7 +208,8 @@ static bool packet_mode(const struct rebuild *rb, const struct file *f)
 
 static int set_capacity(const struct file_pipe *d, int fd, struct err *err)
 {
-	if (fcntl(fd, F_GETPIPE_SZ) == (int)d->capacity || fcntl(fd, F_SETPIPE_SZ, d->capacity) >= 0)
+	if (fcntl(fd, F_GETPIPE_SZ) == (int)d->capacity ||
+	    fcntl(fd, F_SETPIPE_SZ, d->capacity) >= 0)
 		return 0;
 	err_set(err, -errno, "cannot make a pipe of %u bytes: %m", d->capacity);
 	err_hint(err, "see /proc/sys/fs/pipe-max-size and pipe-user-pages-soft");
@@ -218,7 +230,8 @@ static int put_content(const struct rebuild *rb, const struct file *f, int fd, s
 		ssize_t n = write(fd, d->packets[i].data.data, d->packets[i].data.len);
 
 		if (n != (ssize_t)d->packets[i].data.len)
-			return err_set(err, n < 0 ? -errno : -ENOSPC, "cannot put %u bytes back into a pipe: %m",
+			return err_set(err, n < 0 ? -errno : -ENOSPC,
+				       "cannot put %u bytes back into a pipe: %m",
 				       d->packets[i].data.len);
 	}
 	(void)fcntl(fd, F_SETFL, flags & ~O_DIRECT);
@@ -227,7 +240,8 @@ static int put_content(const struct rebuild *rb, const struct file *f, int fd, s
 
 static int end_flags(const struct file *f)
 {
-	/* not blocking until the common code sets the flags as they were; packet mode comes from there too */
+	/* not blocking until the common code sets the flags as they were; packet mode comes from
+	 * there too */
 	return (reopen_flags(f) & ~O_DIRECT) | O_NONBLOCK;
 }
 
@@ -252,8 +266,8 @@ static int open_pipe(struct rebuild *rb, const struct file *f, int *ret_fd, stru
 			int other = (int)g->flags & O_ACCMODE;
 			int *mine = other == O_RDONLY ? &in : &out;
 
-			if (g->kind != f->kind || !same_pipe(g, f) || g == f || other == mode || other == O_RDWR ||
-			    *mine < 0 || rb->file_fds[i] >= 0)
+			if (g->kind != f->kind || !same_pipe(g, f) || g == f || other == mode ||
+			    other == O_RDWR || *mine < 0 || rb->file_fds[i] >= 0)
 				continue;
 			rc = lift_fd(rb, mine, err);
 			if (rc < 0)
@@ -282,8 +296,9 @@ static int prepare_fifo(struct rebuild *rb, const struct file *f, int both, stru
 	if (made_end(rb, f) >= 0)
 		return 0;
 	if (ioctl(both, FIONREAD, &unread) == 0 && unread > 0)
-		return err_set(err, -EBUSY, "the FIFO '%s' is in use: it holds %d bytes of another program", path,
-			       unread);
+		return err_set(err, -EBUSY,
+			       "the FIFO '%s' is in use: it holds %d bytes of another program",
+			       path, unread);
 	return put_content(rb, f, both, err);
 }
 
@@ -294,7 +309,8 @@ static int open_fifo(struct rebuild *rb, const struct file *f, int *ret_fd, stru
 	CLEANUP_FD int both = -1;
 	int fd, rc;
 
-	/* A reader that no writer has met must not meet one now: it would see an end of file when that goes. */
+	/* A reader that no writer has met must not meet one now: it would see an end of file when
+	 * that goes. */
 	if (d->no_writers != NEVER_WRITTEN) {
 		both = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
 		if (both < 0)

@@ -2,21 +2,21 @@
 /*
  * Which pipes and FIFOs lead out of the tree.
  *
- * A pipe is inside when the tree holds all there is of it. Whether someone else holds an end cannot be asked
- * directly, but the kernel lets on who is missing (pipe_poll): a read end shows POLLHUP when no writer is left, a
- * write end POLLERR when no reader is. Our own duplicates do not disturb that as long as we hold only ends of the
- * kind that the tree holds: a second reader makes no writer. So:
+ * A pipe is inside when the tree holds all there is of it. Whether someone else holds an end cannot
+ * be asked directly, but the kernel lets on who is missing (pipe_poll): a read end shows POLLHUP
+ * when no writer is left, a write end POLLERR when no reader is. Our own duplicates do not disturb
+ * that as long as we hold only ends of the kind that the tree holds: a second reader makes no
+ * writer. So:
  *
  *   the tree holds      and                        then
- *   both kinds          we hold it too             outside (we inherited it along with the job: a make jobserver)
- *   both kinds          we do not                  inside
- *   readers only        POLLHUP                    inside, half closed
- *   readers only        no POLLHUP                 outside: there is a writer somewhere
- *   writers only        POLLERR                    inside, half closed
- *   writers only        no POLLERR                 outside: there is a reader somewhere
+ *   both kinds          we hold it too             outside (we inherited it along with the job: a
+ * make jobserver) both kinds          we do not                  inside readers only        POLLHUP
+ * inside, half closed readers only        no POLLHUP                 outside: there is a writer
+ * somewhere writers only        POLLERR                    inside, half closed writers only no
+ * POLLERR                 outside: there is a reader somewhere
  *
- * A FIFO's reader shows no POLLHUP either when no writer has come yet; tee(2), which takes nothing out, then
- * tells: from an empty pipe it returns 0 without a writer and EAGAIN with one.
+ * A FIFO's reader shows no POLLHUP either when no writer has come yet; tee(2), which takes nothing
+ * out, then tells: from an empty pipe it returns 0 without a writer and EAGAIN with one.
  */
 #include "object/kinds.h"
 
@@ -100,7 +100,8 @@ static void survey_one(struct open_file *const *of, unsigned n, bool ours)
 			writer = of[i];
 	}
 	if (reader && !writer) {
-		never = of[0]->link[0] == '/' && !shows(reader->dup, POLLHUP) && still_waiting(reader->dup);
+		never = of[0]->link[0] == '/' && !shows(reader->dup, POLLHUP) &&
+			still_waiting(reader->dup);
 		no_writers = never || shows(reader->dup, POLLHUP);
 		outside = !no_writers;
 	} else if (writer && !reader) {
@@ -117,7 +118,8 @@ static void survey_one(struct open_file *const *of, unsigned n, bool ours)
 
 static int by_inode(const void *pa, const void *pb)
 {
-	const struct stat *a = &(*(struct open_file *const *)pa)->st, *b = &(*(struct open_file *const *)pb)->st;
+	const struct stat *a = &(*(struct open_file *const *)pa)->st,
+			  *b = &(*(struct open_file *const *)pb)->st;
 
 	if (a->st_dev != b->st_dev)
 		return a->st_dev < b->st_dev ? -1 : 1;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Files below /proc, /sys and the like: reopened by path. What they say is made up as it is read, so that there is no
- * size or content to compare. /proc/PID/... belongs to a process, which must be there when the file is opened: that
- * is so for the tree's root only.
+ * Files below /proc, /sys and the like: reopened by path. What they say is made up as it is read,
+ * so that there is no size or content to compare. /proc/PID/... belongs to a process, which must be
+ * there when the file is opened: that is so for the tree's root only.
  */
 #include "object/kinds.h"
 
@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 static const long magics[] = {
-	0x9fa0,	    /* proc */
+	0x9fa0,     /* proc */
 	0x62656572, /* sysfs */
 	0x63677270, /* cgroup2 */
 	0x27e0eb,   /* cgroup */
@@ -68,26 +68,29 @@ static int capture(struct capture *c, const struct open_file *of, struct file *f
 
 	(void)f;
 	if (of->deleted)
-		return refuse(of, err, "'%s' belongs to a process that has ended; that is not supported", of->link);
+		return refuse(of, err,
+			      "'%s' belongs to a process that has ended; that is not supported",
+			      of->link);
 	if (!pid)
 		return 0;
 	tid = proc_tid(rest, &rest);
 	if (pid != c->subjects[0].process->pid || (tid && tid != pid))
-		return refuse(of, err, "'%s', which is about another process or thread, is not supported", of->link);
+		return refuse(of, err,
+			      "'%s', which is about another process or thread, is not supported",
+			      of->link);
 	return 0;
 }
 
-/* The path with the ids that the processes have now. */
+/* The path with the id that the tree's root has now: it is the maker that asks, that is, the root
+ * itself. */
 static const char *path_now(const struct rebuild *rb, const struct file *f)
 {
 	const char *rest;
-	int32_t pid = proc_pid(f->path, &rest), now, tid;
+	pid_t now = getpid();
 
-	if (!pid)
+	if (!proc_pid(f->path, &rest))
 		return rebuild_path(rb, f->path);
-	now = rb->new_id ? rb->new_id(rb, pid) : pid;
-	tid = proc_tid(rest, &rest);
-	if (tid)
+	if (proc_tid(rest, &rest))
 		return arena_printf(rb->arena, "/proc/%d/task/%d%s", now, now, rest);
 	return arena_printf(rb->arena, "/proc/%d%s", now, rest);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Restoring open files, the common part: paths, opening things again, and what must hold before anything is made. */
+/* Restoring open files, the common part: paths, and opening things again. */
 #include "object/kinds.h"
 
 #include <fcntl.h>
@@ -7,10 +7,11 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#define OLD_LARGEFILE 0100000 /* O_LARGEFILE, as the kernel shows it on x86-64, where glibc has it as 0 */
+#define OLD_LARGEFILE                                                                              \
+	0100000 /* O_LARGEFILE, as the kernel shows it on x86-64, where glibc has it as 0 */
 #define TMPFILE_BIT (O_TMPFILE & ~O_DIRECTORY)
 
-/* --- names ---------------------------------------------------------------------------------------- */
+/* --- names ------------------------------------------------------------------------------------ */
 
 /* The length of the match when old is path or a directory above it, else 0. */
 static size_t prefix_len(const char *path, const char *old)
@@ -46,12 +47,13 @@ const char *rebuild_path(const struct rebuild *rb, const char *path)
 	to = strlen(best->new_prefix);
 	while (to && best->new_prefix[to - 1] == '/')
 		to--;
-	mapped = *rest ? arena_printf(rb->arena, "%.*s/%s", (int)to, best->new_prefix, rest) :
-			 arena_printf(rb->arena, "%.*s", MAX((int)to, 1), best->new_prefix);
+	mapped = *rest ? arena_printf(rb->arena, "%.*s/%s", (int)to, best->new_prefix, rest)
+		       : arena_printf(rb->arena, "%.*s", MAX((int)to, 1), best->new_prefix);
 	return mapped ? mapped : path;
 }
 
-const struct process *file_first_holder(const struct tree *t, uint32_t file, const struct fd **ret_fd)
+const struct process *file_first_holder(const struct tree *t, uint32_t file,
+					const struct fd **ret_fd)
 {
 	for (unsigned i = 0; i < t->n_processes; i++)
 		for (unsigned k = 0; k < t->processes[i].n_fds; k++)
@@ -67,8 +69,8 @@ const char *rebuild_file_owner(const struct rebuild *rb, const struct file *f)
 {
 	const struct fd *fd = NULL;
 	const struct process *p = file_first_holder(rb->tree, f->id, &fd);
-	const char *text = p ? arena_printf(rb->arena, "pid %d fd %d", p->pid, fd->fd) :
-			       arena_printf(rb->arena, "file %u", f->id);
+	const char *text = p ? arena_printf(rb->arena, "pid %d fd %d", p->pid, fd->fd)
+			     : arena_printf(rb->arena, "file %u", f->id);
 
 	return text ? text : "a descriptor";
 }
@@ -84,13 +86,14 @@ int file_index(const struct tree *t, uint32_t id)
 	return -1;
 }
 
-/* --- opening -------------------------------------------------------------------------------------- */
+/* --- opening ---------------------------------------------------------------------------------- */
 
 int reopen_flags(const struct file *f)
 {
-	/* What is not named here either cannot be meant (O_CREAT, O_TRUNC) or is set later (O_ASYNC). */
-	int flags = (int)f->flags & (O_ACCMODE | O_APPEND | O_NONBLOCK | O_SYNC | O_DIRECT | OLD_LARGEFILE |
-				     O_DIRECTORY | O_NOFOLLOW | O_NOATIME | O_PATH);
+	/* What is not named here either cannot be meant (O_CREAT, O_TRUNC) or is set later
+	 * (O_ASYNC). */
+	int flags = (int)f->flags & (O_ACCMODE | O_APPEND | O_NONBLOCK | O_SYNC | O_DIRECT |
+				     OLD_LARGEFILE | O_DIRECTORY | O_NOFOLLOW | O_NOATIME | O_PATH);
 
 	if ((f->flags & TMPFILE_BIT) && !S_ISDIR(f->mode))
 		flags &= ~O_DIRECTORY; /* O_TMPFILE includes it */
@@ -159,7 +162,8 @@ int lift_copy(struct rebuild *rb, int fd, int *ret_fd, struct err *err)
 	if (high < 0 && (errno == EMFILE || errno == EINVAL) && raise_limit() == 0)
 		high = fcntl(fd, F_DUPFD_CLOEXEC, rb->fd_base);
 	if (high < 0) {
-		int rc = err_set(err, -errno, "cannot keep a descriptor at %d or above: %m", rb->fd_base);
+		int rc = err_set(err, -errno, "cannot keep a descriptor at %d or above: %m",
+				 rb->fd_base);
 
 		if (rc == -EMFILE || rc == -EINVAL)
 			err_hint(err, "raise the limit of open files: ulimit -Hn");

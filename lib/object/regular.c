@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Regular files with a name: reopened by path. Output that was written after the checkpoint is cut off, since the
- * job will write it again; input must be what it was.
+ * Regular files with a name: reopened by path. Output that was written after the checkpoint is cut
+ * off, since the job will write it again; input must be what it was.
  */
 #include "object/kinds.h"
 
@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#define FS_MQUEUE 0x19800202
+#define FS_MQUEUE    0x19800202
 #define FS_SECRETMEM 0x5345434d
 
 static bool match(const struct capture *c, const struct open_file *of)
@@ -19,30 +19,52 @@ static bool match(const struct capture *c, const struct open_file *of)
 	       of->fs_magic != FS_SECRETMEM;
 }
 
-/* Does the path still lead to this file, seen from here or from the job's own root? */
-static bool path_leads_to(const struct open_file *of)
+static int access_mode(int flags)
+{
+	int mode = flags & O_ACCMODE;
+
+	return mode == O_RDONLY ? R_OK : mode == O_WRONLY ? W_OK : R_OK | W_OK;
+}
+
+bool regular_reachable(const struct open_file *of)
 {
 	struct stat st;
 	char path[4200];
 
-	if (stat(of->link, &st) == 0 && same_inode(&st, &of->st))
+	if (stat(of->link, &st) < 0)
+		return false;
+	if (!same_inode(&st, &of->st)) {
+		/* a job in a mount namespace of its own may have another file there */
+		(void)snprintf(path, sizeof path, "/proc/%d/root%s", of->subject->pid, of->link);
+		if (stat(path, &st) < 0 || !same_inode(&st, &of->st)) {
+			errno = ESTALE;
+			return false;
+		}
 		return true;
-	(void)snprintf(path, sizeof path, "/proc/%d/root%s", of->subject->pid, of->link);
-	return stat(path, &st) == 0 && same_inode(&st, &of->st);
+	}
+	return faccessat(AT_FDCWD, of->link, access_mode(of->flags), AT_EACCESS) == 0;
 }
 
 static int capture(struct capture *c, const struct open_file *of, struct file *f, struct err *err)
 {
+	int lease = fcntl(of->dup, F_GETLEASE);
+
 	(void)c;
 	(void)f;
-	if (!path_leads_to(of))
-		return refuse(of, err, "'%s' does not lead to the open file any more", of->link);
-	if (fcntl(of->dup, F_GETLEASE) == F_RDLCK || fcntl(of->dup, F_GETLEASE) == F_WRLCK)
+	if (!regular_reachable(of)) {
+		if (errno == ESTALE)
+			return refuse(of, err,
+				      "'%s' is not the open file any more: another lies there",
+				      of->link);
+		return refuse(of, err, "'%s' could not be opened again: %s", of->link,
+			      strerror(errno));
+	}
+	if (lease == F_RDLCK || lease == F_WRLCK)
 		return refuse(of, err, "a lease on '%s' is not supported", of->link);
 	return 0;
 }
 
-/* --- restore -------------------------------------------------------------------------------------- */
+/* --- restore ---------------------------------------------------------------------------------- */
 
 static bool is_output(const struct file *f)
 {
@@ -81,16 +103,19 @@ static int check(const struct rebuild *rb, const struct file *f, struct err *err
 		return err_set(err, -EINVAL, "'%s' is not a regular file any more", path);
 	if (is_output(f)) {
 		if (replaced(f, path, &st))
-			return err_set(err, -ESTALE, "'%s' was replaced since the checkpoint", path);
+			return err_set(err, -ESTALE, "'%s' was replaced since the checkpoint",
+				       path);
 		if (is < was)
-			return err_set(err, -ESTALE, "'%s' is shorter than at the checkpoint (%llu < %llu bytes)",
+			return err_set(err, -ESTALE,
+				       "'%s' is shorter than at the checkpoint (%llu < %llu bytes)",
 				       path, is, was);
 	} else if (is != was && !written_by_tree(rb, f)) {
-		return err_set(err, -ESTALE, "'%s' has changed since the checkpoint (it had %llu bytes, now %llu)",
-			       path, was, is);
+		return err_set(
+			err, -ESTALE,
+			"'%s' has changed since the checkpoint (it had %llu bytes, now %llu)", path,
+			was, is);
 	}
-	if (access(path, (f->flags & O_ACCMODE) == O_RDONLY ? R_OK : (f->flags & O_ACCMODE) == O_WRONLY ? W_OK :
-		   R_OK | W_OK) < 0)
+	if (faccessat(AT_FDCWD, path, access_mode((int)f->flags), AT_EACCESS) < 0)
 		return err_set(err, -errno, "cannot open '%s': %m", path);
 	return 0;
 }
@@ -104,10 +129,12 @@ static int open_regular(struct rebuild *rb, const struct file *f, int *ret_fd, s
 	if (rc < 0)
 		return rc;
 	/* Once more, on what was really opened: nothing below may ever touch another file. */
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || (is_output(f) && replaced(f, rebuild_path(rb, f->path), &st)))
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) ||
+	    (is_output(f) && replaced(f, rebuild_path(rb, f->path), &st)))
 		return err_set(err, -ESTALE, "'%s' was replaced during the restart", f->path);
 	if (f->pos && lseek(fd, (off_t)f->pos, SEEK_SET) < 0)
-		return err_set(err, -errno, "cannot go to offset %llu of '%s': %m", (unsigned long long)f->pos, f->path);
+		return err_set(err, -errno, "cannot go to offset %llu of '%s': %m",
+			       (unsigned long long)f->pos, f->path);
 	*ret_fd = fd_take(&fd);
 	return 0;
 }

@@ -32,8 +32,7 @@ static bool is_realtime(uint32_t policy)
 	return policy == SCHED_FIFO || policy == SCHED_RR || policy == POLICY_DEADLINE;
 }
 
-/* --- affinity ------------------------------------------------------------------------------------
- */
+/* --- affinity ------------------------------------------------------------------------------- */
 
 /* Sets the CPUs of a list like "0-3,8". */
 static void parse_cpu_list(const char *s, uint8_t bits[static CPU_BYTES])
@@ -110,8 +109,7 @@ static bool affinity_is(pid_t tid, const struct blob *want)
 	return true;
 }
 
-/* --- capture -------------------------------------------------------------------------------------
- */
+/* --- capture -------------------------------------------------------------------------------- */
 
 static int get_params(pid_t tid, struct sched_params *ret)
 {
@@ -153,8 +151,7 @@ int sched_look(pid_t tid, struct arena *a, struct thread *t, struct err *err)
 	return look_affinity(tid, a, t, err);
 }
 
-/* --- restore -------------------------------------------------------------------------------------
- */
+/* --- restore -------------------------------------------------------------------------------- */
 
 /* What would fail for want of privilege, said before anything is created. */
 int sched_check(const struct process *p, const struct thread *t, struct err *err)
@@ -224,8 +221,8 @@ void sched_put(const struct thread *t, struct batch *b, pid_t tid)
 		batch_call(b, NULL, SYS_sched_setaffinity, 0, t->affinity.len,
 			   batch_in(b, t->affinity.data, t->affinity.len));
 	if (!params_are(tid, t)) {
-		/* The nice value of a real-time thread is what it falls back to. */
-		if (is_realtime(t->sched_policy))
+		/* sched_setattr sets it for the fair policies only (not SCHED_IDLE). */
+		if (t->sched_policy != SCHED_OTHER && t->sched_policy != SCHED_BATCH)
 			batch_call(b, "set the nice value", SYS_setpriority, PRIO_PROCESS, 0,
 				   t->nice);
 		batch_call(b, "set the scheduling policy", SYS_sched_setattr, 0,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* signalfd(2): a set of signals; what is pending lies with the process and its threads, not here. */
+/* signalfd(2): a set of signals; what is pending lies with the process and its threads. */
 #include "object/kinds.h"
 
 #include <fcntl.h>

@@ -109,8 +109,7 @@ int signals_take(const struct batch *b, const struct signals_query *q, struct ar
 	return take_itimers(b, q, a, p, err);
 }
 
-/* --- pending -------------------------------------------------------------------------------------
- */
+/* --- pending -------------------------------------------------------------------------------- */
 
 static int32_t get_i32(const uint8_t *info, enum siginfo_at at)
 {
@@ -196,8 +195,7 @@ int signals_look_pending(pid_t tid, bool shared, uint64_t bits, struct arena *a,
 	return 0;
 }
 
-/* --- restore -------------------------------------------------------------------------------------
- */
+/* --- restore -------------------------------------------------------------------------------- */
 
 void signals_put(struct batch *b, const struct process *p)
 {
@@ -222,7 +220,9 @@ void itimers_put(struct batch *b, const struct process *p)
 {
 	for (unsigned i = 0; i < p->n_itimers; i++) {
 		const struct itimer_state *t = &p->itimers[i];
-		struct itimerval v = { .it_value = timeval_of(t->value_us),
+		/* Expired, with its signal still pending, it would be disarmed: it goes on with its next interval. */
+		uint64_t value_us = t->value_us ? t->value_us : t->interval_us;
+		struct itimerval v = { .it_value = timeval_of(value_us),
 				       .it_interval = timeval_of(t->interval_us) };
 
 		batch_call(b, "set an interval timer", SYS_setitimer, t->which,

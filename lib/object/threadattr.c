@@ -7,8 +7,8 @@
 #include "object/attrs.h"
 
 #include "util/cleanup.h"
-#include "util/io.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,8 +35,7 @@ static int read_memory(pid_t tid, uint64_t addr, void *buf, size_t len)
 	return process_vm_readv(tid, &local, 1, &remote, 1, 0) == (ssize_t)len ? 0 : -EFAULT;
 }
 
-/* --- capture -------------------------------------------------------------------------------------
- */
+/* --- capture -------------------------------------------------------------------------------- */
 
 static int look_rseq(pid_t tid, struct __ptrace_rseq_configuration *ret, struct err *err)
 {
@@ -51,16 +50,19 @@ static int look_rseq(pid_t tid, struct __ptrace_rseq_configuration *ret, struct 
 	return err_set(err, -errno, "cannot read the rseq registration of thread %d: %m", tid);
 }
 
+/* One short read: a job may have a thousand threads, and all of them stand still meanwhile. */
 static int look_personality(const struct subject *s, pid_t tid, struct thread *t, struct err *err)
 {
-	CLEANUP_FREE char *text = NULL;
-	char path[48];
-	int rc;
+	CLEANUP_FD int fd = -1;
+	char path[48], text[24];
+	ssize_t n;
 
 	(void)snprintf(path, sizeof path, "task/%d/personality", tid);
-	rc = io_read_file(s->proc_dirfd, path, &text, NULL);
-	if (rc < 0)
-		return err_set(err, rc, "cannot read '/proc/%d/%s': %m", s->pid, path);
+	fd = openat(s->proc_dirfd, path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+	if (n < 0)
+		return err_set(err, -errno, "cannot read '/proc/%d/%s': %m", s->pid, path);
+	text[n] = '\0';
 	t->personality = strtoul(text, NULL, 16);
 	return 0;
 }
@@ -89,8 +91,7 @@ int threadattr_look(const struct subject *s, pid_t tid, struct thread *t, struct
 	return look_personality(s, tid, t, err);
 }
 
-/* --- restore -------------------------------------------------------------------------------------
- */
+/* --- restore -------------------------------------------------------------------------------- */
 
 static void altstack_call(struct batch *b, const struct thread *t)
 {

@@ -3,8 +3,9 @@
  * timerfd_create(2): what is left to run, the interval, and expirations that were not read yet.
  *
  * Timers are armed again for the time that was left, also those that were set to a point in time
- * (TFD_TIMER_ABSTIME): CLOCK_MONOTONIC may have started again from zero. Only a point in CLOCK_REALTIME, which goes
- * on while the job does not exist, stays that point: what was to happen at five o'clock happens then.
+ * (TFD_TIMER_ABSTIME): CLOCK_MONOTONIC may have started again from zero. Only a point in
+ * CLOCK_REALTIME, which goes on while the job does not exist, stays that point: what was to happen
+ * at five o'clock happens then.
  */
 #include "object/kinds.h"
 
@@ -15,7 +16,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define CKPT_TFD_IOC_SET_TICKS _IOW('T', 0, uint64_t) /* linux/timerfd.h; needs CONFIG_CHECKPOINT_RESTORE */
+#define CKPT_TFD_IOC_SET_TICKS                                                                     \
+	_IOW('T', 0, uint64_t) /* linux/timerfd.h; needs CONFIG_CHECKPOINT_RESTORE */
 #define SECOND UINT64_C(1000000000)
 
 static bool match(const struct capture *c, const struct open_file *of)
@@ -25,10 +27,12 @@ static bool match(const struct capture *c, const struct open_file *of)
 }
 
 /*
- * An interval timer that has expired and was not read since stands still until it is looked at: then the kernel adds
- * up the missed ticks and runs it on, which changes nothing that a reader would see.
+ * An interval timer that has expired and was not read since stands still until it is looked at:
+ * then the kernel adds up the missed ticks and runs it on, which changes nothing that a reader
+ * would see.
  */
-static int catch_up(struct capture *c, const struct open_file *of, struct file_timerfd *d, struct err *err)
+static int catch_up(struct capture *c, const struct open_file *of, struct file_timerfd *d,
+		    struct err *err)
 {
 	struct proc_fdinfo info = { 0 };
 	struct itimerspec left;
@@ -86,7 +90,8 @@ static struct timespec to_timespec(uint64_t ns)
 }
 
 /* What to arm the timer with, as timerfd_settime wants it; returns its flags. */
-static unsigned to_arm(const struct rebuild *rb, const struct file_timerfd *d, struct itimerspec *ret)
+static unsigned to_arm(const struct rebuild *rb, const struct file_timerfd *d,
+		       struct itimerspec *ret)
 {
 	bool realtime = d->clockid == CLOCK_REALTIME || d->clockid == CLOCK_REALTIME_ALARM;
 	uint64_t value = d->value_ns, now = rb->tree->host.realtime_ns;
@@ -94,7 +99,8 @@ static unsigned to_arm(const struct rebuild *rb, const struct file_timerfd *d, s
 	*ret = (struct itimerspec){ .it_interval = to_timespec(d->interval_ns) };
 	if (!value && d->interval_ns)
 		value = 1; /* on the very edge: 0 would disarm it */
-	if (realtime && (d->settime_flags & TFD_TIMER_ABSTIME) && value && now && value <= INT64_MAX - now) {
+	if (realtime && (d->settime_flags & TFD_TIMER_ABSTIME) && value && now &&
+	    value <= INT64_MAX - now) {
 		ret->it_value = to_timespec(now + value);
 		return d->settime_flags & (TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET);
 	}
@@ -103,8 +109,8 @@ static unsigned to_arm(const struct rebuild *rb, const struct file_timerfd *d, s
 }
 
 /* Armed as late as can be, in the process, so that the time the restart takes is not taken off. */
-static int finish(struct rebuild *rb, const struct process *p, const struct fd *fd, const struct file *f,
-		  struct placer *pl, struct err *err)
+static int finish(struct rebuild *rb, const struct process *p, const struct fd *fd,
+		  const struct file *f, struct placer *pl, struct err *err)
 {
 	const struct file_timerfd *d = f->detail;
 	struct itimerspec value;
@@ -120,8 +126,8 @@ static int finish(struct rebuild *rb, const struct process *p, const struct fd *
 		batch_call(pl->b, "arm a timerfd", SYS_timerfd_settime, fd->fd, flags,
 			   batch_in(pl->b, &value, sizeof value), 0);
 	if (d->ticks)
-		batch_call(pl->b, "set the expirations of a timerfd", SYS_ioctl, fd->fd, CKPT_TFD_IOC_SET_TICKS,
-			   batch_in(pl->b, &d->ticks, sizeof d->ticks));
+		batch_call(pl->b, "set the expirations of a timerfd", SYS_ioctl, fd->fd,
+			   CKPT_TFD_IOC_SET_TICKS, batch_in(pl->b, &d->ticks, sizeof d->ticks));
 	return 0;
 }
 

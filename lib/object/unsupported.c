@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What cannot be restored is refused here by its name, with what can be done about it where something can. */
+/* What cannot be restored is refused here by its name, with what can be done about it. */
 #include "object/kinds.h"
 
 #include <sys/socket.h>
@@ -12,7 +12,8 @@ struct known {
 };
 
 static const struct known anon_files[] = {
-	{ "anon_inode:[io_uring]", "io_uring", "many programs can be told not to use it: libuv by UV_USE_IO_URING=0" },
+	{ "anon_inode:[io_uring]", "io_uring",
+	  "many programs can be told not to use it: libuv by UV_USE_IO_URING=0" },
 	{ "anon_inode:[userfaultfd]", "userfaultfd", NULL },
 	{ "anon_inode:[perf_event]", "a perf event", NULL },
 	{ "anon_inode:bpf-map", "a bpf map", NULL },
@@ -46,11 +47,11 @@ static const struct known devices[] = {
 	{ "/dev/userfaultfd", "userfaultfd", NULL },
 };
 
-#define FS_MQUEUE 0x19800202
+#define FS_MQUEUE    0x19800202
 #define FS_SECRETMEM 0x5345434d
-#define FS_HUGETLB 0x958458f6
-#define FS_NSFS 0x6e736673
-#define FS_BPF 0xcafe4a11
+#define FS_HUGETLB   0x958458f6
+#define FS_NSFS      0x6e736673
+#define FS_BPF       0xcafe4a11
 
 static const struct {
 	long magic;
@@ -85,12 +86,9 @@ static int refuse_socket(const struct open_file *of, struct err *err)
 		int domain, type;
 		const char *name;
 	} sockets[] = {
-		{ AF_UNIX, 0, "a unix socket" },
-		{ AF_INET, SOCK_STREAM, "a TCP socket" },
-		{ AF_INET6, SOCK_STREAM, "a TCP socket" },
-		{ AF_INET, SOCK_DGRAM, "a UDP socket" },
-		{ AF_INET6, SOCK_DGRAM, "a UDP socket" },
-		{ AF_NETLINK, 0, "a netlink socket" },
+		{ AF_UNIX, 0, "a unix socket" },           { AF_INET, SOCK_STREAM, "a TCP socket" },
+		{ AF_INET6, SOCK_STREAM, "a TCP socket" }, { AF_INET, SOCK_DGRAM, "a UDP socket" },
+		{ AF_INET6, SOCK_DGRAM, "a UDP socket" },  { AF_NETLINK, 0, "a netlink socket" },
 		{ AF_PACKET, 0, "a packet socket" },
 	};
 	int domain = -1, type = -1;
@@ -112,8 +110,8 @@ static int refuse_device(const struct open_file *of, struct err *err)
 	if (k)
 		return refuse_known(of, k, err);
 	return refuse(of, err, "%s device '%s' (%u:%u) is not supported",
-		      S_ISBLK(of->st.st_mode) ? "block" : "character", of->link, major(of->st.st_rdev),
-		      minor(of->st.st_rdev));
+		      S_ISBLK(of->st.st_mode) ? "block" : "character", of->link,
+		      major(of->st.st_rdev), minor(of->st.st_rdev));
 }
 
 static bool match(const struct capture *c, const struct open_file *of)

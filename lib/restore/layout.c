@@ -4,6 +4,7 @@
 
 #include "util/cleanup.h"
 #include "util/fault.h"
+#include "util/io.h"
 
 #include <linux/prctl.h>
 #include <string.h>
@@ -139,28 +140,128 @@ static bool is_ours_to_map(const struct vma *v)
 	return v->kind == VMA_ANON || v->kind == VMA_FILE || v->kind == VMA_SHM;
 }
 
-int layout_map(struct restoring *r, struct build_process *bp, struct err *err)
+/* --- groups ------------------------------------------------------------------------------------- */
+
+/*
+ * The kernel merges neighbouring anonymous mappings that become alike (by mprotect, say) only if their pages hang
+ * off the same anon_vma, as they do when the program once split them off one mapping. So neighbours that can have been one
+ * are mapped as one, get a first page, and are then split as they were.
+ */
+static bool groupable(const struct vma *v)
+{
+	return v->kind == VMA_ANON && !(v->advice & (ADVICE_GROWSDOWN | ADVICE_DROPPABLE));
+}
+
+static bool same_group(const struct vma *a, const struct vma *b)
+{
+	const uint32_t reserve = ADVICE_NORESERVE | ADVICE_ACCOUNT;
+
+	return groupable(a) && groupable(b) && a->end == b->start && (a->advice & reserve) == (b->advice & reserve);
+}
+
+static unsigned group_end(const struct process *p, unsigned i)
+{
+	unsigned end = i + 1;
+
+	while (end < p->n_vmas && same_group(&p->vmas[end - 1], &p->vmas[end]))
+		end++;
+	return end;
+}
+
+/* Memory that counts as committed was once writable: mapped so, and protected afterwards. */
+static uint64_t first_prot(const struct vma *v, bool alone)
+{
+	if (v->kind == VMA_SHM || (v->flags & MAP_SHARED))
+		return v->prot;
+	if (v->advice & ADVICE_ACCOUNT)
+		return v->prot | PROT_READ | PROT_WRITE;
+	return alone ? v->prot : (v->advice & ADVICE_NORESERVE ? PROT_READ | PROT_WRITE : PROT_NONE);
+}
+
+static int map_group(struct restoring *r, struct build_process *bp, unsigned i, unsigned end, struct err *err)
+{
+	const struct vma *v = &bp->state->vmas[i];
+	uint64_t len = bp->state->vmas[end - 1].end - v->start;
+	int rc = make_room(bp, 1, 0, err);
+
+	if (rc < 0)
+		return rc;
+	(void)batch_call(bp->batch, v->path && v->path[0] == '/' ? v->path : "map memory", SYS_mmap, v->start, len,
+			 first_prot(v, end == i + 1), map_flags(v),
+			 v->kind == VMA_ANON ? (uint64_t)-1 : (uint64_t)r->map_fds.by_vma[i],
+			 v->kind == VMA_ANON ? 0 : v->offset);
+	return 0;
+}
+
+/* A page that will be filled anyway is touched, so that the whole group has one anon_vma before it is split. */
+static int touch_group(struct restoring *r, struct build_process *bp, unsigned i, unsigned end, struct err *err)
+{
+	const struct vma *vmas = bp->state->vmas;
+	uint64_t first = vmas[i].start / CKPT_PAGE_SIZE, last = vmas[end - 1].end / CKPT_PAGE_SIZE;
+	const struct resolved_run *runs;
+	unsigned n, lo = 0, hi;
+	uint64_t page;
+
+	if (end == i + 1)
+		return 0;
+	runs = resolved_runs(r->images, bp->state->space, &n);
+	for (hi = n; lo < hi;) { /* the first run that ends after the group begins */
+		unsigned mid = lo + (hi - lo) / 2;
+
+		if (runs[mid].run.page + runs[mid].run.npages > first)
+			hi = mid;
+		else
+			lo = mid + 1;
+	}
+	while (lo < n && runs[lo].run.kind == RUN_ZERO)
+		lo++;
+	if (lo == n)
+		return 0;
+	page = MAX(runs[lo].run.page, first);
+	if (page >= last || io_pwrite_full(build_remote_mem(bp->remote), "", 1, page * CKPT_PAGE_SIZE) == 0)
+		return 0;
+	return err_set(err, -EFAULT, "pid %d: cannot write to its memory", bp->state->pid);
+}
+
+static int split_group(struct build_process *bp, unsigned i, unsigned end, struct err *err)
+{
+	for (unsigned j = i; j < end; j++) {
+		const struct vma *v = &bp->state->vmas[j];
+		int rc = make_room(bp, 12, 256, err);
+
+		if (rc < 0)
+			return rc;
+		if (first_prot(&bp->state->vmas[i], end == i + 1) != v->prot)
+			(void)batch_call(bp->batch, "protect memory", SYS_mprotect, v->start, v->end - v->start, v->prot);
+		advise(bp, v);
+	}
+	return 0;
+}
+
+/* Runs one step over all groups, and the batch that it leaves. */
+static int each_group(struct restoring *r, struct build_process *bp, int step, struct err *err)
 {
 	const struct process *p = bp->state;
 	int rc = 0;
 
 	batch_start(bp->batch);
-	for (unsigned i = 0; rc == 0 && i < p->n_vmas; i++) {
-		const struct vma *v = &p->vmas[i];
-
-		if (!is_ours_to_map(v))
+	for (unsigned i = 0, end; rc == 0 && i < p->n_vmas; i = end) {
+		end = group_end(p, i);
+		if (!is_ours_to_map(&p->vmas[i]))
 			continue;
-		rc = make_room(bp, 10, 256, err);
-		if (rc < 0)
-			return rc;
-		(void)batch_call(bp->batch, v->path && v->path[0] == '/' ? v->path : "map memory", SYS_mmap, v->start,
-				 v->end - v->start, v->prot, map_flags(v),
-				 v->kind == VMA_ANON ? (uint64_t)-1 : (uint64_t)r->map_fds.by_vma[i],
-				 v->kind == VMA_ANON ? 0 : v->offset);
-		advise(bp, v);
+		rc = step == 0 ? map_group(r, bp, i, end, err) :
+		     step == 1 ? touch_group(r, bp, i, end, err) :
+				 split_group(bp, i, end, err);
 	}
-	if (rc == 0)
-		rc = batch_run(bp->batch, bp->pid, err);
+	return rc < 0 ? rc : batch_run(bp->batch, bp->pid, err);
+}
+
+int layout_map(struct restoring *r, struct build_process *bp, struct err *err)
+{
+	int rc = 0;
+
+	for (int step = 0; rc == 0 && step < 3; step++)
+		rc = each_group(r, bp, step, err);
 	return rc < 0 ? rc : fault_point("restore-mapped", err);
 }
 

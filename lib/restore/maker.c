@@ -28,18 +28,6 @@ static int *shared_ints(size_t n)
 	return p;
 }
 
-int maker_share(struct restoring *r, struct err *err)
-{
-	const struct process *p = &r->tree->processes[0];
-
-	r->rb.file_fds = shared_ints(r->tree->n_files);
-	r->rb.space_fds = shared_ints(r->tree->n_spaces);
-	r->map_fds.by_vma = shared_ints(p->n_vmas + 1);
-	if (!r->rb.file_fds || !r->rb.space_fds || !r->map_fds.by_vma)
-		return err_nomem(err);
-	return 0;
-}
-
 /* Above every descriptor of the job and every one of the caller's that it may get. */
 static int choose_base(const struct restoring *r)
 {
@@ -56,6 +44,19 @@ static int choose_base(const struct restoring *r)
 	return base;
 }
 
+int maker_share(struct restoring *r, struct err *err)
+{
+	const struct process *p = &r->tree->processes[0];
+
+	r->rb.fd_base = choose_base(r);
+	r->rb.file_fds = shared_ints(r->tree->n_files);
+	r->rb.space_fds = shared_ints(r->tree->n_spaces);
+	r->map_fds.by_vma = shared_ints(p->n_vmas + 1);
+	if (!r->rb.file_fds || !r->rb.space_fds || !r->map_fds.by_vma)
+		return err_nomem(err);
+	return 0;
+}
+
 static bool is_inherited(const struct restoring *r, int fd)
 {
 	if (fd <= 2)
@@ -70,7 +71,7 @@ static bool is_inherited(const struct restoring *r, int fd)
 static int drop_descriptors(struct restoring *r, int *control, struct err *err)
 {
 	struct rlimit lim;
-	int base = choose_base(r), high;
+	int base = r->rb.fd_base, high;
 
 	if (getrlimit(RLIMIT_NOFILE, &lim) == 0 && lim.rlim_cur < lim.rlim_max) {
 		lim.rlim_cur = lim.rlim_max;
@@ -86,7 +87,6 @@ static int drop_descriptors(struct restoring *r, int *control, struct err *err)
 		(void)syscall(SYS_close_range, base, high - 1, 0);
 	(void)syscall(SYS_close_range, high + 1, ~0U, 0);
 	*control = high;
-	r->rb.fd_base = base;
 	return 0;
 }
 

@@ -203,27 +203,47 @@ int plan_workspace(const struct process *p, struct arena *a, struct workspace *r
 	return 0;
 }
 
-/* A signal that is pending nowhere in the tree. */
-int plan_marker_signal(const struct tree *t)
+static uint64_t signals_in(const struct pending_signal *list, unsigned n)
 {
-	static const int candidates[] = { SIGURG, SIGWINCH, SIGIO, SIGPWR, SIGUSR1, SIGUSR2 };
-	uint64_t pending = 0;
+	uint64_t set = 0;
+
+	for (unsigned i = 0; i < n; i++)
+		set |= 1ULL << ((list[i].siginfo.data[0] - 1) & 63);
+	return set;
+}
+
+/* Signals that are pending, or that a timer or descriptor may send while the tree is being rebuilt. */
+static uint64_t signals_expected(const struct tree *t)
+{
+	uint64_t set = 1ULL << (SIGALRM - 1) | 1ULL << (SIGVTALRM - 1) | 1ULL << (SIGPROF - 1);
 
 	for (unsigned i = 0; i < t->n_processes; i++) {
 		const struct process *p = &t->processes[i];
 
-		for (unsigned j = 0; j < p->n_pending; j++)
-			pending |= 1ULL << ((p->pending[j].siginfo.data[0] - 1) & 63);
+		set |= signals_in(p->pending, p->n_pending);
 		for (unsigned j = 0; j < p->n_threads; j++)
-			for (unsigned k = 0; k < p->threads[j].n_pending; k++)
-				pending |= 1ULL << ((p->threads[j].pending[k].siginfo.data[0] - 1) & 63);
+			set |= signals_in(p->threads[j].pending, p->threads[j].n_pending);
+		for (unsigned j = 0; j < p->n_timers; j++)
+			set |= 1ULL << ((p->timers[j].signo - 1) & 63);
 	}
+	for (unsigned i = 0; i < t->n_files; i++)
+		if (t->files[i].owner_pid)
+			set |= 1ULL << (SIGIO - 1) | 1ULL << ((t->files[i].owner_sig - 1) & 63);
+	return set;
+}
+
+/* A signal with which threads can tell us that they have run their calls: nothing else sends it meanwhile. */
+int plan_marker_signal(const struct tree *t)
+{
+	static const int candidates[] = { SIGURG, SIGWINCH, SIGIO, SIGPWR, SIGUSR1, SIGUSR2 };
+	uint64_t taken = signals_expected(t);
+
 	/* real-time signals last: they can hit the limit on queued signals */
 	for (size_t i = 0; i < ARRAY_SIZE(candidates); i++)
-		if (!(pending & 1ULL << (candidates[i] - 1)))
+		if (!(taken & 1ULL << (candidates[i] - 1)))
 			return candidates[i];
 	for (int sig = 64; sig > 33; sig--)
-		if (!(pending & 1ULL << (sig - 1)))
+		if (!(taken & 1ULL << (sig - 1)))
 			return sig;
 	return SIGURG;
 }

@@ -124,21 +124,6 @@ int threads_attributes(struct restoring *r, struct build_process *bp, struct err
 	return rc;
 }
 
-/* A thread library keeps a thread's id where the kernel clears it when the thread ends. */
-static int patch_new_ids(struct restoring *r, struct build_process *bp, struct err *err)
-{
-	int rc = 0;
-
-	for (unsigned i = 0; rc == 0 && r->rb.new_pids && i < bp->state->n_threads; i++) {
-		const struct build_thread *t = &bp->threads[i];
-
-		if (t->state->clear_child_tid)
-			rc = io_pwrite_full(build_remote_mem(bp->remote), &t->ns_tid, sizeof t->ns_tid,
-					    t->state->clear_child_tid);
-	}
-	return rc < 0 ? err_set(err, rc, "pid %d: cannot set its thread ids: %m", bp->state->pid) : 0;
-}
-
 /* An address in the process that holds a syscall instruction: in the vdso, or put at the start of executable memory (*saved
  * is what was there). */
 static int find_syscall(struct build_process *bp, uint64_t *ret, uint64_t *poked, uint8_t saved[2], struct err *err)
@@ -231,10 +216,8 @@ static int set_xstate(struct restoring *r, pid_t tid, const struct thread *t, st
 
 int threads_complete(struct restoring *r, struct build_process *bp, struct err *err)
 {
-	int rc = patch_new_ids(r, bp, err);
+	int rc = unmap_workspace(bp, err);
 
-	if (rc == 0)
-		rc = unmap_workspace(bp, err);
 	for (unsigned i = 0; rc == 0 && i < bp->state->n_threads; i++) {
 		const struct build_thread *t = &bp->threads[i];
 		struct user_regs_struct gp;

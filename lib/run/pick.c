@@ -111,35 +111,50 @@ int pick_open(struct pick *p, const char *path, const struct pick_opts *o, struc
 	return p->dir ? open_chain(p, o, err) : 0;
 }
 
-static int entry_unusable(struct pick *p, const struct chain_entry *e, struct err *err)
+static int entry_unusable(const struct pick *p, const struct chain_entry *e, struct err *err)
 {
 	(void)err_image(err, e->why.code ? e->why.code : -EBADMSG, "%s", e->why.msg);
 	return err_wrap(err, err->code, "cannot restart image %" PRIu64 " of chain '%s'", e->seq,
 			p->dir);
 }
 
-/* The newest complete one below a number, telling of those that are passed over. */
-static int choose_newest(struct pick *p, const struct pick_opts *o, uint64_t below,
-			 const struct chain_entry **ret, struct err *err)
+/* Why the chain has nothing to restart: in one line, which names its newest image. */
+static int nothing_left(const struct pick *p, uint64_t below, struct err *err)
 {
-	unsigned n = chain_count(p->chain), i;
+	unsigned n = chain_count(p->chain);
+	int rc;
 
-	for (i = n; i > 0; i--) {
-		const struct chain_entry *e = chain_entry(p->chain, i - 1);
-
-		if (e->seq >= below)
-			continue;
-		if (e->complete) {
-			*ret = e;
-			return 0;
-		}
-		warn(o, "image '%s/%s' is passed over: %s", p->dir, e->name, e->why.msg);
-	}
 	if (n == 0)
 		return err_image(err, -ENOENT, "chain '%s' holds no image: no checkpoint was taken",
 				 p->dir);
-	return err_image(err, -ENOENT, "chain '%s' holds no %simage that can be restarted", p->dir,
-			 below == UINT64_MAX ? "" : "other ");
+	if (below != UINT64_MAX)
+		return err_image(err, -ENOENT,
+				 "chain '%s' holds no other image that can be restarted", p->dir);
+	rc = entry_unusable(p, chain_entry(p->chain, n - 1), err);
+	if (n > 1)
+		err_hint(err, "nor any older one: 'ckpt-inspect %s' says why", p->dir);
+	return rc;
+}
+
+/* The newest complete one below a number, telling of those that are passed over for it. */
+static int choose_newest(const struct pick *p, const struct pick_opts *o, uint64_t below,
+			 const struct chain_entry **ret, struct err *err)
+{
+	unsigned n = chain_count(p->chain), i = n;
+
+	while (i > 0 && (chain_entry(p->chain, i - 1)->seq >= below ||
+			 !chain_entry(p->chain, i - 1)->complete))
+		i--;
+	if (i == 0)
+		return nothing_left(p, below, err);
+	*ret = chain_entry(p->chain, i - 1);
+	for (; i < n; i++) {
+		const struct chain_entry *e = chain_entry(p->chain, i);
+
+		if (e->seq < below && !e->complete)
+			warn(o, "image '%s/%s' is passed over: %s", p->dir, e->name, e->why.msg);
+	}
+	return 0;
 }
 
 static int choose(struct pick *p, const struct pick_opts *o, const struct chain_entry **ret,

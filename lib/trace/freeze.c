@@ -50,9 +50,19 @@ void freeze_thaw(struct frozen *f)
 
 void freeze_kill(struct frozen *f)
 {
+	struct stop stop;
+
 	for (unsigned i = 0; f && i < f->n_procs; i++)
 		(void)kill(f->procs[i].pid, SIGKILL);
-	freeze_thaw(f);
+	/* A traced thread stays a zombie until its tracer has looked; the leaders that are our children are left to
+	 * whoever waits for them. */
+	for (unsigned i = 0; f && i < f->n_procs; i++)
+		for (unsigned j = f->procs[i].n_threads; j-- > 0;)
+			do
+				if (trace_wait(f->procs[i].threads[j].tid, trace_now_ns() + 1000000000, &stop, NULL) < 0)
+					break;
+			while (stop.kind != STOP_EXITED);
+	frozen_free(f);
 }
 
 static bool has_thread(const struct frozen_process *p, pid_t tid)

@@ -154,7 +154,7 @@ int target_capture(struct target *t, struct err *err)
 	return rc;
 }
 
-/* --- putting ------------------------------------------------------------------------------------- */
+/* --- putting -------------------------------------------------------------------------------- */
 
 static int32_t new_id(const struct rebuild *rb, int32_t recorded)
 {
@@ -199,8 +199,12 @@ int target_put(struct target *t, const struct process *from, struct err *err)
 	struct tree tree = { .processes = (struct process *)(uintptr_t)from, .n_processes = 1 };
 	struct rebuild_opts opts = { 0 };
 	int32_t map[17][2];
-	struct rebuild rb = { .tree = &tree, .opts = &opts, .arena = arena_new(),
-			      .new_id = new_id, .id_map = map, .n_id_map = from->n_threads };
+	struct rebuild rb = { .tree = &tree,
+			      .opts = &opts,
+			      .arena = arena_new(),
+			      .new_id = new_id,
+			      .id_map = map,
+			      .n_id_map = from->n_threads };
 	struct remote *r;
 	struct batch *b;
 	int rc;
@@ -228,10 +232,20 @@ int target_put(struct target *t, const struct process *from, struct err *err)
 	return rc;
 }
 
+/* A traced thread that was killed stays until its tracer has seen its end, and the leader until
+ * then. */
 void target_end(struct target *t)
 {
+	const struct frozen_process *fp = &t->frozen->procs[0];
+	unsigned n = fp->n_threads;
+	pid_t tids[16];
+
+	CHECK(n <= 16);
+	for (unsigned i = 0; i < n; i++)
+		tids[i] = fp->threads[i].tid;
 	freeze_kill(t->frozen);
-	while (waitpid(t->pid, NULL, 0) != t->pid)
-		;
+	for (unsigned i = n; i-- > 0;)
+		while (waitpid(tids[i], NULL, __WALL) < 0 && errno == EINTR)
+			;
 	arena_free(t->capture.arena);
 }

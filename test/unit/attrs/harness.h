@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Targets for the tests of attributes: a child that sets itself up, is stopped, looked at, and given attributes. */
+/* Targets for the tests of attributes: a child that sets itself up, is stopped, looked at, and
+ * given attributes. */
 #pragma once
 
 #include "inject/build.h"
@@ -11,12 +12,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CHECK(cond)                                                                        \
-	do {                                                                               \
-		if (!(cond)) {                                                             \
-			fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #cond); \
-			exit(1);                                                           \
-		}                                                                          \
+#define CHECK(cond)                                                                                \
+	do {                                                                                       \
+		if (!(cond)) {                                                                     \
+			fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #cond);         \
+			exit(1);                                                                   \
+		}                                                                                  \
 	} while (0)
 
 #define CHECK_INT(got, want)                                                                       \
@@ -29,21 +30,21 @@
 		}                                                                                  \
 	} while (0)
 
-#define CHECK_OK(call)                                                                            \
-	do {                                                                                      \
-		int rc_ = (call);                                                                 \
-		if (rc_ < 0) {                                                                    \
-			fprintf(stderr, "%s:%d: %s: %d: %s (%s)\n", __FILE__, __LINE__, #call,    \
-				rc_, err.msg, err.hint);                                          \
-			exit(1);                                                                  \
-		}                                                                                 \
+#define CHECK_OK(call)                                                                             \
+	do {                                                                                       \
+		int rc_ = (call);                                                                  \
+		if (rc_ < 0) {                                                                     \
+			fprintf(stderr, "%s:%d: %s: %d: %s (%s)\n", __FILE__, __LINE__, #call,     \
+				rc_, err.msg, err.hint);                                           \
+			exit(1);                                                                   \
+		}                                                                                  \
 	} while (0)
 
 enum { SKIP = 77 };
 
 /*
- * A child process: setup runs in it, then it waits for ever (its threads, made by setup, do so too). The rooms for the
- * stub and the arena are mapped before, so that it can be rebuilt in place.
+ * A child process: setup runs in it, then it waits for ever (its threads, made by setup, do so
+ * too). The rooms for the stub and the arena are mapped before, so that it can be rebuilt in place.
  */
 struct target {
 	pid_t pid;
@@ -63,5 +64,6 @@ int target_put(struct target *t, const struct process *from, struct err *err);
 /* Ends it. */
 void target_end(struct target *t);
 
-/* In a setup: a thread that runs with(arg), and has done so when this returns; it then waits for ever. */
+/* In a setup: a thread that runs with(arg), and has done so when this returns; it then waits for
+ * ever. */
 void target_thread(void (*with)(void *arg), void *arg);

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What a process has set up is captured as it is, comes back in another, and is captured from there unchanged. */
+/* What a process has set up is captured as it is, comes back in another, and is captured from there
+ * unchanged. */
 #include "harness.h"
+
+#include "object/attrs.h"
 
 #include <linux/ioprio.h>
 #include <sched.h>
@@ -77,8 +80,7 @@ static void set_timers(void)
 	struct itimerval it = { .it_value = { 5000, 0 }, .it_interval = { 7, 8 } };
 	struct itimerspec ts = { .it_value = { 6000, 5 }, .it_interval = { 3, 4 } };
 	struct sigevent ev = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGRTMIN + 2 };
-	timer_t id;
-	int first, second;
+	int first, second, id;
 
 	CHECK(setitimer(ITIMER_REAL, &it, NULL) == 0);
 	CHECK(setitimer(ITIMER_PROF, &it, NULL) == 0);
@@ -87,11 +89,19 @@ static void set_timers(void)
 	CHECK(syscall(SYS_timer_create, CLOCK_REALTIME, &ev, &second) == 0);
 	CHECK(syscall(SYS_timer_settime, second, 0, &ts, NULL) == 0);
 	CHECK(syscall(SYS_timer_delete, first) == 0); /* leaves a gap in the ids */
+	CHECK(syscall(SYS_timer_create, CLOCK_MONOTONIC, &ev, &id) == 0);
+	ts.it_value = (struct timespec){ 0, 1 }; /* is over at once, so its signal is pending */
+	CHECK(syscall(SYS_timer_settime, id, 0, &ts, NULL) == 0);
+	ts.it_value = (struct timespec){ 6000, 5 };
 	ev.sigev_notify = SIGEV_THREAD_ID;
 	ev._sigev_un._tid = gettid();
 	CHECK(syscall(SYS_timer_create, CLOCK_PROCESS_CPUTIME_ID, &ev, &id) == 0);
 	CHECK(syscall(SYS_timer_settime, id, 0, &ts, NULL) == 0);
 	ev.sigev_notify = SIGEV_NONE;
+	for (int i = 0; i < 1500; i++) { /* and a wide gap */
+		CHECK(syscall(SYS_timer_create, CLOCK_BOOTTIME, &ev, &first) == 0);
+		CHECK(syscall(SYS_timer_delete, first) == 0);
+	}
 	for (int i = 0; i < 300; i++) /* more than are made in one batch */
 		CHECK(syscall(SYS_timer_create, CLOCK_BOOTTIME, &ev, &id) == 0);
 }
@@ -102,6 +112,15 @@ static void set_limits(void)
 
 	CHECK(setrlimit(RLIMIT_NOFILE, &nofile) == 0);
 	CHECK(setrlimit(RLIMIT_CORE, &core) == 0);
+}
+
+static void raise_oom_score(void)
+{
+	FILE *f = fopen("/proc/self/oom_score_adj", "we");
+
+	CHECK(f);
+	CHECK(fputs("300", f) >= 0);
+	CHECK(fclose(f) == 0);
 }
 
 static void setup(void *arg)
@@ -122,6 +141,7 @@ static void setup(void *arg)
 	set_timers();
 	set_limits();
 	(void)umask(027);
+	raise_oom_score();
 	CHECK(chdir(dir) == 0);
 	CHECK(personality(ADDR_NO_RANDOMIZE) != -1);
 	CHECK(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0);
@@ -141,7 +161,7 @@ static void plain(void *arg)
 	target_thread(nothing, NULL);
 }
 
-/* --- the capture says what was set up ------------------------------------------------------------- */
+/* --- the capture says what was set up ------------------------------------------------------- */
 
 static const struct sigaction_state *action(const struct process *p, int sig)
 {
@@ -166,13 +186,17 @@ static void check_signals(const struct process *p, pid_t sender)
 	CHECK_INT(usr1->mask, 1ULL << (SIGTERM - 1));
 	CHECK_INT(usr1->flags & ~0x04000000ULL, SA_RESTART | SA_ONSTACK);
 	CHECK_INT(pipe_act->handler, (uintptr_t)SIG_IGN);
-	CHECK_INT(p->n_pending, 3);
+	CHECK_INT(p->n_pending, 4);
 	CHECK_INT(info(&p->pending[0])->si_signo, SIGRTMIN + 1);
 	CHECK_INT(info(&p->pending[0])->si_value.sival_int, 77);
 	CHECK_INT(info(&p->pending[0])->si_pid, sender);
 	CHECK_INT(info(&p->pending[1])->si_value.sival_int, 78);
 	CHECK_INT(info(&p->pending[2])->si_signo, SIGUSR1);
 	CHECK_INT(info(&p->pending[2])->si_code, SI_USER);
+	CHECK_INT(info(&p->pending[3])->si_signo, SIGRTMIN + 2);
+	CHECK_INT(info(&p->pending[3])->si_code, SI_TIMER);
+	CHECK_INT(info(&p->pending[3])->si_timerid, 2);
+	CHECK_INT((uintptr_t)info(&p->pending[3])->si_value.sival_ptr, 0x123456789abc);
 	CHECK_INT(p->threads[0].n_pending, 0);
 	CHECK_INT(p->threads[1].n_pending, 1);
 	CHECK_INT(info(&p->threads[1].pending[0])->si_signo, SIGUSR2);
@@ -190,10 +214,10 @@ static const struct posix_timer *timer(const struct process *p, int id)
 
 static void check_timers(const struct process *p)
 {
-	const struct posix_timer *wall = timer(p, 1), *cpu = timer(p, 2);
+	const struct posix_timer *wall = timer(p, 1), *cpu = timer(p, 3);
 
-	CHECK_INT(p->n_timers, 302);
-	CHECK(wall && cpu && !timer(p, 0) && timer(p, 302));
+	CHECK_INT(p->n_timers, 303);
+	CHECK(wall && cpu && !timer(p, 0) && timer(p, 1803));
 	CHECK_INT(wall->clockid, CLOCK_REALTIME);
 	CHECK_INT(wall->sigval, 0x123456789abc);
 	CHECK_INT(wall->signo, SIGRTMIN + 2);
@@ -202,7 +226,7 @@ static void check_timers(const struct process *p)
 	CHECK_INT(cpu->notify, SIGEV_THREAD_ID);
 	CHECK_INT(cpu->notify_tid, p->threads[0].tid);
 	CHECK(cpu->value_ns > 5900 * NS_PER_S);
-	CHECK_INT(timer(p, 302)->notify, SIGEV_NONE);
+	CHECK_INT(timer(p, 1803)->notify, SIGEV_NONE);
 	CHECK_INT(p->n_itimers, 2);
 	CHECK_INT(p->itimers[0].which, ITIMER_REAL);
 	CHECK(p->itimers[0].value_us > 4900000000 && p->itimers[0].value_us <= 5000000000);
@@ -240,6 +264,7 @@ static void check_identity(const struct process *p, pid_t pid)
 	CHECK_INT(p->sid, pid);
 	CHECK_INT(p->pgid, pid);
 	CHECK_INT(p->umask, 027);
+	CHECK_INT(p->oom_score_adj, 300);
 	CHECK(!strcmp(p->cwd, dir));
 	CHECK(!strcmp(p->root, "/"));
 	CHECK(strstr(p->exe, "roundtrip"));
@@ -288,12 +313,11 @@ static void check_same(const struct process *a, const struct process *b)
 	}
 }
 
-int main(void)
+static void round_trip(void)
 {
 	struct target from, to;
 	struct err err = { 0 };
 
-	CHECK(mkdtemp(dir));
 	target_start(&from, setup, NULL);
 	CHECK_OK(target_capture(&from, &err));
 	check_all(&from.process, from.pid);
@@ -305,6 +329,14 @@ int main(void)
 	check_same(&from.process, &to.process);
 	target_end(&from);
 	target_end(&to);
+}
+
+int main(void)
+{
+	CHECK(mkdtemp(dir));
+	round_trip();
+	ptimers_force_counted = true;
+	round_trip();
 	CHECK(rmdir(dir) == 0);
 	return 0;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Chains: lock, finished mark, scan, completeness, retention, clearing, and who may own what is restarted. */
+/* Chains: lock, finished mark, scan, completeness, retention, clearing, and who may own what is
+ * restarted. */
 #include "imgtest.h"
 
 #include "image/chain.h"
@@ -57,8 +58,11 @@ static void check_list(struct chain *c, const char *want)
 		size_t n = strlen(have);
 
 		CHECK(e->complete || e->why.msg[0]);
-		(void)snprintf(have + n, sizeof have - n, "%s%llu%s", n ? " " : "", (unsigned long long)e->seq,
-			       e->complete ? "" : e->readable ? "!" : "-");
+		(void)snprintf(have + n, sizeof have - n, "%s%llu%s", n ? " " : "",
+			       (unsigned long long)e->seq,
+			       e->complete   ? ""
+			       : e->readable ? "!"
+					     : "-");
 	}
 	if (strcmp(have, want))
 		test_fail(__FILE__, __LINE__, want, have);
@@ -139,7 +143,7 @@ static void completeness(void)
 	add_image(c, 6, 16, 15);
 	add_image(c, 7, 17, 18); /* a circle */
 	add_image(c, 8, 18, 17);
-	add_image(c, 9, 19, 18); /* and one that leads into it */
+	add_image(c, 9, 19, 18);  /* and one that leads into it */
 	add_image(c, 10, 20, 20); /* its own parent */
 	check_list(c, "1 2 3 5! 6! 7! 8! 9! 10!");
 	CHECK(chain_newest(c)->seq == 3 && chain_next_seq(c) == 11);
@@ -187,7 +191,8 @@ static void retention(void)
 	OK(chain_retain(c, 0, &err), &err); /* the newest is never removed */
 	check_list(c, "2- 6");
 	CHECK(chain_next_seq(c) == 8);
-	/* two images of one state, as a killed merge leaves them: the full one is the parent, the other goes in time */
+	/* two images of one state, as a killed merge leaves them: the full one is the parent, the
+	 * other goes in time */
 	add_image(c, 8, 8, 6);
 	add_image(c, 9, 8, 0);
 	add_image(c, 10, 10, 8);
@@ -232,7 +237,8 @@ static void long_chain(void)
 	CHECK(chain_count(c) == 201 && chain_newest(c)->seq == 201);
 	CHECK(unlink("s.ckpt/000100.img") == 0);
 	scan(c);
-	CHECK(chain_newest(c)->seq == 99 && chain_find(c, 101)->readable && !chain_find(c, 201)->complete);
+	CHECK(chain_newest(c)->seq == 99 && chain_find(c, 101)->readable &&
+	      !chain_find(c, 201)->complete);
 	chain_free(c);
 }
 

@@ -12,7 +12,8 @@
 
 _Noreturn void test_fail(const char *file, int line, const char *what, const char *why)
 {
-	fprintf(stderr, "%s:%d: failed: %s%s%s\n", file, line, what, why ? ": " : "", why ? why : "");
+	fprintf(stderr, "%s:%d: failed: %s%s%s\n", file, line, what, why ? ": " : "",
+		why ? why : "");
 	_exit(1);
 }
 
@@ -24,7 +25,8 @@ void test_check_msg(const char *file, int line, const struct err *err, const cha
 	}
 }
 
-/* --- scratch directory --------------------------------------------------------------------------- */
+/* --- scratch directory ---------------------------------------------------------------------------
+ */
 
 static char scratch[256];
 
@@ -50,17 +52,20 @@ const char *test_dir(void)
 	return scratch;
 }
 
-/* --- content ------------------------------------------------------------------------------------- */
+/* --- content -------------------------------------------------------------------------------------
+ */
 
 void fill_page(uint8_t *to, enum content how, uint32_t space, uint64_t page, uint32_t gen)
 {
-	uint64_t x = (uint64_t)space * 0x9e3779b97f4a7c15u + page * 0xbf58476d1ce4e5b9u + gen * 0x94d049bb133111ebu + 1;
+	uint64_t x = (uint64_t)space * 0x9e3779b97f4a7c15u + page * 0xbf58476d1ce4e5b9u +
+		     gen * 0x94d049bb133111ebu + 1;
 	size_t at = 0;
 
 	memset(to, 0, CKPT_PAGE_SIZE);
 	if (how == CONTENT_TEXT)
 		while (at < CKPT_PAGE_SIZE - 64)
-			at += (size_t)snprintf((char *)to + at, 64, "space %u page %llu generation %u; ", space,
+			at += (size_t)snprintf((char *)to + at, 64,
+					       "space %u page %llu generation %u; ", space,
 					       (unsigned long long)page, gen);
 	if (how == CONTENT_RANDOM)
 		for (; at < CKPT_PAGE_SIZE; at += 8) {
@@ -79,7 +84,8 @@ struct id128 test_id(uint32_t n)
 	return id;
 }
 
-/* --- tree ---------------------------------------------------------------------------------------- */
+/* --- tree ----------------------------------------------------------------------------------------
+ */
 
 static struct blob blob_of(struct arena *a, uint8_t first, uint32_t len)
 {
@@ -92,12 +98,15 @@ static struct blob blob_of(struct arena *a, uint8_t first, uint32_t len)
 
 #define ADD(a, list, n, T) ((T *)arena_push(a, &(list), &(n), sizeof(T)))
 
-static void add_space(struct arena *a, struct tree *t, uint32_t id, uint32_t kind, uint64_t size, const char *name)
+static void add_space(struct arena *a, struct tree *t, uint32_t id, uint32_t kind, uint64_t size,
+		      const char *name)
 {
-	*ADD(a, t->spaces, t->n_spaces, struct space) = (struct space){ id, kind, size, arena_strdup(a, name) };
+	*ADD(a, t->spaces, t->n_spaces, struct space) =
+		(struct space){ id, kind, size, arena_strdup(a, name) };
 }
 
-static struct vma *add_vma(struct arena *a, struct process *p, uint64_t start, uint64_t end, uint32_t kind)
+static struct vma *add_vma(struct arena *a, struct process *p, uint64_t start, uint64_t end,
+			   uint32_t kind)
 {
 	struct vma *v = ADD(a, p->vmas, p->n_vmas, struct vma);
 
@@ -123,7 +132,8 @@ static void add_thread(struct arena *a, struct process *p, int32_t tid)
 	ADD(a, t->pending, t->n_pending, struct pending_signal)->siginfo = blob_of(a, 1, 128);
 }
 
-static struct file *add_file(struct arena *a, struct tree *t, uint32_t id, uint32_t kind, const char *path)
+static struct file *add_file(struct arena *a, struct tree *t, uint32_t id, uint32_t kind,
+			     const char *path)
 {
 	struct file *f = ADD(a, t->files, t->n_files, struct file);
 
@@ -142,15 +152,17 @@ static void add_files(struct arena *a, struct tree *t, struct process *p)
 	add_file(a, t, 10, FILE_REGULAR, "/tmp/out.txt")->pos = 12345;
 	content->space = 3;
 	add_file(a, t, 11, FILE_DELETED, "/tmp/gone")->detail = content;
-	*ADD(a, epoll->watches, epoll->n_watches, struct epoll_watch) =
-		(struct epoll_watch){ .fd = 3, .events = 1, .data = 0x1122334455667788u, .file = 10 };
+	*ADD(a, epoll->watches, epoll->n_watches, struct epoll_watch) = (struct epoll_watch){
+		.fd = 3, .events = 1, .data = 0x1122334455667788u, .file = 10
+	};
 	add_file(a, t, 12, FILE_EPOLL, NULL)->detail = epoll;
 	pipe->pipe = 99;
 	pipe->has_content = 1;
 	ADD(a, pipe->packets, pipe->n_packets, struct pipe_packet)->data = blob_of(a, 50, 1000);
 	add_file(a, t, 13, FILE_PIPE, NULL)->detail = pipe;
 	for (int i = 0; i < 4; i++)
-		*ADD(a, p->fds, p->n_fds, struct fd) = (struct fd){ 3 + i, (uint32_t)(i & 1), (uint32_t)(10 + i) };
+		*ADD(a, p->fds, p->n_fds, struct fd) =
+			(struct fd){ 3 + i, (uint32_t)(i & 1), (uint32_t)(10 + i) };
 }
 
 struct tree *test_tree(struct arena *a)
@@ -185,9 +197,11 @@ struct tree *test_tree(struct arena *a)
 	return t;
 }
 
-/* --- images -------------------------------------------------------------------------------------- */
+/* --- images --------------------------------------------------------------------------------------
+ */
 
-int put_page(struct image_writer *w, uint32_t space, uint64_t page, const uint8_t *data, struct err *err)
+int put_page(struct image_writer *w, uint32_t space, uint64_t page, const uint8_t *data,
+	     struct err *err)
 {
 	void *buf = image_writer_buffer(w, err);
 
@@ -233,7 +247,8 @@ unsigned read_page(struct image_reader *r, uint32_t space, uint64_t page, uint8_
 	for (unsigned i = 0; i < n; i++) {
 		uint32_t block, at;
 
-		if (runs[i].space != space || page < runs[i].page || page >= runs[i].page + runs[i].npages)
+		if (runs[i].space != space || page < runs[i].page ||
+		    page >= runs[i].page + runs[i].npages)
 			continue;
 		memset(to, 0, CKPT_PAGE_SIZE);
 		if (runs[i].kind == RUN_HERE) {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * For the test of the second reader: `mkchain DIR` writes the chain DIR and, as DIR/expected.bin, the pages of its state
- * (u64 address, 4096 bytes each); `mkchain schema` prints the tables that records follow.
+ * For the test of the second reader: `mkchain DIR` writes the chain DIR and, as DIR/expected.bin,
+ * the pages of its state (u64 address, 4096 bytes each); `mkchain schema` prints the tables that
+ * records follow.
  */
 #include "imgtest.h"
 
@@ -12,15 +13,17 @@
 #include <unistd.h>
 
 #define IMAGES 4u
-#define PAGES 300u
+#define PAGES  300u
 
-/* --- the tables ---------------------------------------------------------------------------------- */
+/* --- the tables ----------------------------------------------------------------------------------
+ */
 
 static void print_schema(const struct schema *s)
 {
 	static const char *const kinds[] = {
-		[FIELD_U8] = "u8", [FIELD_U16] = "u16", [FIELD_U32] = "u32", [FIELD_I32] = "i32", [FIELD_U64] = "u64",
-		[FIELD_I64] = "i64", [FIELD_STR] = "str", [FIELD_BLOB] = "blob", [FIELD_ID] = "id",
+		[FIELD_U8] = "u8",         [FIELD_U16] = "u16",   [FIELD_U32] = "u32",
+		[FIELD_I32] = "i32",       [FIELD_U64] = "u64",   [FIELD_I64] = "i64",
+		[FIELD_STR] = "str",       [FIELD_BLOB] = "blob", [FIELD_ID] = "id",
 		[FIELD_DETAIL] = "detail",
 	};
 
@@ -65,7 +68,8 @@ static void print_details(void)
 		printf("detail %u %s\n", k, file_kind_schema(k) ? file_kind_schema(k)->name : "-");
 }
 
-/* --- the chain ----------------------------------------------------------------------------------- */
+/* --- the chain -----------------------------------------------------------------------------------
+ */
 
 /* A page changes in some images and not in others; what it is depends on when it last did. */
 static unsigned last_change(uint64_t page, unsigned image)
@@ -118,7 +122,9 @@ static void make_chain(const char *dir)
 
 	OK(chain_open(dir, CHAIN_CREATE, &c, &err), &err);
 	for (unsigned i = 1; i <= IMAGES; i++) {
-		struct image_params params = { .state = test_id(i), .seq = i, .compress = i % 3, .direct = 1 };
+		struct image_params params = {
+			.state = test_id(i), .seq = i, .compress = i % 3, .direct = 1
+		};
 		struct image_writer *w;
 		char name[32];
 

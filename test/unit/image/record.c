@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Records: what was encoded comes back, older and newer records are read, damaged ones are refused. */
+/* Records: what was encoded comes back, older and newer records are read, damaged ones are refused.
+ */
 #include "imgtest.h"
 
 #include "image/check.h"
@@ -33,12 +34,15 @@ static void round_trip(void)
 	OK(tree_check(u, &err), &err);
 	encode_tree(&two, u);
 	CHECK(one.len == two.len && !memcmp(one.data, two.data, one.len));
-	CHECK(u->n_processes == 1 && u->processes[0].n_threads == 2 && u->processes[0].threads[1].tid == 101);
-	CHECK(!strcmp(u->processes[0].vmas[1].path, "[heap]") && u->processes[0].vmas[1].n_guards == 1);
+	CHECK(u->n_processes == 1 && u->processes[0].n_threads == 2 &&
+	      u->processes[0].threads[1].tid == 101);
+	CHECK(!strcmp(u->processes[0].vmas[1].path, "[heap]") &&
+	      u->processes[0].vmas[1].n_guards == 1);
 	CHECK(u->host.boot_id && !*u->host.boot_id && !u->host.nodename); /* "" and NULL differ */
 	CHECK(u->processes[0].threads[0].nice == -5 && u->processes[0].threads[0].syscall_nr == -1);
 	CHECK(((struct file_pipe *)tree_file(u, 13)->detail)->packets[0].data.len == 1000);
-	CHECK(((struct file_epoll *)tree_file(u, 12)->detail)->watches[0].data == 0x1122334455667788u);
+	CHECK(((struct file_epoll *)tree_file(u, 12)->detail)->watches[0].data ==
+	      0x1122334455667788u);
 	buf_fini(&one);
 	buf_fini(&two);
 	arena_free(a);
@@ -53,7 +57,7 @@ struct small {
 	char *s;
 	struct small_part {
 		uint32_t x, y;
-	} *parts;
+	} * parts;
 	unsigned n_parts;
 	struct id128 id;
 };
@@ -64,14 +68,21 @@ static const struct field part_fields[] = {
 };
 static const struct schema part_new = { "part", sizeof(struct small_part), part_fields, 2 };
 static const struct schema part_old = { "part", sizeof(struct small_part), part_fields, 1 };
-#define SMALL(sub) \
-	{ "a", FIELD_U8, SHOW_DEC, offsetof(struct small, a), 0, NULL }, \
-	{ "b", FIELD_U16, SHOW_DEC, offsetof(struct small, b), 0, NULL }, \
-	{ "c", FIELD_U32, SHOW_DEC, offsetof(struct small, c), 0, NULL }, \
-	{ "parts", FIELD_LIST, SHOW_DEC, offsetof(struct small, parts), offsetof(struct small, n_parts), sub }, \
-	{ "d", FIELD_I64, SHOW_DEC, offsetof(struct small, d), 0, NULL }, \
-	{ "s", FIELD_STR, SHOW_DEC, offsetof(struct small, s), 0, NULL }, \
-	{ "id", FIELD_ID, SHOW_DEC, offsetof(struct small, id), 0, NULL }
+#define SMALL(sub)                                                                                 \
+	{ "a", FIELD_U8, SHOW_DEC, offsetof(struct small, a), 0, NULL },                           \
+		{ "b", FIELD_U16, SHOW_DEC, offsetof(struct small, b), 0, NULL },                  \
+		{ "c", FIELD_U32, SHOW_DEC, offsetof(struct small, c), 0, NULL },                  \
+		{ "parts",                                                                         \
+		  FIELD_LIST,                                                                      \
+		  SHOW_DEC,                                                                        \
+		  offsetof(struct small, parts),                                                   \
+		  offsetof(struct small, n_parts),                                                 \
+		  sub },                                                                           \
+		{ "d", FIELD_I64, SHOW_DEC, offsetof(struct small, d), 0, NULL },                  \
+		{ "s", FIELD_STR, SHOW_DEC, offsetof(struct small, s), 0, NULL },                  \
+	{                                                                                          \
+		"id", FIELD_ID, SHOW_DEC, offsetof(struct small, id), 0, NULL                      \
+	}
 static const struct field new_fields[] = { SMALL(&part_new) };
 static const struct field old_fields[] = { SMALL(&part_old) };
 static const struct schema small_new = { "small", sizeof(struct small), new_fields, 7 };
@@ -79,7 +90,14 @@ static const struct schema small_old = { "small", sizeof(struct small), old_fiel
 
 static struct small_part two_parts[] = { { 1, 2 }, { 3, 4 } };
 static const struct small sample = {
-	.a = 200, .b = 60000, .c = 7, .d = -8, .s = (char *)"str", .parts = two_parts, .n_parts = 2, .id = { { 5 } },
+	.a = 200,
+	.b = 60000,
+	.c = 7,
+	.d = -8,
+	.s = (char *)"str",
+	.parts = two_parts,
+	.n_parts = 2,
+	.id = { { 5 } },
 };
 
 static struct small *pass(const struct schema *from, const struct schema *to, struct arena *arena)
@@ -128,7 +146,9 @@ static void refusals(void)
 
 	OK(record_encode(&b, &small_new, &sample, &err), &err);
 	for (size_t len = 0; len < b.len; len++) {
-		copy = malloc(len ? len : 1); /* its own allocation, so that a sanitizer sees every overrun */
+		copy = malloc(
+			len ? len
+			    : 1); /* its own allocation, so that a sanitizer sees every overrun */
 		memcpy(copy, b.data, len);
 		refuse(copy, len, &small_new, "damaged");
 		free(copy);
@@ -151,8 +171,8 @@ static void refusals(void)
 static void no_amplification(void)
 {
 	static const struct field fields[] = {
-		{ "processes", FIELD_LIST, SHOW_DEC, offsetof(struct tree, processes), offsetof(struct tree, n_processes),
-		  NULL },
+		{ "processes", FIELD_LIST, SHOW_DEC, offsetof(struct tree, processes),
+		  offsetof(struct tree, n_processes), NULL },
 	};
 	struct schema tree = { "tree", sizeof(struct tree), fields, 1 };
 	struct schema process = { "process", 800, fields, 0 };
@@ -168,7 +188,8 @@ static void no_amplification(void)
 	buf_fini(&b);
 }
 
-/* Any byte changed in any way: refused or decoded, never out of bounds (run under a sanitizer to see it). */
+/* Any byte changed in any way: refused or decoded, never out of bounds (run under a sanitizer to
+ * see it). */
 static void mutations(void)
 {
 	struct arena *a = arena_new();
@@ -188,7 +209,8 @@ static void mutations(void)
 			seed = seed * 1103515245 + 12345;
 			copy[(seed >> 8) % b.len] = (uint8_t)(seed >> 3);
 		}
-		if (record_decode(copy, b.len, &tree_schema, to, &obj, &err) < 0 || tree_check(obj, &err) < 0) {
+		if (record_decode(copy, b.len, &tree_schema, to, &obj, &err) < 0 ||
+		    tree_check(obj, &err) < 0) {
 			CHECK(err.code < 0 && err.msg[0]);
 			refused++;
 		}

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Resolving a state: 60 random increments against a model, broken chains, and the speed of long ones. */
+/* Resolving a state: 60 random increments against a model, broken chains, and the speed of long
+ * ones. */
 #include "imgtest.h"
 
 #include "image/chain.h"
@@ -9,8 +10,8 @@
 #include <sys/stat.h>
 #include <time.h>
 
-#define SPACES 3
-#define PAGES 512
+#define SPACES     3
+#define PAGES      512
 #define INCREMENTS 60
 
 /* The model: what each page of the state is, and which increment wrote it. */
@@ -53,7 +54,8 @@ static void commit(struct image_writer *w)
 }
 
 /* Changes the model's page at random and writes what the image must say of it. */
-static void step_page(struct image_writer *w, uint32_t space, uint32_t page, uint32_t gen, bool full)
+static void step_page(struct image_writer *w, uint32_t space, uint32_t page, uint32_t gen,
+		      bool full)
 {
 	struct page_model *m = &model[space][page];
 	uint8_t data[CKPT_PAGE_SIZE];
@@ -98,7 +100,8 @@ static void step(struct chain *c, uint32_t n)
 	commit(w);
 }
 
-static void check_page(const struct resolved *res, const struct resolved_run *run, uint32_t space, uint64_t page)
+static void check_page(const struct resolved *res, const struct resolved_run *run, uint32_t space,
+		       uint64_t page)
 {
 	static uint8_t buf[IMAGE_BLOCK_PAGES * CKPT_PAGE_SIZE], tmp[IMAGE_BLOCK_SCRATCH];
 	const struct page_model *m = &model[space][page];
@@ -125,7 +128,8 @@ static void check_state(const struct resolved *res)
 		uint64_t next = 0;
 
 		for (unsigned i = 0; i < n; i++) {
-			CHECK(runs[i].run.space == s && runs[i].run.page >= next && runs[i].run.npages);
+			CHECK(runs[i].run.space == s && runs[i].run.page >= next &&
+			      runs[i].run.npages);
 			for (; next < runs[i].run.page; next++)
 				CHECK(!model[s][next].kind);
 			for (; next < runs[i].run.page + runs[i].run.npages; next++)
@@ -177,7 +181,8 @@ static void increments(void)
 	check_state(res);
 	resolved_free(res);
 	CHECK(unlink("m.ckpt/other.img") == 0);
-	CHECK(chain_resolve(c, "000060.img", &res, &err) == -ENOENT && err.exit_status == EXIT_BAD_IMAGE);
+	CHECK(chain_resolve(c, "000060.img", &res, &err) == -ENOENT &&
+	      err.exit_status == EXIT_BAD_IMAGE);
 	CHECK_MSG(&err, "image 'm.ckpt/000051.img': its parent (state abcd0000...) is missing");
 	chain_free(c);
 }
@@ -215,7 +220,8 @@ static void broken(void)
 	w = begin(c, 11, 11, 10);
 	OK(image_writer_run(w, 1, RUN_PARENT, 100, 3, &err), &err);
 	commit(w);
-	refuse(c, "000011.img", -EBADMSG, "b.ckpt/000011.img': page 0x65 of space 1 is said to be as in its parent");
+	refuse(c, "000011.img", -EBADMSG,
+	       "b.ckpt/000011.img': page 0x65 of space 1 is said to be as in its parent");
 	w = begin(c, 12, 12, 10);
 	OK(image_writer_run(w, 2, RUN_PARENT, 100, 1, &err), &err);
 	commit(w);
@@ -231,7 +237,9 @@ static void broken(void)
 	res = resolve(c, "000014.img");
 	resolved_free(res);
 	CHECK(truncate("b.ckpt/000010.img", 5000) == 0);
-	refuse(c, "000014.img", -EBADMSG, "image 'b.ckpt/000014.img' needs its parent: image 'b.ckpt/000010.img' is truncated");
+	refuse(c, "000014.img", -EBADMSG,
+	       "image 'b.ckpt/000014.img' needs its parent: image 'b.ckpt/000010.img' is "
+	       "truncated");
 	chain_free(c);
 }
 
@@ -243,7 +251,8 @@ static double seconds(void)
 	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-/* 100 images of 100,000 runs each, nearly all of which lead to the bottom: must stay far from quadratic. */
+/* 100 images of 100,000 runs each, nearly all of which lead to the bottom: must stay far from
+ * quadratic. */
 static void long_and_scattered(void)
 {
 	struct image_writer *w;
@@ -261,7 +270,8 @@ static void long_and_scattered(void)
 	for (uint32_t i = 2; i <= 100; i++) {
 		w = begin(c, i, i, i - 1);
 		for (uint64_t p = 0; p < 200000; p += 2)
-			OK(image_writer_run(w, 1, p == i * 20 ? RUN_ZERO : RUN_PARENT, p, 1, &err), &err);
+			OK(image_writer_run(w, 1, p == i * 20 ? RUN_ZERO : RUN_PARENT, p, 1, &err),
+			   &err);
 		commit(w);
 	}
 	start = seconds();

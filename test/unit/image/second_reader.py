@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""The second reader (test/image_reader.py) agrees with the writer, and it and ckpt-image(5) with the tables in the code.
+"""The second reader (test/image_reader.py) agrees with the writer; it and ckpt-image(5) agree
+with the tables in the code.
 
     second_reader.py MKCHAIN SOURCE_ROOT
 """
@@ -103,7 +104,7 @@ def check_pages(chain):
         fail("too few pages to compare")
     for i in range(count):
         address, want = struct.unpack_from("<Q4096s", expected, i * (8 + 4096))
-        # the tree is the same for all: one look-up goes the whole way, the others straight to the pages
+        # the tree is the same for all: some look-ups go the whole way, others straight to the pages
         if i % 97 == 0:
             have = run(sys.executable, READER, "page", chain, "100", hex(address))
         elif address < 0x7F0000000000:

@@ -18,8 +18,12 @@
 
 static struct image_params params_of(uint32_t compress, int direct)
 {
-	return (struct image_params){ .state = test_id(2), .parent = test_id(1), .seq = 2, .compress = compress,
-				      .threads = 2, .direct = direct };
+	return (struct image_params){ .state = test_id(2),
+				      .parent = test_id(1),
+				      .seq = 2,
+				      .compress = compress,
+				      .threads = 2,
+				      .direct = direct };
 }
 
 /* What the model says of page i of the space. */
@@ -58,8 +62,10 @@ static void put_space(struct image_writer *w, uint32_t space, uint64_t first, ui
 		}
 		buf = image_writer_buffer(w, &err);
 		CHECK(buf);
-		for (len = 0; len < IMAGE_BLOCK_PAGES && i + len < n && kind_of(space, i + len) >= 10; len++)
-			fill_page(buf + (size_t)len * CKPT_PAGE_SIZE, kind_of(space, i + len) - 10, space, i + len, 0);
+		for (len = 0;
+		     len < IMAGE_BLOCK_PAGES && i + len < n && kind_of(space, i + len) >= 10; len++)
+			fill_page(buf + (size_t)len * CKPT_PAGE_SIZE, kind_of(space, i + len) - 10,
+				  space, i + len, 0);
 		OK(image_writer_submit(w, space, first + i, len, &err), &err);
 		i += len;
 	}
@@ -74,8 +80,11 @@ static void put_random_stretch(struct image_writer *w, uint64_t from, unsigned b
 
 		CHECK(buf);
 		for (unsigned i = 0; i < IMAGE_BLOCK_PAGES; i++)
-			fill_page(buf + (size_t)i * CKPT_PAGE_SIZE, CONTENT_RANDOM, 9, from + b * 64 + i, 0);
-		OK(image_writer_submit(w, 1, from + (uint64_t)b * IMAGE_BLOCK_PAGES, IMAGE_BLOCK_PAGES, &err), &err);
+			fill_page(buf + (size_t)i * CKPT_PAGE_SIZE, CONTENT_RANDOM, 9,
+				  from + b * 64 + i, 0);
+		OK(image_writer_submit(w, 1, from + (uint64_t)b * IMAGE_BLOCK_PAGES,
+				       IMAGE_BLOCK_PAGES, &err),
+		   &err);
 	}
 }
 
@@ -96,7 +105,7 @@ static void check_space(struct image_reader *r, uint32_t space, uint64_t first, 
 	}
 }
 
-#define STRETCH (FIRST + 10000)
+#define STRETCH        (FIRST + 10000)
 #define STRETCH_BLOCKS 80u /* more than the pool has */
 
 static void write_mixture(struct image_writer *w, const struct tree *t, struct image_totals *totals)
@@ -174,8 +183,12 @@ static void round_trip(const struct tree *t, uint32_t compress, int direct)
 	CHECK(stat("000002.img", &st) == 0 && (st.st_mode & 07777) == 0600);
 	CHECK(totals.bytes_stored == (uint64_t)st.st_size);
 	OK(image_reader_open(AT_FDCWD, "000002.img", &r, &err), &err);
-	CHECK(image_reader_info(r)->seq == 2 && image_reader_info(r)->file_bytes == totals.bytes_stored);
-	CHECK(totals.bytes_raw == totals.pages_written * 4096 && totals.pages_parent > 0 && totals.pages_zero > 0);
+	if (direct)
+		image_reader_direct(r);
+	CHECK(image_reader_info(r)->seq == 2 &&
+	      image_reader_info(r)->file_bytes == totals.bytes_stored);
+	CHECK(totals.bytes_raw == totals.pages_written * 4096 && totals.pages_parent > 0 &&
+	      totals.pages_zero > 0);
 	count_codecs(r, &raw, &lz4);
 	CHECK(compress == COMPRESS_NONE ? lz4 == 0 : lz4 > 0);
 	CHECK(raw >= STRETCH_BLOCKS); /* random data stays raw */
@@ -243,6 +256,21 @@ static void to_a_closed_pipe(const struct tree *t)
 	close(p[1]);
 }
 
+static void to_a_full_disk(const struct tree *t)
+{
+	struct image_params params = params_of(COMPRESS_NONE, 0);
+	struct image_writer *w;
+	struct err err = { 0 };
+	int fd = open("/dev/full", O_WRONLY | O_CLOEXEC);
+
+	CHECK(fd >= 0);
+	OK(image_writer_open(fd, NULL, &params, &w, &err), &err);
+	CHECK(image_writer_commit(w, t, NULL, &err) == -ENOSPC);
+	CHECK_MSG(&err, "cannot write 'image stream': No space left on device");
+	CHECK(strstr(err.hint, "free some space"));
+	close(fd);
+}
+
 static void misuse(const struct tree *t)
 {
 	struct image_params params = params_of(COMPRESS_NONE, 0);
@@ -291,8 +319,10 @@ static void leftovers_do_not_hinder(const struct tree *t)
 	CHECK(count_files() == 1 && unlink("x.img") == 0);
 }
 
-/* The whole writing of an image in a child, which answers 0 (written), or 1 after saying why on standard error. */
-static int write_in_child(const struct tree *t, const char *fault, rlim_t limit, char *msg, size_t room)
+/* The whole writing of an image in a child, which answers 0 (written), or 1 after saying why on
+ * standard error. */
+static int write_in_child(const struct tree *t, const char *fault, rlim_t limit, char *msg,
+			  size_t room)
 {
 	int p[2], status;
 	pid_t pid;
@@ -343,12 +373,15 @@ static int write_in_child(const struct tree *t, const char *fault, rlim_t limit,
 
 static void faults(const struct tree *t)
 {
-	static const char *const points[] = { "image-open", "image-write", "image-write:3", "image-trailer",
-					      "image-fsync", "image-rename", "image-dirsync" };
+	static const char *const points[] = { "image-open",    "image-write", "image-write:3",
+					      "image-trailer", "image-fsync", "image-rename",
+					      "image-dirsync" };
 	char msg[1024], kill[64];
 
 	for (unsigned i = 0; i < ARRAY_SIZE(points); i++) {
-		bool late = !strcmp(points[i], "image-dirsync"); /* the name is there, only not known to be durable */
+		bool late = !strcmp(
+			points[i],
+			"image-dirsync"); /* the name is there, only not known to be durable */
 
 		CHECK(write_in_child(t, points[i], 0, msg, sizeof msg) == 1);
 		if (!strstr(msg, "injected fault") || !strstr(msg, "000002.img"))
@@ -424,6 +457,7 @@ int main(void)
 	}
 	to_a_pipe(t);
 	to_a_closed_pipe(t);
+	to_a_full_disk(t);
 	misuse(t);
 	leftovers_do_not_hinder(t);
 	faults(t);

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Things with names and files without: regular, deleted, O_TMPFILE, memfd, directories, devices, locks, /proc. */
+/* Files with names and without: regular, deleted, memfd, directories, devices, locks, /proc. */
 #include "harness.h"
 
 #include <dirent.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 static void write_at(int fd, const char *s)
 {
@@ -35,7 +36,7 @@ static int flags_of(int fd)
 	return fcntl(fd, F_GETFL) & ~0100000;
 }
 
-/* --- regular -------------------------------------------------------------------------------------- */
+/* --- regular ---------------------------------------------------------------------------------- */
 
 static void regular_setup(void)
 {
@@ -152,7 +153,7 @@ static void closed_verify(void)
 	CHECK_EQ(flags_of(1), O_WRONLY);
 }
 
-/* --- without a name ------------------------------------------------------------------------------- */
+/* --- without a name --------------------------------------------------------------------------- */
 
 static void deleted_setup(void)
 {
@@ -172,7 +173,8 @@ static void deleted_verify(void)
 	struct stat st, other;
 	char buf[8];
 
-	CHECK(fstat(10, &st) == 0 && st.st_size == (1 << 20) + 4 && (st.st_mode & 07777) == 0640 && st.st_nlink == 0);
+	CHECK(fstat(10, &st) == 0 && st.st_size == (1 << 20) + 4 && (st.st_mode & 07777) == 0640 &&
+	      st.st_nlink == 0);
 	CHECK(st.st_blocks * 512 < 1 << 20);
 	CHECK(fstat(11, &other) == 0 && other.st_ino == st.st_ino && !shares_description(10, 11));
 	CHECK_EQ(lseek(10, 0, SEEK_CUR), 4);
@@ -203,7 +205,8 @@ static void linked_verify(void)
 	struct stat st, named;
 
 	CHECK(fstat(10, &st) == 0 && stat(in_dir("b"), &named) == 0 && st.st_ino == named.st_ino);
-	CHECK(fstat(11, &st) == 0 && stat(in_dir("named"), &named) == 0 && st.st_ino == named.st_ino);
+	CHECK(fstat(11, &st) == 0 && stat(in_dir("named"), &named) == 0 &&
+	      st.st_ino == named.st_ino);
 	CHECK_EQ(flags_of(11), O_RDWR);
 }
 
@@ -240,7 +243,8 @@ static void memfd_verify(void)
 	CHECK(readlink("/proc/self/fd/10", link, sizeof link - 1) > 0);
 	if (strcmp(link, "/memfd:my memory (deleted)"))
 		fail(__FILE__, __LINE__, "memfd is called '%s'", link);
-	CHECK(fstat(10, &a) == 0 && fstat(11, &b) == 0 && a.st_ino == b.st_ino && a.st_size == 8197);
+	CHECK(fstat(10, &a) == 0 && fstat(11, &b) == 0 && a.st_ino == b.st_ino &&
+	      a.st_size == 8197);
 	CHECK_EQ(a.st_mode & 07777, 0600);
 	CHECK_EQ(fcntl(10, F_GET_SEALS), F_SEAL_SHRINK | F_SEAL_WRITE);
 	CHECK_EQ(fcntl(12, F_GET_SEALS), F_SEAL_SEAL);
@@ -249,7 +253,7 @@ static void memfd_verify(void)
 	CHECK_EQ(flags_of(11), O_RDONLY);
 }
 
-/* --- other things with names ---------------------------------------------------------------------- */
+/* --- other things with names ------------------------------------------------------------------ */
 
 static void named_setup(void)
 {
@@ -325,7 +329,28 @@ static void directory_verify(void)
 	CHECK(n_rest > 100 && n_rest < 202);
 }
 
-/* --- locks ---------------------------------------------------------------------------------------- */
+/* The whole directory was read: the end stays the end, and the beginning can be gone back to. */
+static void directory_end_setup(void)
+{
+	char buf[4096];
+
+	put_file("a", "");
+	put_file("b", "");
+	move_fd(open(test_dir, O_RDONLY | O_DIRECTORY), 10);
+	while (getdents64(10, buf, sizeof buf) > 0)
+		;
+}
+
+static void directory_end_verify(void)
+{
+	char buf[4096];
+
+	CHECK_EQ(getdents64(10, buf, sizeof buf), 0);
+	CHECK_EQ(lseek(10, 0, SEEK_SET), 0);
+	CHECK(getdents64(10, buf, sizeof buf) >= 4 * 24);
+}
+
+/* --- locks ------------------------------------------------------------------------------------ */
 
 static void locks_setup(void)
 {
@@ -381,11 +406,13 @@ static void locks_verify(void)
 static const struct test tests[] = {
 	{ "regular files", regular_setup, regular_between, regular_verify },
 	{ "closed standard input, output to a file", closed_setup, NULL, closed_verify },
-	{ "output shorter", output_setup, shrink, NULL, "is shorter than at the checkpoint (4 < 10 bytes)", true },
+	{ "output shorter", output_setup, shrink, NULL,
+	  "is shorter than at the checkpoint (4 < 10 bytes)", true },
 	{ "output replaced", output_setup, replace, NULL, "was replaced since", true },
 	{ "input grown", input_setup, grow_input, NULL, "has changed since the checkpoint", true },
 	{ "input gone", input_setup, vanish, NULL, "fd 10: cannot find '", true, -ENOENT },
-	{ "input became a directory", input_setup, become_directory, NULL, "is not a regular file any more", true },
+	{ "input became a directory", input_setup, become_directory, NULL,
+	  "is not a regular file any more", true },
 	{ "input that the job writes", tail_setup, tail_between, tail_verify },
 	{ "deleted files", deleted_setup, NULL, deleted_verify },
 	{ "deleted names of files with others", linked_setup, NULL, linked_verify },
@@ -393,6 +420,7 @@ static const struct test tests[] = {
 	{ "memfd", memfd_setup, NULL, memfd_verify },
 	{ "directory, O_PATH, devices, /proc", named_setup, NULL, named_verify },
 	{ "directory half read", directory_setup, NULL, directory_verify },
+	{ "directory read to its end", directory_end_setup, NULL, directory_end_verify },
 	{ "locks", locks_setup, NULL, locks_verify },
 };
 

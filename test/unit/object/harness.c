@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The rounds: a process sets up descriptors; two generations of it are captured, killed and rebuilt; the last verifies. */
+/* The rounds: descriptors are set up, captured and rebuilt twice; the last process verifies. */
 #include "harness.h"
 
 #include <dirent.h>
@@ -12,11 +12,13 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #define GENERATIONS 2
 
 char test_dir[64];
 const struct tree *last_tree;
+long last_capture_us;
 static char *complaint; /* shared by all processes of a test */
 static struct string keys[64];
 static unsigned n_keys;
@@ -48,13 +50,14 @@ void move_fd(int from, int to)
 	CHECK(from >= 0);
 	if (from == to)
 		return;
-	CHECK(dup2(from, to) == to);
+	CHECK(dup3(from, to, fcntl(from, F_GETFD) & FD_CLOEXEC ? O_CLOEXEC : 0) == to);
 	CHECK(close(from) == 0);
 }
 
 bool shares_description(int a, int b)
 {
-	return syscall(SYS_kcmp, getpid(), getpid(), KCMP_FILE, (unsigned long)a, (unsigned long)b) == 0;
+	return syscall(SYS_kcmp, getpid(), getpid(), KCMP_FILE, (unsigned long)a,
+		       (unsigned long)b) == 0;
 }
 
 /* Ids stay the same along the generations, as they do along a chain. */
@@ -100,6 +103,7 @@ static bool wait_stopped(pid_t pid)
 
 static int capture(struct capture *c, struct subject *s, pid_t pid, struct err *err)
 {
+	struct timespec before, after;
 	int rc;
 
 	c->arena = arena_new();
@@ -108,14 +112,20 @@ static int capture(struct capture *c, struct subject *s, pid_t pid, struct err *
 	c->tree->n_processes = 1;
 	c->tree->processes[0].pid = pid;
 	c->space_id = space_id;
-	*s = (struct subject){ .process = c->tree->processes, .pid = pid, .batch = batch_new(NULL) };
+	*s = (struct subject){ .process = c->tree->processes,
+			       .pid = pid,
+			       .batch = batch_new(NULL) };
 	c->subjects = s;
 	c->n_subjects = 1;
 	s->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	CHECK(s->pidfd >= 0);
 	CHECK(proc_open_pid(pid, &s->proc_dirfd, err) == 0);
+	(void)clock_gettime(CLOCK_MONOTONIC, &before);
 	rc = files_capture(c, err);
 	files_capture_done(c);
+	(void)clock_gettime(CLOCK_MONOTONIC, &after);
+	last_capture_us =
+		(after.tv_sec - before.tv_sec) * 1000000 + (after.tv_nsec - before.tv_nsec) / 1000;
 	batch_free(s->batch);
 	(void)close(s->pidfd);
 	(void)close(s->proc_dirfd);
@@ -140,7 +150,8 @@ static void fill(const struct capture *c, const struct rebuild *rb)
 
 			if (c->sources[k].space != c->tree->spaces[i].id)
 				continue;
-			for (off_t at = 0; (n = pread(c->sources[k].fd, page, sizeof page, at)) > 0; at += n)
+			for (off_t at = 0; (n = pread(c->sources[k].fd, page, sizeof page, at)) > 0;
+			     at += n)
 				if (memcmp(page, zeros, (size_t)n))
 					CHECK_EQ(pwrite(rb->space_fds[i], page, (size_t)n, at), n);
 		}
@@ -148,7 +159,11 @@ static void fill(const struct capture *c, const struct rebuild *rb)
 
 static void rebuild(const struct test *t, const struct capture *c, bool last)
 {
-	struct rebuild rb = { .tree = c->tree, .opts = t->opts, .arena = arena_new(), .fd_base = 300, .new_id = new_id };
+	struct rebuild rb = { .tree = c->tree,
+			      .opts = t->opts,
+			      .arena = arena_new(),
+			      .fd_base = 300,
+			      .new_id = new_id };
 	struct batch *b = batch_new(NULL);
 	struct err err = { 0 };
 
@@ -158,7 +173,8 @@ static void rebuild(const struct test *t, const struct capture *c, bool last)
 	if (files_check(&rb, &err) < 0 || files_open(&rb, &err) < 0)
 		fail(__FILE__, __LINE__, "rebuild: %s", err.msg);
 	fill(c, &rb);
-	if (files_seal(&rb, NULL, NULL, &err) < 0 || files_place(&rb, c->tree->processes, b, getpid(), &err) < 0 ||
+	if (files_seal(&rb, NULL, NULL, &err) < 0 ||
+	    files_place(&rb, c->tree->processes, b, getpid(), &err) < 0 ||
 	    files_place_late(&rb, c->tree->processes, b, getpid(), &err) < 0)
 		fail(__FILE__, __LINE__, "place: %s", err.msg);
 	if (last)
@@ -173,7 +189,8 @@ static void expect(const struct test *t, int rc, const struct err *err)
 	if (rc >= 0)
 		fail(__FILE__, __LINE__, "did not fail with '%s'", t->fails);
 	if (!strstr(err->msg, t->fails) || (t->code && rc != t->code))
-		fail(__FILE__, __LINE__, "failed with %d '%s', not with '%s'", rc, err->msg, t->fails);
+		fail(__FILE__, __LINE__, "failed with %d '%s', not with '%s'", rc, err->msg,
+		     t->fails);
 }
 
 static void end(pid_t pid)
@@ -287,8 +304,8 @@ int run_tests(const struct test *tests, unsigned n)
 	(void)fflush(stdout);
 	pid = fork();
 	if (pid == 0) {
-		if (setgroups(0, NULL) < 0 || setresgid(65534, 65534, 65534) < 0 || setresuid(65534, 65534, 65534) < 0 ||
-		    prctl(PR_SET_DUMPABLE, 1) < 0)
+		if (setgroups(0, NULL) < 0 || setresgid(65534, 65534, 65534) < 0 ||
+		    setresuid(65534, 65534, 65534) < 0 || prctl(PR_SET_DUMPABLE, 1) < 0)
 			_exit(1);
 		bad = run_all(tests, n, " (unprivileged)");
 		(void)fflush(stdout);

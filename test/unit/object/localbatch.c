@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The batch interface of inject/remote.h, run in the calling process itself: placing descriptors without ptrace. */
+/* The batch interface of inject/remote.h, run in the calling process itself, without ptrace. */
 #include "inject/remote.h"
 
 #include <stdlib.h>
@@ -38,11 +38,11 @@ void batch_start(struct batch *b)
 /* Less than a real one holds, so that the splitting of long batches is tried too. */
 bool batch_room(const struct batch *b, unsigned n, size_t len)
 {
-	return b->n + n <= 64 && b->len + len + 16 * (size_t)n <= 4096;
+	return b->n + n <= 64 && b->len + len + 16 * (size_t)n <= 20480;
 }
 
-unsigned batch_add(struct batch *b, const char *what, long nr, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3,
-		   uint64_t a4, uint64_t a5)
+unsigned batch_add(struct batch *b, const char *what, long nr, uint64_t a0, uint64_t a1,
+		   uint64_t a2, uint64_t a3, uint64_t a4, uint64_t a5)
 {
 	if (b->n == 64)
 		abort();

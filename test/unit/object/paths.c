@@ -43,7 +43,8 @@ int main(void)
 
 		if (!strcmp(got, cases[i].expect))
 			continue;
-		printf("not ok - '%s' became '%s', not '%s'\n", cases[i].path, got, cases[i].expect);
+		printf("not ok - '%s' became '%s', not '%s'\n", cases[i].path, got,
+		       cases[i].expect);
 		bad = 1;
 	}
 	arena_free(a);

@@ -215,7 +215,7 @@ static void test_pick(void)
 	CHECK_HAS(warnings, "image 'p/000003.img' is passed over: ");
 	damage("p/000001.img");
 	expect_refusal("p", newest, EXIT_BAD_IMAGE,
-		       "chain 'p' holds no image that can be restarted");
+		       "cannot restart image 4 of chain 'p': ");
 }
 
 /* Pages turned out bad: the one before is next. */

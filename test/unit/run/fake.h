@@ -8,8 +8,7 @@ enum { FAKE_STEPS = 16 };
 
 /*
  * What the attempts do, one after the other (the last one goes on). rc 0 writes a small image into
- * the chain, of the kind that full_every and the like ask for. A copy of the whole is shared
- * between processes.
+ * the chain, of the kind that full_every and the like ask for.
  */
 struct fake {
 	int n_steps;

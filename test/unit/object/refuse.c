@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What cannot be restored is refused by its name, with pid and descriptor. */
+#include "harness.h"
+
+#include <linux/userfaultfd.h>
+#include <pty.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/fanotify.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+static void unix_socket(void)
+{
+	int sv[2];
+
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, sv) == 0);
+	move_fd(sv[0], 9);
+	CHECK(close(sv[1]) == 0);
+}
+
+static void udp_socket(void)
+{
+	move_fd(socket(AF_INET, SOCK_DGRAM, 0), 9);
+}
+
+static void tcp_socket(void)
+{
+	move_fd(socket(AF_INET6, SOCK_STREAM, 0), 9);
+}
+
+static void io_uring(void)
+{
+	char params[256] = { 0 };
+
+	move_fd((int)syscall(SYS_io_uring_setup, 4, params), 9);
+}
+
+static void uffd(void)
+{
+	move_fd((int)syscall(SYS_userfaultfd, O_CLOEXEC | 1 /* UFFD_USER_MODE_ONLY */), 9);
+}
+
+static void pidfd(void)
+{
+	move_fd((int)syscall(SYS_pidfd_open, getpid(), 0), 9);
+}
+
+static void fanotify(void)
+{
+	move_fd(fanotify_init(FAN_CLASS_NOTIF, O_RDONLY), 9);
+}
+
+static void pty_master(void)
+{
+	move_fd(posix_openpt(O_RDWR | O_NOCTTY), 9);
+}
+
+static void deleted_directory(void)
+{
+	CHECK(mkdir(in_dir("d"), 0700) == 0);
+	move_fd(open(in_dir("d"), O_RDONLY | O_DIRECTORY), 9);
+	CHECK(rmdir(in_dir("d")) == 0);
+}
+
+static void deleted_fifo(void)
+{
+	CHECK(mkfifo(in_dir("f"), 0600) == 0);
+	move_fd(open(in_dir("f"), O_RDWR), 9);
+	CHECK(unlink(in_dir("f")) == 0);
+}
+
+static void other_name(void)
+{
+	move_fd(open(in_dir("f"), O_CREAT | O_RDWR, 0600), 9);
+	CHECK(mkdir(in_dir("d"), 0700) == 0);
+	CHECK(link(in_dir("f"), in_dir("d/f")) == 0 && unlink(in_dir("f")) == 0);
+}
+
+static void namespace_file(void)
+{
+	move_fd(open("/proc/self/ns/net", O_RDONLY), 9);
+}
+
+static void other_process(void)
+{
+	char path[64];
+
+	(void)snprintf(path, sizeof path, "/proc/%d/stat", getppid());
+	move_fd(open(path, O_RDONLY), 9);
+}
+
+static void device(void)
+{
+	move_fd(open("/dev/kmsg", O_RDONLY), 9);
+}
+
+static void lease(void)
+{
+	move_fd(open(in_dir("f"), O_CREAT | O_RDONLY, 0600), 9);
+	CHECK(fcntl(9, F_SETLEASE, F_RDLCK) == 0);
+}
+
+static void epoll_lost(void)
+{
+	struct epoll_event ev = { .events = EPOLLIN };
+
+	move_fd(epoll_create1(0), 9);
+	move_fd(eventfd(0, 0), 10);
+	CHECK(epoll_ctl(9, EPOLL_CTL_ADD, 10, &ev) == 0);
+	/* a child keeps the watched description, which the job itself has closed */
+	if (fork() == 0) {
+		(void)alarm(10);
+		for (;;)
+			(void)pause();
+	}
+	CHECK(close(10) == 0);
+}
+
+#define REFUSED(n, setup_, text)                                                                   \
+	{                                                                                          \
+		.name = n, .setup = setup_, .fails = "fd 9: " text, .code = -EOPNOTSUPP            \
+	}
+
+static const struct test tests[] = {
+	REFUSED("unix socket", unix_socket, "a unix socket is not supported yet"),
+	REFUSED("UDP socket", udp_socket, "a UDP socket is not supported yet"),
+	REFUSED("TCP socket", tcp_socket, "a TCP socket is not supported yet"),
+	REFUSED("io_uring", io_uring, "io_uring is not supported"),
+	REFUSED("userfaultfd", uffd, "userfaultfd is not supported"),
+	REFUSED("pidfd", pidfd, "a pidfd is not supported"),
+	{ .name = "fanotify",
+	  .setup = fanotify,
+	  .fails = "fd 9: fanotify is not supported",
+	  .root_only = true },
+	REFUSED("pty master", pty_master, "the master side of a pseudo-terminal is not supported"),
+	REFUSED("deleted directory", deleted_directory, "the directory"),
+	REFUSED("deleted FIFO", deleted_fifo, "the FIFO"),
+	REFUSED("deleted file with a name elsewhere", other_name, "'/tmp"),
+	REFUSED("namespace", namespace_file, "a network namespace is not supported"),
+	REFUSED("/proc file of another process", other_process, "'/proc/"),
+	{ .name = "device",
+	  .setup = device,
+	  .fails = "fd 9: character device '/dev/kmsg' (1:11) is not supported",
+	  .root_only = true },
+	REFUSED("lease", lease, "a lease on '"),
+	REFUSED("epoll watch on a closed file", epoll_lost,
+		"epoll watches a file (added as descriptor 10)"),
+};
+
+int main(void)
+{
+	return run_tests(tests, ARRAY_SIZE(tests));
+}
