@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <lz4.h>
 #include <string.h>
+#include <sys/uio.h>
 
 #define BLOCK_BYTES  ((size_t)IMAGE_BLOCK_PAGES * CKPT_PAGE_SIZE)
 #define DIRECT_ALIGN ((uint64_t)4096)
@@ -108,6 +109,14 @@ void image_reader_direct(struct image_reader *r)
 	r->direct = open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
 }
 
+/* What the page cache holds is there at once; what it does not, is not read through it. */
+static bool read_cached(const struct image_reader *r, uint64_t from, uint64_t to, uint8_t *scratch)
+{
+	struct iovec iov = { .iov_base = scratch, .iov_len = (size_t)(to - from) };
+
+	return preadv2(r->fd, &iov, 1, (off_t)from, RWF_NOWAIT) == (ssize_t)(to - from);
+}
+
 /* Bytes [from, to), of which the first is at the returned address; NULL with err set. */
 static const uint8_t *read_range(const struct image_reader *r, uint64_t from, uint64_t to,
 				 uint8_t *scratch, struct err *err)
@@ -117,6 +126,8 @@ static const uint8_t *read_range(const struct image_reader *r, uint64_t from, ui
 
 	if (to > r->size) /* reader_read says so */
 		start = end = to;
+	if (r->direct >= 0 && start < end && read_cached(r, from, to, scratch))
+		return scratch;
 	if (r->direct >= 0 && start < end &&
 	    io_pread_full(r->direct, scratch, (size_t)(end - start), start) >=
 		    (ssize_t)(to - start))

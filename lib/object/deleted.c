@@ -11,13 +11,22 @@
 
 #define FS_HUGETLB   0x958458f6
 #define FS_SECRETMEM 0x5345434d
+#define FS_NFS       0x6969
+
+/* NFS renames an open file that is deleted; that name goes with the last one who has it open. */
+static bool is_silly_renamed(const struct open_file *of)
+{
+	const char *base = strrchr(of->link, '/');
+
+	return of->fs_magic == FS_NFS && base && !strncmp(base, "/.nfs", 5);
+}
 
 static bool match(const struct capture *c, const struct open_file *of)
 {
 	(void)c;
 	return S_ISREG(of->st.st_mode) && of->link[0] == '/' &&
-	       (of->deleted || of->st.st_nlink == 0) && of->fs_magic != FS_HUGETLB &&
-	       of->fs_magic != FS_SECRETMEM;
+	       (of->deleted || of->st.st_nlink == 0 || is_silly_renamed(of)) &&
+	       of->fs_magic != FS_HUGETLB && of->fs_magic != FS_SECRETMEM;
 }
 
 /* --- capture ---------------------------------------------------------------------------------- */
@@ -67,7 +76,7 @@ static int capture(struct capture *c, const struct open_file *of, struct file *f
 
 	if (!d)
 		return err_nomem(err);
-	if (of->st.st_nlink > 0) {
+	if (of->st.st_nlink > 0 && !is_silly_renamed(of)) {
 		f->path = other_name(c, of);
 		f->kind = FILE_REGULAR;
 		if (f->path)

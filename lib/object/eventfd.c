@@ -6,9 +6,9 @@
  * itself is made to try it out, in a batch of calls that leaves the counter as it was whatever the
  * answer is, and whoever dies meanwhile:
  *
- *   count >= 2:  read a                write a     a is 1 for a semaphore, all of it otherwise:
- * back in either case count == 1:  write 1  read a  read b  write 1  a semaphore gives 1 and 1, the
- * other 2 and EAGAIN: both are at 0 count == 0:  write 2  read a  read b           likewise
+ *   count >= 2:  read a, write a          a is 1 for a semaphore, else all of it: back either way
+ *   count == 1:  write 1, read a, read b, write 1     a semaphore gives 1 and 1, else 2 and EAGAIN
+ *   count == 0:  write 2, read a, read b                                                 likewise
  *
  * What a program can notice is one more edge for EPOLLET, which may always be spurious.
  */

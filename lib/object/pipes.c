@@ -8,12 +8,14 @@
  * that as long as we hold only ends of the kind that the tree holds: a second reader makes no
  * writer. So:
  *
- *   the tree holds      and                        then
- *   both kinds          we hold it too             outside (we inherited it along with the job: a
- * make jobserver) both kinds          we do not                  inside readers only        POLLHUP
- * inside, half closed readers only        no POLLHUP                 outside: there is a writer
- * somewhere writers only        POLLERR                    inside, half closed writers only no
- * POLLERR                 outside: there is a reader somewhere
+ *   the tree holds  and               then
+ *   both kinds      we hold it too    outside: we inherited it with the job (a make jobserver)
+ *   both kinds      we do not         inside
+ *   readers only    POLLHUP           inside, half closed: what is in it is all that will come
+ *   readers only    no POLLHUP        outside: there is a writer somewhere
+ *   writers only    POLLERR           inside, half closed; outside if we hold it too (output
+ *                                     whose reader has ended: a restart gives it a new one)
+ *   writers only    no POLLERR        outside: there is a reader somewhere
  *
  * A FIFO's reader shows no POLLHUP either when no writer has come yet; tee(2), which takes nothing
  * out, then tells: from an empty pipe it returns 0 without a writer and EAGAIN with one.
@@ -106,7 +108,7 @@ static void survey_one(struct open_file *const *of, unsigned n, bool ours)
 		outside = !no_writers;
 	} else if (writer && !reader) {
 		no_readers = shows(writer->dup, POLLERR);
-		outside = !no_readers;
+		outside = ours || !no_readers;
 	}
 	for (unsigned i = 0; i < n; i++) {
 		of[i]->outside = outside;

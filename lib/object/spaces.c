@@ -179,6 +179,9 @@ static int seal_one(const struct file *f, int fd, struct err *err)
 
 	if (fstat(fd, &st) < 0)
 		return err_set(err, -errno, "cannot look at '%s': %m", name_of(f));
+	/* a space that is mapped beyond its file's end is recorded with all of the mapping */
+	if ((uint64_t)st.st_size != f->size && ftruncate(fd, (off_t)f->size) < 0)
+		return err_set(err, -errno, "cannot set the size of '%s': %m", name_of(f));
 	if ((st.st_mode & 07777) != mode && fchmod(fd, mode) < 0)
 		return err_set(err, -errno, "cannot set the mode of '%s': %m", name_of(f));
 	if (f->mtime_ns > 0)

@@ -124,32 +124,35 @@ static int by_block(const void *a, const void *b)
 	return x->in_block < y->in_block ? -1 : x->in_block > y->in_block;
 }
 
-/* Takes all pieces of the next block: [*first, *end). */
+/* Takes the pieces [*first, *end) of the next few blocks, which lie side by side in one image. */
 static bool take(struct filler *f, size_t *first, size_t *end)
 {
+	const struct piece *p;
 	bool some;
 
 	(void)pthread_mutex_lock(&f->lock);
+	p = &f->pieces[f->next];
 	some = f->rc == 0 && f->next < f->n;
 	*first = *end = f->next;
-	if (some)
-		while (*end < f->n && f->pieces[*end].image == f->pieces[*first].image &&
-		       f->pieces[*end].block == f->pieces[*first].block)
-			++*end;
+	while (some && *end < f->n && f->pieces[*end].image == p->image &&
+	       f->pieces[*end].block - p->block < IMAGE_BULK_BLOCKS)
+		++*end;
 	f->next = *end;
 	(void)pthread_mutex_unlock(&f->lock);
 	return some;
 }
 
-static int fill_block(struct filler *f, size_t first, size_t end, uint8_t *buf, uint8_t *scratch, struct err *err)
+static int fill_blocks(struct filler *f, size_t first, size_t end, uint8_t *buf, uint8_t *scratch, struct err *err)
 {
-	const struct piece *p = &f->pieces[first];
-	int rc = image_reader_block(resolved_image(f->r->images, p->image), p->block, buf, scratch, err);
+	uint32_t block = f->pieces[first].block;
+	int rc = image_reader_blocks(resolved_image(f->r->images, f->pieces[first].image), block,
+				     f->pieces[end - 1].block - block + 1, buf, scratch, err);
 
 	for (size_t i = first; rc == 0 && i < end; i++) {
-		p = &f->pieces[i];
-		rc = io_pwrite_full(p->fd, buf + (size_t)p->in_block * CKPT_PAGE_SIZE, (size_t)p->npages * CKPT_PAGE_SIZE,
-				    p->offset);
+		const struct piece *p = &f->pieces[i];
+		const uint8_t *from = buf + ((size_t)(p->block - block) * IMAGE_BLOCK_PAGES + p->in_block) * CKPT_PAGE_SIZE;
+
+		rc = io_pwrite_full(p->fd, from, (size_t)p->npages * CKPT_PAGE_SIZE, p->offset);
 		if (rc < 0)
 			err_set(err, rc, "cannot fill the job's memory at %#llx: %m", (unsigned long long)p->offset);
 	}
@@ -159,14 +162,14 @@ static int fill_block(struct filler *f, size_t first, size_t end, uint8_t *buf, 
 static void *work(void *arg)
 {
 	struct filler *f = arg;
-	CLEANUP_FREE uint8_t *buf = malloc((size_t)IMAGE_BLOCK_PAGES * CKPT_PAGE_SIZE);
-	CLEANUP_FREE uint8_t *scratch = malloc(IMAGE_BLOCK_SCRATCH);
+	CLEANUP_FREE uint8_t *buf = aligned_alloc(CKPT_PAGE_SIZE, (size_t)IMAGE_BULK_BLOCKS * IMAGE_BLOCK_PAGES * CKPT_PAGE_SIZE);
+	CLEANUP_FREE uint8_t *scratch = aligned_alloc(CKPT_PAGE_SIZE, IMAGE_BULK_SCRATCH);
 	struct err err = { 0 };
 	size_t first, end;
 	int rc = buf && scratch ? 0 : err_nomem(&err);
 
 	while (rc == 0 && take(f, &first, &end))
-		rc = fill_block(f, first, end, buf, scratch, &err);
+		rc = fill_blocks(f, first, end, buf, scratch, &err);
 	if (rc < 0) {
 		(void)pthread_mutex_lock(&f->lock);
 		if (f->rc == 0) {
@@ -240,6 +243,8 @@ int fill_all(struct restoring *r, struct err *err)
 	}
 	if (rc == 0 && f.n) {
 		qsort(f.pieces, f.n, sizeof *f.pieces, by_block);
+		for (unsigned i = 0; i < resolved_n_images(r->images); i++)
+			image_reader_direct(resolved_image(r->images, i));
 		rc = run_workers(&f, err);
 	}
 	while (fds && n-- > 0)

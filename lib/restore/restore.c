@@ -109,6 +109,8 @@ static int rebuild(struct restoring *r, struct err *err)
 	if (rc == 0)
 		rc = map_new_ids(r, err);
 	if (rc == 0)
+		rc = files_place_late(&r->rb, bp->state, bp->batch, bp->pid, err);
+	if (rc == 0)
 		rc = attrs_put_process(&r->rb, bp->state, bp->batch, bp->pid, err);
 	if (rc == 0)
 		rc = threads_attributes(r, bp, err);

@@ -235,6 +235,13 @@ static void memfd_setup(void)
 	move_fd(memfd_create("plain", 0), 12);
 }
 
+/* As when it is mapped beyond its end: the space then covers the mapping. */
+static void memfd_between(void)
+{
+	CHECK_EQ(last_tree->spaces[0].size, 8197);
+	last_tree->spaces[0].size = 16384;
+}
+
 static void memfd_verify(void)
 {
 	char link[64] = "", buf[8];
@@ -417,7 +424,7 @@ static const struct test tests[] = {
 	{ "deleted files", deleted_setup, NULL, deleted_verify },
 	{ "deleted names of files with others", linked_setup, NULL, linked_verify },
 	{ "a name that ends in (deleted)", odd_name_setup, NULL, odd_name_verify },
-	{ "memfd", memfd_setup, NULL, memfd_verify },
+	{ "memfd", memfd_setup, memfd_between, memfd_verify },
 	{ "directory, O_PATH, devices, /proc", named_setup, NULL, named_verify },
 	{ "directory half read", directory_setup, NULL, directory_verify },
 	{ "directory read to its end", directory_end_setup, NULL, directory_end_verify },

@@ -88,6 +88,42 @@ static void pipeline_between(void)
 	CHECK(!strcmp(d->what, "pipe"));
 }
 
+/*
+ * --- ends of a pipeline that have ended ----------------------------------------------------------
+ */
+
+/* What the writer of standard input has left is kept; output that nobody reads any more goes
+ * elsewhere. */
+static void ended_outside(void)
+{
+	int in[2], out[2];
+
+	CHECK(pipe(in) == 0 && pipe(out) == 0);
+	put_as(in[1], "all there is");
+	streams(in[0], out[1], open("/dev/null", O_RDWR));
+	(void)close(in[0]);
+	(void)close(in[1]);
+	(void)close(out[0]);
+	(void)close(out[1]);
+}
+
+static void ended_caller(void)
+{
+	streams(open("/dev/null", O_RDWR), open(in_dir("out"), O_CREAT | O_WRONLY, 0600), 2);
+}
+
+static void ended_verify(void)
+{
+	struct stat a, b;
+	char buf[64];
+
+	CHECK_EQ(read(0, buf, sizeof buf), 12);
+	CHECK(!memcmp(buf, "all there is", 12));
+	CHECK_EQ(read(0, buf, sizeof buf), 0);
+	CHECK(fstat(1, &a) == 0 && stat(in_dir("out"), &b) == 0);
+	CHECK_EQ(a.st_ino, b.st_ino);
+}
+
 /* --- sockets, as under inetd or ssh ----------------------------------------------------------- */
 
 static void socket_outside(void)
@@ -292,6 +328,11 @@ static const struct test tests[] = {
 	  .between = pipeline_between,
 	  .caller = pipeline_caller,
 	  .verify = pipeline_verify },
+	{ .name = "pipeline whose other ends have ended",
+	  .outside = ended_outside,
+	  .setup = only_streams,
+	  .caller = ended_caller,
+	  .verify = ended_verify },
 	{ .name = "socket",
 	  .outside = socket_outside,
 	  .setup = socket_setup,
