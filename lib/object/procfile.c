@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Files below /proc, /sys and the like: reopened by path. What they say is made up as it is read,
+ * Files and directories below /proc, /sys and the like: reopened by path. What they say is made up as it is read,
  * so that there is no size or content to compare. /proc/PID/... belongs to a process, which must be
  * there when the file is opened: that is so for the tree's root only.
  */
@@ -23,7 +23,7 @@ static const long magics[] = {
 static bool match(const struct capture *c, const struct open_file *of)
 {
 	(void)c;
-	if (!S_ISREG(of->st.st_mode) || of->link[0] != '/')
+	if ((!S_ISREG(of->st.st_mode) && !S_ISDIR(of->st.st_mode)) || of->link[0] != '/')
 		return false;
 	for (unsigned i = 0; i < ARRAY_SIZE(magics); i++)
 		if (of->fs_magic == magics[i])

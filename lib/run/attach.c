@@ -8,21 +8,26 @@
 
 #include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 
 /* The usual causes of a refusal, so that the user need not guess. */
-static void hint_refusal(struct err *err)
+static void hint_refusal(pid_t pid, struct err *err)
 {
 	CLEANUP_FREE char *scope = NULL;
+	struct stat st;
+	char path[32];
 
-	if (io_read_file(AT_FDCWD, "/proc/sys/kernel/yama/ptrace_scope", &scope, NULL) == 0 &&
-	    scope[0] > '0')
-		err_hint(err,
-			 "kernel.yama.ptrace_scope is %c: start the program with ckpt-run, or be "
-			 "root",
+	(void)snprintf(path, sizeof path, "/proc/%d", pid);
+	if (stat(path, &st) == 0 && st.st_uid != geteuid())
+		err_hint(err, "user %u owns it, or it has gained privileges: only root may",
+			 st.st_uid);
+	else if (io_read_file(AT_FDCWD, "/proc/sys/kernel/yama/ptrace_scope", &scope, NULL) == 0 &&
+		 scope[0] > '0')
+		err_hint(err, "kernel.yama.ptrace_scope is %c: start it with ckpt-run, or be root",
 			 scope[0]);
 	else
-		err_hint(err, "it must be a process of your own that has not gained privileges");
+		err_hint(err, "it has gained privileges or made itself undumpable: only root may");
 }
 
 /*
@@ -41,7 +46,7 @@ static int check_permission(pid_t pid, struct err *err)
 		return 0;
 	rc = err_set(err, -errno, "cannot trace process %d: %m", pid);
 	if (rc == -EACCES || rc == -EPERM)
-		hint_refusal(err);
+		hint_refusal(pid, err);
 	return rc;
 }
 

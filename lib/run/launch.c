@@ -71,6 +71,10 @@ static int try_directory(const char *dir, size_t len, const char *name, char **r
 		path = NULL;
 		return ENOMEM;
 	}
+	/* in a directory that we may not search nothing was found, which is no reason to say
+	 * "denied" */
+	if (faccessat(AT_FDCWD, path, F_OK, AT_EACCESS) < 0)
+		return ENOENT;
 	error = check_executable(path);
 	if (!error)
 		*ret_path = ptr_take(&path);

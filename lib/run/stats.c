@@ -52,9 +52,8 @@ static const char *result_word(int rc)
 }
 
 /* A message may quote a path, and a path may hold anything but NUL. */
-static void put_string(FILE *f, const char *s)
+static void put_escaped(FILE *f, const char *s)
 {
-	(void)fputc('"', f);
 	while (*s) {
 		uint32_t c;
 		unsigned len = utf8_sequence(s, &c);
@@ -68,6 +67,25 @@ static void put_string(FILE *f, const char *s)
 		else
 			(void)fwrite(s, 1, len, f);
 		s += len ? len : 1;
+	}
+}
+
+static void put_string(FILE *f, const char *s)
+{
+	(void)fputc('"', f);
+	put_escaped(f, s);
+	(void)fputc('"', f);
+}
+
+/* As on standard error: the message, and what can be done about it in brackets. */
+static void put_error(FILE *f, const struct err *err)
+{
+	(void)fputc('"', f);
+	put_escaped(f, err->msg);
+	if (err->hint[0]) {
+		(void)fputs(" (", f);
+		put_escaped(f, err->hint);
+		(void)fputc(')', f);
 	}
 	(void)fputc('"', f);
 }
@@ -114,7 +132,7 @@ char *stats_line(int rc, const struct dump_result *result, const struct err *err
 	put_string(f, result->mode);
 	(void)fputs(", \"error\": ", f);
 	if (rc < 0 && err)
-		put_string(f, err->msg);
+		put_error(f, err);
 	else
 		(void)fputs("null", f);
 	(void)fputs("}\n", f);

@@ -94,6 +94,14 @@ static void drop_thread(struct frozen_process *p, unsigned j)
 	p->n_threads--;
 }
 
+/* At once, so that a call that our stop made return EINTR goes on whatever becomes of us. */
+static int take_registers(struct frozen_thread *t, struct err *err)
+{
+	int rc = regs_get(t->tid, &t->regs, err);
+
+	return rc == 0 && regs_undo_eintr(&t->regs.gp) ? regs_set_gp(t->tid, &t->regs.gp, err) : rc;
+}
+
 /* Runs the thread on to a quiet stop. -ESRCH: it has gone. */
 static int settle(const struct freezer *z, struct frozen_thread *t, struct err *err)
 {
@@ -107,7 +115,7 @@ static int settle(const struct freezer *z, struct frozen_thread *t, struct err *
 		case STOP_TRAP:
 		case STOP_GROUP:
 			t->group_stop = stop.kind == STOP_GROUP;
-			return 0;
+			return take_registers(t, err);
 		case STOP_EXITED:
 			return -ESRCH;
 		case STOP_SIGNAL: /* deliver it: the stop that we asked for comes before its handler's first instruction */
@@ -237,21 +245,11 @@ static int freeze_all(struct freezer *z, struct err *err)
 	return err_set(err, -EAGAIN, "the job creates threads and processes faster than they can be stopped");
 }
 
-static int read_registers(struct frozen *f, struct err *err)
+static int all_alive(const struct frozen *f, struct err *err)
 {
-	for (unsigned i = 0; i < f->n_procs; i++) {
-		for (unsigned j = 0; j < f->procs[i].n_threads; j++) {
-			struct frozen_thread *t = &f->procs[i].threads[j];
-			int rc = regs_get(t->tid, &t->regs, err);
-
-			if (rc == 0 && regs_undo_eintr(&t->regs.gp))
-				rc = regs_set_gp(t->tid, &t->regs.gp, err);
-			if (rc < 0)
-				return rc;
-		}
+	for (unsigned i = 0; i < f->n_procs; i++)
 		if (f->procs[i].n_threads == 0)
 			return err_set(err, -ESRCH, "process %d has ended", f->procs[i].pid);
-	}
 	return 0;
 }
 
@@ -271,7 +269,7 @@ int freeze_tree(pid_t root, unsigned timeout_ms, struct frozen **ret, struct err
 	if (rc == 0)
 		rc = fault_point("freeze-stopped", err);
 	if (rc == 0)
-		rc = read_registers(z.f, err);
+		rc = all_alive(z.f, err);
 	arena_free(z.scratch);
 	if (rc < 0) {
 		freeze_thaw(z.f);

@@ -44,12 +44,12 @@ check_clean() {
 	[ -z "$(victim_failed)" ] || fail "$1: $(victim_failed)" || return 1
 }
 
-# take_on ENV OPTIONS...: ckpt-run --pid on the victim.
+# take_on ENV OPTIONS...: ckpt-run --pid on the victim, in the chain that the one before left behind.
 take_on() {
 	KEEP=("$1")
 	shift
-	rm -rf "$CHAIN"
-	door take "$RUN" -o "$CHAIN" --stats "$STATS" "$@" --pid "$JOB"
+	rm -f "$STATS"
+	door take "$RUN" --overwrite -o "$CHAIN" --stats "$STATS" "$@" --pid "$JOB"
 	KEEP=()
 	TAKER=$DOOR_PID
 }
@@ -89,10 +89,9 @@ take_on() {
 			take_on "CKPT_FAULT=$name:$k=kill" -i 0.03
 			# A point that comes once in a ckpt-run's life is not passed a second time: enough checkpoints say so.
 			until_true 30 gone_or_past "$TAKER" 4 || fail "$name:$k: neither killed nor done" || return 1
-			is_gone "$TAKER" && n=$((n + 1))
-			kill -9 "$TAKER" 2>/dev/null
+			! is_gone "$TAKER" || n=$((n + 1))
+			kill -9 "$TAKER" 2>/dev/null || true
 			wait "$TAKER" 2>/dev/null || true
-			rm -f "$STATS"
 			until_true 20 untraced "$JOB" || fail "$name:$k: still traced" || return 1
 			victim_poke || fail "killed at $name:$k" || return 1
 			check_clean "killed at $name:$k" || return 1
@@ -120,7 +119,6 @@ gone_or_past() {
 	points=$(fault_points)
 	busy_alone
 	for name in $points; do
-		rm -f "$STATS"
 		take_on "CKPT_FAULT=$name" -i 0.03
 		until_true 30 gone_or_past "$TAKER" 3 || fail "$name: no further attempts" || return 1
 		if is_gone "$TAKER"; then
@@ -147,11 +145,10 @@ gone_or_past() {
 	RANDOM=$seed
 	busy_alone
 	for ((i = 1; i <= CKPT_TEST_MOMENTS; i++)); do
-		rm -f "$STATS"
 		take_on _=_ -i 0.05
 		# Up to some checkpoints after its start: 0 to 250 ms, in steps of well under the time a phase takes.
 		sleep "0.$(printf '%05d' $((RANDOM % 25000)))"
-		kill -9 "$TAKER" 2>/dev/null
+		kill -9 "$TAKER" 2>/dev/null || true
 		wait "$TAKER" 2>/dev/null || true
 		until_true 20 untraced "$JOB" || fail "moment $i of seed $seed: still traced" || return 1
 		[ -z "$(victim_failed)" ] || fail "moment $i of seed $seed: $(victim_failed)" || return 1
@@ -160,6 +157,9 @@ gone_or_past() {
 			check_clean "moment $i of seed $seed" || return 1
 		fi
 	done
+	take_on _=_ -i 0.05
+	until_true 20 more_stats_than 1
+	kill -9 "$TAKER"
 	check_chain
 	kill -9 "$JOB"
 }

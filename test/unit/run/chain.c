@@ -214,8 +214,7 @@ static void test_pick(void)
 	expect_pick("p", newest, 1);
 	CHECK_HAS(warnings, "image 'p/000003.img' is passed over: ");
 	damage("p/000001.img");
-	expect_refusal("p", newest, EXIT_BAD_IMAGE,
-		       "cannot restart image 4 of chain 'p': ");
+	expect_refusal("p", newest, EXIT_BAD_IMAGE, "cannot restart image 4 of chain 'p': ");
 }
 
 /* Pages turned out bad: the one before is next. */

@@ -194,6 +194,10 @@ static void test_stats(void)
 	CHECK_HAS(line, "\"result\": \"failed\"");
 	CHECK_HAS(line, "\"error\": \"cannot write '\\\"\\\\\\u000a\\u0001\\ufffd\xc3\xa4'\"}\n");
 	free(line);
+	err_hint(&err, "free some \"space\"");
+	line = stats_line(-ENOSPC, &r, &err);
+	CHECK_HAS(line, "\xc3\xa4' (free some \\\"space\\\")\"}\n");
+	free(line);
 	line = stats_line(-EAGAIN, &r, &err);
 	CHECK_HAS(line, "\"result\": \"skipped\"");
 	free(line);
