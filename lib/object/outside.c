@@ -112,6 +112,8 @@ int outside_survey(struct capture *c, struct err *err)
 			mask = pipe_mask(c, of);
 		if (mask && (leads_outside(of) || out_of_reach(of)))
 			of->stream = outside_pick(mask, of->flags);
+		else if (!mask && S_ISFIFO(of->st.st_mode) && of->outside && !(of->flags & O_PATH))
+			of->stream = of->fd; /* --inherit gives the job another in its place */
 	}
 	for (unsigned s = 0; s < c->n_subjects; s++) {
 		struct process *p = c->subjects[s].process;
@@ -164,8 +166,13 @@ static int outside_check(const struct rebuild *rb, const struct file *f, struct 
 	const struct file_outside *d = f->detail;
 
 	(void)rb;
-	if (d->stream > 2)
-		return err_image(err, -EINVAL, "the image names a standard stream %u", d->stream);
+	if (d->stream > 2) { /* with --inherit nobody would ask */
+		err_set(err, -EBADF, "this %s led out of the job, to a program that is not restarted with it",
+			d->what ? d->what : "descriptor");
+		err_hint(err, "give the job one in its place: ckpt-restart --inherit %u ... %u<>FILE", d->stream,
+			 d->stream);
+		return -EBADF;
+	}
 	if (fcntl((int)d->stream, F_GETFD) >= 0)
 		return 0;
 	err_set(err, -EBADF, "%s led to a %s, and is closed here", names[d->stream],

@@ -120,16 +120,6 @@ static bool have_content(const struct capture *c, const struct file *f)
 	return false;
 }
 
-static int refuse_outside(const struct open_file *of, struct err *err)
-{
-	const char *arrow = (of->flags & O_ACCMODE) == O_RDONLY ? "<" : ">";
-
-	refuse(of, err, "the other end of this pipe (%s) is held by a program outside the job",
-	       of->link);
-	err_hint(err, "close it for the job: ckpt-run ... %d%s&-", of->fd, arrow);
-	return -EOPNOTSUPP;
-}
-
 static int capture(struct capture *c, const struct open_file *of, struct file *f, struct err *err)
 {
 	struct file_pipe *d = arena_alloc(c->arena, sizeof *d);
@@ -137,8 +127,6 @@ static int capture(struct capture *c, const struct open_file *of, struct file *f
 
 	if (!d)
 		return err_nomem(err);
-	if (of->outside)
-		return refuse_outside(of, err);
 	if (of->deleted)
 		return refuse(of, err, "the FIFO '%s' was deleted; that is not supported",
 			      of->link);

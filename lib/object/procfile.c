@@ -8,6 +8,7 @@
 
 #include <ctype.h>
 #include <fcntl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static const long magics[] = {
@@ -116,15 +117,27 @@ static int open_procfile(struct rebuild *rb, const struct file *f, int *ret_fd, 
 		return err_nomem(err);
 	if (fd < 0)
 		return err_set(err, -errno, "cannot open '%s': %m", path);
-	/* Some of these files have no offset at all, and then it is 0. */
-	if (f->pos && lseek(fd, (off_t)f->pos, SEEK_SET) < 0) {
-		int rc = err_set(err, -errno, "cannot go on reading '%s': %m", path);
-
-		(void)close(fd);
-		return rc;
-	}
 	*ret_fd = fd;
 	return 0;
+}
+
+/*
+ * The offset last of all, by the process itself: text files here make up what lies before it when they are asked to go
+ * on, and that must be about the job. Some have no offset at all, and then it is 0.
+ */
+static int finish(struct rebuild *rb, const struct process *p, const struct fd *fd, const struct file *f,
+		  struct placer *pl, struct err *err)
+{
+	int rc;
+
+	(void)rb;
+	(void)p;
+	if (!f->pos)
+		return 0;
+	rc = placer_room(pl, 1, 0, err);
+	if (rc == 0)
+		(void)batch_call(pl->b, "go on reading a file of /proc", SYS_lseek, fd->fd, f->pos, SEEK_SET);
+	return rc;
 }
 
 const struct file_ops procfile_ops = {
@@ -133,4 +146,5 @@ const struct file_ops procfile_ops = {
 	.capture = capture,
 	.check = check,
 	.open = open_procfile,
+	.finish = finish,
 };

@@ -322,6 +322,8 @@ int spawn_maker(struct restoring *r, struct err *err)
 
 void spawn_undo(struct restoring *r)
 {
+	pid_t pid;
+
 	if (r->control >= 0)
 		(void)close(r->control);
 	if (r->status_fd >= 0)
@@ -330,10 +332,9 @@ void spawn_undo(struct restoring *r)
 	if (r->child <= 0)
 		return;
 	(void)kill(r->child, SIGKILL);
-	if (r->maker > 0 && r->maker != r->child)
-		while (waitpid(r->maker, NULL, __WALL) > 0) /* as its tracer we are told first */
-			;
-	while (waitpid(r->child, NULL, __WALL) < 0 && errno == EINTR)
-		;
+	/* as their tracer we are told of every thread first, and a leader is not reaped before its threads are */
+	do
+		pid = waitpid(-1, NULL, __WALL);
+	while (pid != r->child && !(pid < 0 && errno == ECHILD));
 	r->child = 0;
 }

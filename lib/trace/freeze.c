@@ -103,17 +103,18 @@ static int take_registers(struct frozen_thread *t, struct err *err)
 }
 
 /* Runs the thread on to a quiet stop. -ESRCH: it has gone. */
-static int settle(const struct freezer *z, struct frozen_thread *t, struct err *err)
+static int settle(struct frozen_thread *t, int64_t deadline_ns, struct err *err)
 {
 	for (;;) {
 		struct stop stop;
-		int rc = trace_wait(t->tid, z->deadline_ns, &stop, err);
+		int rc = trace_wait(t->tid, deadline_ns, &stop, err);
 
 		if (rc < 0)
 			return rc;
 		switch (stop.kind) {
 		case STOP_TRAP:
 		case STOP_GROUP:
+			t->stopped = true;
 			t->group_stop = stop.kind == STOP_GROUP;
 			return take_registers(t, err);
 		case STOP_EXITED:
@@ -168,11 +169,14 @@ static int freeze_threads(struct freezer *z, struct frozen_process *p, struct er
 			continue;
 		if (rc == 0)
 			rc = add_thread(p, tids[i], err);
-		if (rc < 0)
+		/* Most stop within microseconds: then nobody needs to see that a call was interrupted, see take_registers. */
+		if (rc == 0)
+			rc = settle(&p->threads[p->n_threads - 1], 0, err);
+		if (rc < 0 && rc != -ETIMEDOUT && rc != -ESRCH)
 			return rc;
 	}
 	for (unsigned j = first; j < p->n_threads;) {
-		rc = settle(z, &p->threads[j], err);
+		rc = p->threads[j].stopped ? 0 : settle(&p->threads[j], z->deadline_ns, err);
 		if (rc == -ESRCH) {
 			drop_thread(p, j);
 			continue;

@@ -10,6 +10,7 @@
 
 struct frozen_thread {
 	pid_t tid;               /* as seen from here */
+	bool stopped;
 	bool group_stop;         /* SIGSTOP and the like were in effect */
 	struct thread_regs regs; /* what it goes on with */
 };

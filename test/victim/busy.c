@@ -79,6 +79,8 @@ static void view_fds(struct view *v, DIR *dir)
 		target[len] = '\0';
 		if (len > 4 && !strcmp(target + len - 4, ".out"))
 			continue;
+		/* A pipe that a restart has made anew has another inode number. */
+		target[strcspn(target, "[")] = '\0';
 		v->len += (size_t)snprintf(v->text + v->len, sizeof v->text - v->len, "%d %s\n", fds[i],
 					   target);
 	}
