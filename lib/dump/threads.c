@@ -142,6 +142,7 @@ int threads_finish(struct dumper *d, unsigned index, const struct thread_facts *
 		t->clear_child_tid = facts[i].clear_child_tid;
 		t->timer_slack_ns = facts[i].timer_slack_ns;
 		t->parent_death_signal = facts[i].parent_death_signal;
+		t->personality = facts[i].personality;
 		rc = set_registers(d, p, &fp->threads[i], t, d->mem_fds[index], &process_pending, err);
 		if (rc < 0)
 			return rc;

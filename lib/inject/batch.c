@@ -133,13 +133,19 @@ int batch_run(struct batch *b, pid_t tid, struct err *err)
 	rc = engine_write(r, r->arena + ARENA_CALLS_OFFSET, b->calls, calls_len, err);
 	if (rc == 0 && b->data_len)
 		rc = engine_write(r, r->arena + ARENA_DATA_OFFSET, b->data, b->data_len, err);
+	if (rc == 0 && !r->leader_regs) { /* a live one's slot was written when its arena was mapped */
+		struct stub_slot slot;
+
+		engine_slot(r, t, NULL, &slot);
+		rc = engine_write(r, engine_slot_address(r, 0), &slot, sizeof slot, err);
+	}
 	if (rc < 0)
 		return rc;
 	gp.rip = r->stub + STUB_OFFSET(stub_batch);
 	gp.rbx = r->arena + ARENA_CALLS_OFFSET;
-	gp.rbp = b->n_calls;
+	gp.r14 = b->n_calls;
 	gp.r13 = r->arena;
-	rc = engine_run(r, t, &gp, STUB_OFFSET(stub_marker_batch), engine_mask(r), err);
+	rc = engine_run(r, t, &gp, STUB_OFFSET(stub_marker_batch), err);
 	if (rc == 0)
 		rc = engine_read(r, r->arena + ARENA_CALLS_OFFSET, b->calls, calls_len, err);
 	if (rc == 0 && b->data_len)

@@ -19,12 +19,12 @@ size_t build_arena_bytes(void)
 
 size_t build_stub_bytes(void)
 {
-	return STUB_BYTES;
+	return STUB_BYTES(1);
 }
 
 void build_stub_copy(void *p)
 {
-	memcpy(p, stub_begin, STUB_BYTES);
+	memcpy(p, stub_begin, STUB_BYTES(1));
 }
 
 int build_remote_new(pid_t pid, pid_t ns_pid, uint64_t stub, uint64_t arena, uint64_t stack, int marker_sig,

@@ -13,13 +13,37 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
 
 #define LOG_ROOM "inject"
 #define RUN_TIMEOUT_NS (60LL * 1000000000)
 
-uint64_t engine_mask(const struct remote *r)
+/* Every signal but the marker. */
+static uint64_t mask_of(const struct remote *r)
 {
 	return r->marker_sig ? ~(1ULL << (r->marker_sig - 1)) : ~0ULL;
+}
+
+uint64_t engine_slot_address(const struct remote *r, unsigned slot)
+{
+	return r->stub + STUB_OFFSET(stub_slots) + slot * sizeof(struct stub_slot);
+}
+
+void engine_slot(const struct remote *r, const struct engine_thread *t, const struct thread_regs *regs,
+		 struct stub_slot *ret)
+{
+	struct user_regs_struct gp = { 0 };
+
+	if (regs && regs_reissue(&regs->gp, SYS_restart_syscall, &gp) < 0)
+		gp = regs->gp;
+	*ret = (struct stub_slot){
+		.tgid = (uint64_t)r->ns_pid, .tid = (uint64_t)t->ns_tid, .sig = (uint64_t)r->marker_sig,
+		.mask = regs ? regs->sigmask : 0, .arena_size = ARENA_BYTES, .rax = gp.rax, .rbx = gp.rbx,
+		.rcx = gp.rcx, .rdx = gp.rdx, .rsi = gp.rsi, .rdi = gp.rdi, .rbp = gp.rbp, .r8 = gp.r8, .r9 = gp.r9,
+		.r10 = gp.r10, .r11 = gp.r11, .r12 = gp.r12, .r13 = gp.r13, .r14 = gp.r14, .r15 = gp.r15, .rip = gp.rip,
+		.df = (gp.eflags >> 10) & 1, .of = (gp.eflags >> 11) & 1, .lowflags = (uint8_t)gp.eflags,
+	};
+	memcpy(ret->code, stub_slots, sizeof ret->code);
 }
 
 int engine_write(struct remote *r, uint64_t addr, const void *p, size_t len, struct err *err)
@@ -94,26 +118,33 @@ static int at_stop(struct remote *r, const struct engine_thread *t, const struct
 	return 0;
 }
 
-int engine_run(struct remote *r, const struct engine_thread *t, struct user_regs_struct *gp, uint64_t marker,
-	       uint64_t block, struct err *err)
+int engine_start(struct remote *r, const struct engine_thread *t, unsigned slot, struct user_regs_struct *gp,
+		 struct err *err)
 {
-	int how = r->marker_sig ? PTRACE_CONT : PTRACE_SYSCALL;
-	int64_t deadline = trace_now_ns() + RUN_TIMEOUT_NS;
-	bool passed_marker = false;
-	struct stop stop;
 	int rc;
 
-	gp->r12 = (uint64_t)r->ns_pid;
-	gp->r15 = (uint64_t)t->ns_tid;
-	gp->r14 = (uint64_t)r->marker_sig;
+	gp->rbp = engine_slot_address(r, slot);
 	gp->orig_rax = (uint64_t)-1;
 	/* Registers first: from here on the thread heals itself, its mask included. */
 	rc = regs_set_gp(t->tid, gp, err);
 	if (rc == 0)
-		rc = regs_set_mask(t->tid, block, err);
+		rc = regs_set_mask(t->tid, mask_of(r), err);
 	if (rc == 0)
-		rc = trace_resume(t->tid, how, 0, err);
+		rc = trace_resume(t->tid, r->marker_sig ? PTRACE_CONT : PTRACE_SYSCALL, 0, err);
+	return rc;
+}
+
+int engine_finish(struct remote *r, const struct engine_thread *t, struct user_regs_struct *gp, uint64_t marker,
+		  struct err *err)
+{
+	int how = r->marker_sig ? PTRACE_CONT : PTRACE_SYSCALL;
+	int64_t deadline = trace_now_ns() + RUN_TIMEOUT_NS;
+	bool passed_marker = false;
+	int rc = 0;
+
 	while (rc == 0) {
+		struct stop stop;
+
 		rc = trace_wait(t->tid, deadline, &stop, err);
 		if (rc == 0)
 			rc = at_stop(r, t, &stop, gp, marker, &passed_marker, err);
@@ -121,4 +152,12 @@ int engine_run(struct remote *r, const struct engine_thread *t, struct user_regs
 			rc = trace_resume(t->tid, passed_marker ? PTRACE_CONT : how, 0, err);
 	}
 	return rc < 0 ? rc : 0;
+}
+
+int engine_run(struct remote *r, const struct engine_thread *t, struct user_regs_struct *gp, uint64_t marker,
+	       struct err *err)
+{
+	int rc = engine_start(r, t, 0, gp, err);
+
+	return rc < 0 ? rc : engine_finish(r, t, gp, marker, err);
 }

@@ -4,6 +4,7 @@
 
 #include "inject/remote.h"
 #include "inject/stub.h"
+#include "trace/regs.h"
 
 #include <sys/user.h>
 
@@ -21,6 +22,7 @@ struct remote {
 	int mem_fd;      /* /proc/PID/mem */
 	uint64_t stub;   /* address of the stub's first byte */
 	uint64_t arena;  /* 0: none */
+	unsigned n_slots;
 	int marker_sig;  /* 0: stop at system calls instead */
 	bool stop_seen;  /* a SIGSTOP came in while we were at it: sent again at the end */
 	struct engine_thread *threads;
@@ -30,13 +32,21 @@ struct remote {
 	const struct thread_regs *leader_regs;
 };
 
+/* The slot as a thread needs it that runs calls here: with regs, what it goes on with by itself; NULL: it never has to. */
+void engine_slot(const struct remote *r, const struct engine_thread *t, const struct thread_regs *regs,
+		 struct stub_slot *ret);
 /*
- * Lets the thread, stopped, run from gp (whose rip lies in the stub) to the marker; gp is what it has there. Fills in
- * the marker's registers (r12, r14, r15). block: the signals to be blocked meanwhile.
+ * Lets the thread, stopped, run from gp, whose rip lies in the stub; its slot (number n) has been written. Signals are
+ * blocked but for the marker.
  */
+int engine_start(struct remote *r, const struct engine_thread *t, unsigned slot, struct user_regs_struct *gp,
+		 struct err *err);
+/* Waits until it is at the marker (a STUB_OFFSET); gp is what it has there. */
+int engine_finish(struct remote *r, const struct engine_thread *t, struct user_regs_struct *gp, uint64_t marker,
+		  struct err *err);
+/* Both, in slot 0. */
 int engine_run(struct remote *r, const struct engine_thread *t, struct user_regs_struct *gp, uint64_t marker,
-	       uint64_t block, struct err *err);
-/* Every signal but the marker. */
-uint64_t engine_mask(const struct remote *r);
+	       struct err *err);
+uint64_t engine_slot_address(const struct remote *r, unsigned slot);
 int engine_write(struct remote *r, uint64_t addr, const void *p, size_t len, struct err *err);
 int engine_read(struct remote *r, uint64_t addr, void *p, size_t len, struct err *err);

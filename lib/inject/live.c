@@ -25,24 +25,33 @@
 #include <sys/wait.h>
 
 #define LOG_ROOM "inject"
+#define STUB_BYTES_MAX 2048
 
-static const uint8_t zeros[STUB_ROOM];
+static const uint8_t zeros[STUB_BYTES_MAX];
 
-/* Room for the stub at the end of the mapping's last page: its address, or 0. */
+/* What a ckpt-run that was killed left in the padding goes away. */
+static void forget_remains(uint8_t *page)
+{
+	for (unsigned n = 1; n <= STUB_MAX_SLOTS; n++)
+		if (!memcmp(page + CKPT_PAGE_SIZE - STUB_BYTES(n), stub_begin, 64))
+			memset(page + CKPT_PAGE_SIZE - STUB_BYTES(n), 0, STUB_BYTES(n));
+}
+
+/* Room for the stub at the end of the mapping's last page: the stub's address, or 0; and how many slots. */
 static uint64_t room_in(struct remote *r, const struct proc_map *m)
 {
 	uint8_t page[CKPT_PAGE_SIZE];
 	unsigned used = CKPT_PAGE_SIZE;
-	unsigned need = (unsigned)STUB_BYTES + 16;
 
 	if (engine_read(r, m->end - sizeof page, page, sizeof page, NULL) < 0)
 		return 0;
-	/* what a ckpt-run that was killed left in the padding may be overwritten (and then goes away) */
-	if (!memcmp(page + sizeof page - STUB_BYTES, stub_begin, 64))
-		memset(page + sizeof page - STUB_BYTES, 0, STUB_BYTES);
+	forget_remains(page);
 	while (used > 0 && page[used - 1] == 0)
 		used--;
-	return sizeof page - used >= need ? m->end - STUB_BYTES : 0;
+	for (r->n_slots = STUB_MAX_SLOTS; r->n_slots > 0; r->n_slots--)
+		if (used + 16 + STUB_BYTES(r->n_slots) <= sizeof page)
+			return m->end - STUB_BYTES(r->n_slots);
+	return 0;
 }
 
 static int find_room(struct remote *r, struct err *err)
@@ -71,7 +80,7 @@ static int find_room(struct remote *r, struct err *err)
 	arena_free(a);
 	if (rc == 0 && !r->stub)
 		rc = err_set(err, -EOPNOTSUPP, "pid %d: no executable mapping has room for %zu bytes at its end",
-			     r->pid, STUB_BYTES);
+			     r->pid, STUB_BYTES(1));
 	return rc;
 }
 
@@ -96,21 +105,13 @@ static int choose_marker(pid_t pid, const struct live_thread *threads, unsigned 
 }
 
 /* What the thread goes on with should it have to do so by itself. */
-static int write_tail(struct remote *r, const struct thread_regs *regs, struct err *err)
+static int write_slot(struct remote *r, unsigned slot, const struct engine_thread *t, const struct thread_regs *regs,
+		      struct err *err)
 {
-	struct user_regs_struct gp;
-	struct stub_tail tail;
+	struct stub_slot s;
 
-	assert(sizeof tail == (size_t)(stub_end - stub_tail));
-	if (regs_reissue(&regs->gp, SYS_restart_syscall, &gp) < 0)
-		gp = regs->gp;
-	tail = (struct stub_tail){
-		.mask = regs->sigmask, .arena_size = ARENA_BYTES, .rax = gp.rax, .rbx = gp.rbx, .rcx = gp.rcx,
-		.rdx = gp.rdx, .rsi = gp.rsi, .rdi = gp.rdi, .rbp = gp.rbp, .r8 = gp.r8, .r9 = gp.r9, .r10 = gp.r10,
-		.r11 = gp.r11, .r12 = gp.r12, .r13 = gp.r13, .r14 = gp.r14, .r15 = gp.r15, .rip = gp.rip,
-		.df = (gp.eflags >> 10) & 1, .of = (gp.eflags >> 11) & 1, .lowflags = (uint8_t)gp.eflags,
-	};
-	return engine_write(r, r->stub + STUB_OFFSET(stub_tail), &tail, sizeof tail, err);
+	engine_slot(r, t, regs, &s);
+	return engine_write(r, engine_slot_address(r, slot), &s, sizeof s, err);
 }
 
 static void set_mmap_call(struct user_regs_struct *gp, uint64_t len)
@@ -132,18 +133,29 @@ static int give_back(const struct live_thread *t, struct err *err)
 	return rc < 0 ? rc : regs_set_gp(t->tid, &t->regs->gp, err);
 }
 
-static int ask_thread(struct remote *r, const struct live_thread *t, struct thread_facts *facts, struct err *err)
+static int start_asking(struct remote *r, unsigned slot, const struct live_thread *t, struct err *err)
 {
 	struct engine_thread et = { .tid = t->tid, .ns_tid = t->ns_tid };
 	struct user_regs_struct gp = t->regs->gp;
-	int rc, back;
+	int rc = write_slot(r, slot, &et, t->regs, err);
 
-	rc = write_tail(r, t->regs, err);
 	if (rc < 0)
 		return rc;
 	set_mmap_call(&gp, CKPT_PAGE_SIZE);
 	gp.rip = r->stub + STUB_OFFSET(stub_thread);
-	rc = engine_run(r, &et, &gp, STUB_OFFSET(stub_marker_thread), engine_mask(r), err);
+	rc = engine_start(r, &et, slot, &gp, err);
+	if (rc < 0)
+		(void)give_back(t, NULL);
+	return rc;
+}
+
+static int finish_asking(struct remote *r, const struct live_thread *t, struct thread_facts *facts, struct err *err)
+{
+	struct engine_thread et = { .tid = t->tid, .ns_tid = t->ns_tid };
+	struct user_regs_struct gp;
+	int rc, back;
+
+	rc = engine_finish(r, &et, &gp, STUB_OFFSET(stub_marker_thread), err);
 	back = give_back(t, rc < 0 ? NULL : err);
 	if (rc < 0 || back < 0)
 		return rc < 0 ? rc : back;
@@ -151,9 +163,33 @@ static int ask_thread(struct remote *r, const struct live_thread *t, struct thre
 		return err_set(err, -ENOMEM, "thread %d: cannot map a page (memory limit?)", t->tid);
 	*facts = (struct thread_facts){
 		.altstack_sp = gp.r8, .altstack_flags = (uint32_t)gp.r9, .altstack_size = gp.r10,
-		.clear_child_tid = gp.rbp, .timer_slack_ns = gp.rbx, .parent_death_signal = (int32_t)gp.r13,
+		.clear_child_tid = gp.r12, .timer_slack_ns = gp.rbx, .parent_death_signal = (int32_t)gp.r13,
+		.personality = (uint32_t)gp.r15,
 	};
 	return fault_point("inject-thread", err);
+}
+
+/* As many threads at a time as there are slots: they run on other CPUs while we prepare the next. */
+static int ask_threads(struct remote *r, const struct live_thread *threads, unsigned n, struct thread_facts *facts,
+		       struct err *err)
+{
+	unsigned started = 0, done = 0;
+	int rc = 0;
+
+	while (done < n) {
+		if (rc == 0 && started < n && started - done < r->n_slots) {
+			rc = start_asking(r, started % r->n_slots, &threads[started], err);
+			started += rc == 0;
+			continue;
+		}
+		if (done == started) /* a start failed, and all before it are back */
+			break;
+		int one = finish_asking(r, &threads[done], &facts[done], rc == 0 ? err : NULL);
+
+		rc = rc < 0 ? rc : one;
+		done++;
+	}
+	return rc;
 }
 
 static int map_arena(struct remote *r, const struct live_thread *leader, struct err *err)
@@ -161,13 +197,13 @@ static int map_arena(struct remote *r, const struct live_thread *leader, struct 
 	struct user_regs_struct gp = leader->regs->gp;
 	int rc;
 
-	rc = write_tail(r, leader->regs, err);
+	rc = write_slot(r, 0, &r->threads[0], leader->regs, err);
 	if (rc < 0)
 		return rc;
 	r->leader_regs = leader->regs;
 	set_mmap_call(&gp, ARENA_BYTES);
 	gp.rip = r->stub + STUB_OFFSET(stub_map);
-	rc = engine_run(r, &r->threads[0], &gp, STUB_OFFSET(stub_marker_map), engine_mask(r), err);
+	rc = engine_run(r, &r->threads[0], &gp, STUB_OFFSET(stub_marker_map), err);
 	if (rc == 0 && (int64_t)gp.r13 < 0)
 		rc = err_set(err, (int)gp.r13, "process %d: cannot map %d KiB: %m", r->pid, ARENA_BYTES / 1024);
 	if (rc < 0) {
@@ -186,7 +222,7 @@ static void remote_free(struct remote *r)
 	if (!r)
 		return;
 	if (r->stub && r->mem_fd >= 0)
-		(void)io_pwrite_full(r->mem_fd, zeros, STUB_BYTES, r->stub);
+		(void)io_pwrite_full(r->mem_fd, zeros, STUB_BYTES(r->n_slots), r->stub);
 	if (r->mem_fd >= 0)
 		(void)close(r->mem_fd);
 	free(r->threads);
@@ -210,7 +246,8 @@ int live_begin(pid_t pid, pid_t ns_pid, const struct live_thread *threads, unsig
 	struct remote *r = calloc(1, sizeof *r);
 	int rc;
 
-	assert(STUB_BYTES + 16 <= STUB_ROOM);
+	assert((size_t)(stub_slot_end - stub_slots) == sizeof(struct stub_slot));
+	assert(STUB_BYTES(STUB_MAX_SLOTS) <= sizeof zeros);
 	if (!r)
 		return err_nomem(err);
 	*r = (struct remote){ .pid = pid, .ns_pid = ns_pid, .mem_fd = -1, .base = threads[0].regs->gp };
@@ -223,11 +260,11 @@ int live_begin(pid_t pid, pid_t ns_pid, const struct live_thread *threads, unsig
 		rc = find_room(r, err);
 	}
 	if (rc == 0)
-		rc = engine_write(r, r->stub, stub_begin, STUB_BYTES, err);
+		rc = engine_write(r, r->stub, stub_begin, STUB_BYTES(1), err);
 	if (rc == 0)
 		rc = fault_point("inject-stub", err);
-	for (unsigned i = 0; rc == 0 && i < n_threads; i++)
-		rc = ask_thread(r, &threads[i], &facts[i], err);
+	if (rc == 0)
+		rc = ask_threads(r, threads, n_threads, facts, err);
 	if (rc == 0)
 		rc = map_arena(r, &threads[0], err);
 	if (rc < 0) {
@@ -252,7 +289,7 @@ int live_end(struct remote *r, struct err *err)
 
 			gp.rip = r->stub + STUB_OFFSET(stub_unmap);
 			gp.r13 = r->arena;
-			rc = engine_run(r, &r->threads[0], &gp, STUB_OFFSET(stub_marker_unmap), engine_mask(r), err);
+			rc = engine_run(r, &r->threads[0], &gp, STUB_OFFSET(stub_marker_unmap), err);
 		}
 		(void)fault_point("inject-unmapped", NULL);
 		int back = give_back(&leader, rc < 0 ? NULL : err);

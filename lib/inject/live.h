@@ -18,14 +18,15 @@ struct thread_facts {
 	uint64_t clear_child_tid;
 	uint64_t timer_slack_ns;
 	int32_t parent_death_signal;
+	uint32_t personality;
 };
 
 /*
  * All threads of the process are stopped by us (trace/freeze.h) and stay so. Puts the stub in place, asks each thread for
  * its facts (facts[i] for threads[i]), then maps the arena with threads[0], in which batches run from then on.
  *
- * At any instant at most one thread of the process has registers that are not its own, and that one heals itself if
- * we vanish: that is why facts are asked before the arena is mapped.
+ * At any instant every thread has either its own registers or heals itself if we vanish. The arena is one thread's
+ * alone: it could not be given back while another still used it. That is why facts are asked before it is mapped.
  */
 int live_begin(pid_t pid, pid_t ns_pid, const struct live_thread *threads, unsigned n_threads,
 	       struct thread_facts *facts, struct remote **ret, struct err *err);

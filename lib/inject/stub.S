@@ -2,27 +2,54 @@
 /*
  * The stub: position-independent code that runs system calls in a process that we hold stopped.
  *
- * It uses general registers only and never the stack, so that the process's floating-point state and memory stay its own.
- * Each part ends with a *marker*, a tgkill() of the thread to itself with a signal that the process ignores by
+ * It uses general registers only and never the stack, so that the process's floating-point state and memory stay its
+ * own. Each part ends with a *marker*, a tgkill() of the thread to itself with a signal that the process ignores by
  * default: traced, the thread stops there and we take over; not traced (we have died), the kernel drops the
- * signal and the code goes on by itself: it unmaps the arena and loads the thread's original context from the tail.
+ * signal and the code goes on by itself: it unmaps the arena and loads the thread's original context from its slot.
  *
- * Registers throughout:  r12 process id, r15 thread id (as the process sees them), r14 marker signal (0: none, we
- * stop at the call's exit instead), r13 arena (0 or -errno: none), rbx next call, rbp number of calls left.
+ * Registers throughout: rbp the thread's slot, r13 arena (0 or -errno: none), rbx next call, r14 number of calls left.
  */
 #include <sys/syscall.h>
+
+/* The slot, see struct stub_slot. */
+#define TGID 16
+#define TID 24
+#define SIG 32
+#define MASK 40
+#define ARENA_SIZE 48
+#define REG(n) (56 + 8 * (n))
+#define FLAGS REG(16)
 
 	.section .rodata
 	.balign 16
 
 	.macro MARKER name
-	mov %r12, %rdi
-	mov %r15, %rsi
-	mov %r14, %rdx
+	mov TGID(%rbp), %rdi
+	mov TID(%rbp), %rsi
+	mov SIG(%rbp), %rdx
 	mov $SYS_tgkill, %eax
 	syscall
 	.globl \name
 \name:
+	.endm
+
+	.macro CALLS
+.Lagain\@:
+	test %r14, %r14
+	jz .Ldone\@
+	mov (%rbx), %rax
+	mov 8(%rbx), %rdi
+	mov 16(%rbx), %rsi
+	mov 24(%rbx), %rdx
+	mov 32(%rbx), %r10
+	mov 40(%rbx), %r8
+	mov 48(%rbx), %r9
+	syscall
+	mov %rax, 56(%rbx)
+	add $64, %rbx
+	dec %r14
+	jmp .Lagain\@
+.Ldone\@:
 	.endm
 
 	.globl stub_begin
@@ -36,46 +63,61 @@ stub_map:
 	MARKER stub_marker_map
 	jmp leave
 
-/* Runs rbp calls from rbx on: { nr, a0 .. a5, result }, eight quadwords each. */
+/* Runs r14 calls from rbx on: { nr, a0 .. a5, result }, eight quadwords each. */
 	.globl stub_batch
 stub_batch:
-	test %rbp, %rbp
-	jz 1f
-	mov (%rbx), %rax
-	mov 8(%rbx), %rdi
-	mov 16(%rbx), %rsi
-	mov 24(%rbx), %rdx
-	mov 32(%rbx), %r10
-	mov 40(%rbx), %r8
-	mov 48(%rbx), %r9
-	syscall
-	mov %rax, 56(%rbx)
-	add $64, %rbx
-	dec %rbp
-	jmp stub_batch
-1:	MARKER stub_marker_batch
+	CALLS
+	MARKER stub_marker_batch
 	/* We are gone. First what the batch said must be undone (close, munmap): calls at the arena's start. */
-	mov (%r13), %rbp
+	mov (%r13), %r14
 	lea 64(%r13), %rbx
-2:	test %rbp, %rbp
-	jz leave
-	mov (%rbx), %rax
-	mov 8(%rbx), %rdi
-	mov 16(%rbx), %rsi
-	mov 24(%rbx), %rdx
-	mov 32(%rbx), %r10
-	mov 40(%rbx), %r8
-	mov 48(%rbx), %r9
+	CALLS
+
+/* Our tracer is gone: give the arena back, and go on where the thread was. */
+leave:
+	test %r13, %r13
+	jle heal
+	mov %r13, %rdi
+	mov ARENA_SIZE(%rbp), %rsi
+	mov $SYS_munmap, %eax
 	syscall
-	add $64, %rbx
-	dec %rbp
-	jmp 2b
+heal:
+	mov $2, %edi			/* SIG_SETMASK */
+	lea MASK(%rbp), %rsi
+	xor %edx, %edx
+	mov $8, %r10d
+	mov $SYS_rt_sigprocmask, %eax
+	syscall
+	/* From here on a handler may run on the thread's stack, so rsp stays what it was; flags without a stack. */
+	mov REG(1)(%rbp), %rbx
+	mov REG(2)(%rbp), %rcx
+	mov REG(3)(%rbp), %rdx
+	mov REG(4)(%rbp), %rsi
+	mov REG(5)(%rbp), %rdi
+	mov REG(6)(%rbp), %r8
+	mov REG(7)(%rbp), %r9
+	mov REG(8)(%rbp), %r10
+	mov REG(9)(%rbp), %r11
+	mov REG(10)(%rbp), %r12
+	mov REG(11)(%rbp), %r13
+	mov REG(12)(%rbp), %r14
+	mov REG(13)(%rbp), %r15
+	cld
+	testb $1, FLAGS(%rbp)
+	jz 5f
+	std
+5:	movb FLAGS+1(%rbp), %al
+	addb $0x7f, %al			/* sets OF if it was 1 */
+	movb FLAGS+2(%rbp), %ah
+	sahf
+	mov REG(0)(%rbp), %rax
+	jmp *%rbp			/* the slot begins with code that loads rbp and rip */
 
 /* Unmaps the arena. */
 	.globl stub_unmap
 stub_unmap:
 	mov %r13, %rdi
-	mov tail_arena_size(%rip), %rsi
+	mov ARENA_SIZE(%rbp), %rsi
 	mov $SYS_munmap, %eax
 	syscall
 	xor %r13d, %r13d
@@ -84,15 +126,15 @@ stub_unmap:
 
 /*
  * What only the thread itself can say, in one go: rax, rdi .. r9 hold an mmap call for one page of room, which is gone
- * again at the marker. Answers: r8, r9, r10 the alternate stack (sp, flags, size), rbp clear_child_tid, rbx timer
- * slack, r13 parent-death signal; rbx = -1: no room.
+ * again at the marker. Answers: r8, r9, r10 the alternate stack (sp, flags, size), r12 clear_child_tid, rbx timer
+ * slack, r13 parent-death signal, r15 personality; rbx = -1: no room.
  */
 	.globl stub_thread
 stub_thread:
 	syscall
 	mov $-1, %rbx
 	cmp $-4096, %rax
-	ja 3f
+	ja 6f
 	mov %rax, %r13
 	xor %edi, %edi
 	mov %r13, %rsi
@@ -110,87 +152,29 @@ stub_thread:
 	mov $SYS_prctl, %eax
 	syscall
 	mov %rax, %rbx
+	mov $-1, %edi
+	mov $SYS_personality, %eax
+	syscall
+	mov %rax, %r15
 	mov (%r13), %r8
 	mov 8(%r13), %r9d
 	mov 16(%r13), %r10
-	mov 32(%r13), %rbp
+	mov 32(%r13), %r12
 	mov %r13, %rdi
 	mov 40(%r13), %r13d
 	mov $4096, %esi
 	mov $SYS_munmap, %eax
 	syscall
-3:	MARKER stub_marker_thread
+6:	MARKER stub_marker_thread
 	jmp heal
 
-/* Our tracer is gone: give the arena back, and go on where the thread was. */
-leave:
-	test %r13, %r13
-	jle heal
-	mov %r13, %rdi
-	mov tail_arena_size(%rip), %rsi
-	mov $SYS_munmap, %eax
-	syscall
-	.globl stub_heal
-stub_heal:
-heal:
-	mov $2, %edi			/* SIG_SETMASK */
-	lea tail_mask(%rip), %rsi
-	xor %edx, %edx
-	mov $8, %r10d
-	mov $SYS_rt_sigprocmask, %eax
-	syscall
-	/* From here on a handler may run on the thread's stack, so rsp stays what it was; flags without a stack. */
-	mov tail_rbx(%rip), %rbx
-	mov tail_rcx(%rip), %rcx
-	mov tail_rdx(%rip), %rdx
-	mov tail_rsi(%rip), %rsi
-	mov tail_rdi(%rip), %rdi
-	mov tail_rbp(%rip), %rbp
-	mov tail_r8(%rip), %r8
-	mov tail_r9(%rip), %r9
-	mov tail_r10(%rip), %r10
-	mov tail_r11(%rip), %r11
-	mov tail_r12(%rip), %r12
-	mov tail_r13(%rip), %r13
-	mov tail_r14(%rip), %r14
-	mov tail_r15(%rip), %r15
-	cld
-	testb $1, tail_df(%rip)
-	jz 4f
-	std
-4:	movb tail_of(%rip), %al
-	addb $0x7f, %al			/* sets OF if it was 1 */
-	movb tail_lowflags(%rip), %ah
-	sahf
-	mov tail_rax(%rip), %rax
-	jmp *tail_rip(%rip)
-
-/* The thread's original context; written anew for each thread that enters the stub. */
+/* A slot: the original context of a thread that is in the stub. There is room for several behind this one. */
 	.balign 8
-	.globl stub_tail
-stub_tail:
-tail_mask:	.quad 0
-tail_arena_size: .quad 0
-tail_rax:	.quad 0
-tail_rbx:	.quad 0
-tail_rcx:	.quad 0
-tail_rdx:	.quad 0
-tail_rsi:	.quad 0
-tail_rdi:	.quad 0
-tail_rbp:	.quad 0
-tail_r8:	.quad 0
-tail_r9:	.quad 0
-tail_r10:	.quad 0
-tail_r11:	.quad 0
-tail_r12:	.quad 0
-tail_r13:	.quad 0
-tail_r14:	.quad 0
-tail_r15:	.quad 0
-tail_rip:	.quad 0
-tail_df:	.byte 0
-tail_of:	.byte 0
-tail_lowflags:	.byte 0
-		.byte 0, 0, 0, 0, 0
-	.globl stub_end
-stub_end:
+	.globl stub_slots
+stub_slots:
+	mov stub_slots + REG(14)(%rip), %rbp
+	jmp *stub_slots + REG(15)(%rip)
+	.org stub_slots + FLAGS + 8, 0
+	.globl stub_slot_end
+stub_slot_end:
 	.section .note.GNU-stack, "", @progbits

@@ -1,22 +1,25 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The stub's labels and the layout of its tail and of the arena; the code is in stub.S. */
+/* The stub's labels, the layout of its slots and of the arena; the code is in stub.S. */
 #pragma once
 
 #include <stddef.h>
 #include <stdint.h>
 
-extern const char stub_begin[], stub_map[], stub_batch[], stub_unmap[], stub_thread[], stub_heal[];
+extern const char stub_begin[], stub_map[], stub_batch[], stub_unmap[], stub_thread[];
 extern const char stub_marker_map[], stub_marker_batch[], stub_marker_unmap[], stub_marker_thread[];
-extern const char stub_tail[], stub_end[];
+extern const char stub_slots[], stub_slot_end[];
 
 #define STUB_OFFSET(label) ((uint64_t)((label)-stub_begin))
-#define STUB_BYTES ((size_t)(stub_end - stub_begin))
-/* Longest tail of an executable mapping that the stub may need (checked when it is put in place). */
-#define STUB_ROOM 1024
+/* Bytes of the stub with n slots. */
+#define STUB_BYTES(n) ((size_t)(stub_slots - stub_begin) + (size_t)(n) * sizeof(struct stub_slot))
+#define STUB_MAX_SLOTS 8
 
-struct stub_tail {
+/* The context of one thread in the stub: where it goes on should it have to do so by itself. */
+struct stub_slot {
+	uint8_t code[16]; /* loads rbp and rip: the same in every slot, copied from the first */
+	uint64_t tgid, tid, sig; /* the marker */
 	uint64_t mask, arena_size;
-	uint64_t rax, rbx, rcx, rdx, rsi, rdi, rbp, r8, r9, r10, r11, r12, r13, r14, r15, rip;
+	uint64_t rax, rbx, rcx, rdx, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15, rbp, rip;
 	uint8_t df, of, lowflags, zero[5];
 };
 

@@ -137,7 +137,7 @@ int attrs_capture_thread(struct capture *c, struct subject *s, pid_t tid, struct
 	rc = signals_look_pending(tid, false, st.sig_pending, c->arena, &t->pending, &t->n_pending,
 				  err);
 	if (rc == 0)
-		rc = threadattr_look(s, tid, t, err);
+		rc = threadattr_look(tid, t, err);
 	return rc == 0 ? sched_look(tid, c->arena, t, err) : rc;
 }
 

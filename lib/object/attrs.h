@@ -92,6 +92,6 @@ int sched_check(const struct process *p, const struct thread *t, struct err *err
 void sched_put(const struct thread *t, struct batch *b, pid_t tid);
 
 /* threadattr.c */
-int threadattr_look(const struct subject *s, pid_t tid, struct thread *t, struct err *err);
+int threadattr_look(pid_t tid, struct thread *t, struct err *err);
 int threadattr_put(const struct rebuild *rb, const struct process *p, const struct thread *t,
 		   struct batch *b, pid_t tid, struct err *err);

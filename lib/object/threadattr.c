@@ -50,24 +50,7 @@ static int look_rseq(pid_t tid, struct __ptrace_rseq_configuration *ret, struct 
 	return err_set(err, -errno, "cannot read the rseq registration of thread %d: %m", tid);
 }
 
-/* One short read: a job may have a thousand threads, and all of them stand still meanwhile. */
-static int look_personality(const struct subject *s, pid_t tid, struct thread *t, struct err *err)
-{
-	CLEANUP_FD int fd = -1;
-	char path[48], text[24];
-	ssize_t n;
-
-	(void)snprintf(path, sizeof path, "task/%d/personality", tid);
-	fd = openat(s->proc_dirfd, path, O_RDONLY | O_CLOEXEC);
-	n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
-	if (n < 0)
-		return err_set(err, -errno, "cannot read '/proc/%d/%s': %m", s->pid, path);
-	text[n] = '\0';
-	t->personality = strtoul(text, NULL, 16);
-	return 0;
-}
-
-int threadattr_look(const struct subject *s, pid_t tid, struct thread *t, struct err *err)
+int threadattr_look(pid_t tid, struct thread *t, struct err *err)
 {
 	struct __ptrace_rseq_configuration rseq;
 	void *head = NULL;
@@ -88,7 +71,7 @@ int threadattr_look(const struct subject *s, pid_t tid, struct thread *t, struct
 	t->rseq_len = rseq.rseq_abi_size;
 	t->rseq_sig = rseq.signature;
 	t->rseq_flags = rseq.flags;
-	return look_personality(s, tid, t, err);
+	return 0;
 }
 
 /* --- restore -------------------------------------------------------------------------------- */

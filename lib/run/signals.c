@@ -109,6 +109,16 @@ int signals_open(int *ret_fd, struct err *err)
 	return 0;
 }
 
+void signals_watch_children(int fd, bool watch)
+{
+	sigset_t set;
+
+	(void)sigfillset(&set);
+	if (!watch)
+		(void)sigdelset(&set, SIGCHLD);
+	(void)signalfd(fd, &set, 0);
+}
+
 int signal_forward(int pidfd, const struct signalfd_siginfo *si)
 {
 	siginfo_t info, *with = NULL;

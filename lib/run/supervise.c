@@ -53,6 +53,7 @@ struct supervisor {
 static void start_attempt(struct supervisor *s)
 {
 	s->busy = true;
+	signals_watch_children(s->signal_fd, false);
 	s->again = false;
 	s->kills = s->ending;
 	checkpointer_start(s->cp, s->kills ? DUMP_KILL : 0);
@@ -199,6 +200,7 @@ static void on_attempt(struct supervisor *s)
 
 	checkpointer_take(s->cp, &a);
 	s->busy = false;
+	signals_watch_children(s->signal_fd, true);
 	outcome = a.rc == 0 ? ATTEMPT_OK : a.rc == -EAGAIN ? ATTEMPT_AGAIN : ATTEMPT_FAILED;
 	schedule_attempted(&s->schedule, outcome, s->again, schedule_now());
 	report_attempt(&s->report, &a, s->schedule.backoff_ns >= PERSISTENT_NS, !s->o->once);

@@ -23,6 +23,12 @@
 #define SEIZE_OPTIONS \
 	(PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACESYSGOOD)
 #define MAX_ROUNDS 1000
+/*
+ * Threads stop within microseconds, on other CPUs, while the next are asked to. But not all are asked at once: the sooner
+ * the registers of one are seen, the shorter a call that our stop has interrupted is left with EINTR
+ * (take_registers), which it would return were we killed in between.
+ */
+#define STOPS_AHEAD 4
 
 struct freezer {
 	struct frozen *f;
@@ -169,9 +175,8 @@ static int freeze_threads(struct freezer *z, struct frozen_process *p, struct er
 			continue;
 		if (rc == 0)
 			rc = add_thread(p, tids[i], err);
-		/* Most stop within microseconds: then nobody needs to see that a call was interrupted, see take_registers. */
-		if (rc == 0)
-			rc = settle(&p->threads[p->n_threads - 1], 0, err);
+		if (rc == 0 && p->n_threads - first >= STOPS_AHEAD)
+			rc = settle(&p->threads[p->n_threads - STOPS_AHEAD], 0, err);
 		if (rc < 0 && rc != -ETIMEDOUT && rc != -ESRCH)
 			return rc;
 	}
@@ -228,17 +233,34 @@ static int find_children(struct freezer *z, unsigned parent, struct err *err)
 	return found;
 }
 
+/* Stops threads until a look at the process finds no new one. Returns how many were new. */
+static int freeze_process(struct freezer *z, unsigned i, struct err *err)
+{
+	int news = 0;
+
+	for (unsigned round = 0; round < MAX_ROUNDS; round++) {
+		int n = freeze_threads(z, &z->f->procs[i], err);
+
+		if (n <= 0)
+			return n < 0 ? n : news;
+		news += n;
+	}
+	return err_set(err, -EAGAIN, "process %d creates threads faster than they can be stopped", z->f->procs[i].pid);
+}
+
 static int freeze_all(struct freezer *z, struct err *err)
 {
 	for (unsigned round = 0; round < MAX_ROUNDS; round++) {
 		int news = 0, rc;
 
 		for (unsigned i = 0; i < z->f->n_procs; i++) {
-			rc = freeze_threads(z, &z->f->procs[i], err);
+			rc = freeze_process(z, i, err);
 			if (rc < 0)
 				return rc;
 			news += rc;
-			rc = find_children(z, i, err);
+			/* only what ran since the last look can have new children */
+			if (rc > 0 || round == 0)
+				rc = find_children(z, i, err);
 			if (rc < 0)
 				return rc;
 			news += rc;
@@ -246,7 +268,7 @@ static int freeze_all(struct freezer *z, struct err *err)
 		if (news == 0)
 			return 0;
 	}
-	return err_set(err, -EAGAIN, "the job creates threads and processes faster than they can be stopped");
+	return err_set(err, -EAGAIN, "the job creates processes faster than they can be stopped");
 }
 
 static int all_alive(const struct frozen *f, struct err *err)

@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: BSD-2-Clause
-# Errors: one line that says what and what to do, and nothing lost. What cannot be restarted is refused by name.
+# Errors: one line that says what and what to do, and nothing lost. What cannot be restarted is
+# refused by name.
 
 load ../lib/common
 
@@ -8,7 +9,8 @@ load ../lib/common
 # ckpt-restart may tell which images it passed over, and that no other was left.
 said() {
 	[ "$(grep "^$1: " <<< "$output" | grep -vcE 'is passed over: |holds no .*image')" -le 1 ] &&
-		[ "$(grep -c "^$1: " <<< "$output")" -ge 1 ] || fail "not one line of $1: $output" || return 1
+		[ "$(grep -c "^$1: " <<< "$output")" -ge 1 ] ||
+			fail "not one line of $1: $output" || return 1
 	[[ $output =~ $2 ]] || fail "no /$2/ in: $output" || return 1
 }
 
@@ -21,7 +23,8 @@ make_chain() {
 	victim_kill
 }
 
-restart_fails() { # STATUS REGEX [OPTIONS]: it says so, nothing is left running, and the images are as before
+# restart_fails STATUS REGEX [OPTIONS]: it says so, leaves nothing running and the images as before.
+restart_fails() {
 	local want=$1 regex=$2 before
 	shift 2
 	before=$(sha256sum "$CHAIN"/*.img)
@@ -42,7 +45,7 @@ flip_bit() { # FILE OFFSET
 	poke_byte "$1" "$2" $((byte ^ 16))
 }
 
-# --- chains ----------------------------------------------------------------------------------------------
+# --- chains ---------------------------------------------------------------------------------------
 
 @test "a chain that holds an unfinished job is not overwritten, and the message says what to do" {
 	make_chain empty
@@ -128,7 +131,8 @@ in_small_fs() { # SIZE FUNCTION
 	export T BASE STATS CKPT_TEST_ID CKPT_BUILD
 	export SMALL=$1
 	unshare "${opts[@]}" bash -c 'mount -t tmpfs -o size="$SMALL" none "$T/small" || exit 77
-		BATS_TEST_DIRNAME=$1; . "$1/../lib/common.bash"; CHAIN=$T/small/chain; STARTS=0; set -e; '"$(declare -f "$2")"'
+		BATS_TEST_DIRNAME=$1; . "$1/../lib/common.bash"
+		CHAIN=$T/small/chain; STARTS=0; set -e; '"$(declare -f "$2")"'
 		'"$2" _ "$BATS_TEST_DIRNAME"
 }
 
@@ -153,7 +157,7 @@ disk_full() {
 	victim_quit
 }
 
-@test "disk full while writing: the job goes on, the last good image stays, the next attempt is made" {
+@test "disk full while writing: the job goes on, the last good image stays" {
 	run in_small_fs 100M disk_full
 	[ "$status" -ne 77 ] || skip "no tmpfs here"
 	[ "$status" -eq 0 ] || fail "$output"
@@ -186,7 +190,7 @@ disk_full() {
 	[ -z "$(test_processes)" ]
 }
 
-# --- images ----------------------------------------------------------------------------------------------
+# --- images ---------------------------------------------------------------------------------------
 
 @test "a truncated image is recognised at any length" {
 	make_chain empty
@@ -194,7 +198,8 @@ disk_full() {
 	rm "$CHAIN/000002.img"
 	cp "$CHAIN/000001.img" whole
 	size=$(stat -c %s whole)
-	for cut in 0 1 7 8 63 64 100 4096 $((size / 3)) $((size / 2)) $((size - 64)) $((size - 8)) $((size - 1)); do
+	for cut in 0 1 7 8 63 64 100 4096 $((size / 3)) $((size / 2)) $((size - 64)) \
+		$((size - 8)) $((size - 1)); do
 		head -c "$cut" whole > "$CHAIN/000001.img"
 		restart_fails 3 '000001.img' || fail "cut to $cut of $size"
 	done
@@ -203,7 +208,7 @@ disk_full() {
 	victim_quit
 }
 
-@test "a flipped bit anywhere is found; the newest image that is whole is taken unless one is named" {
+@test "a flipped bit anywhere is found" {
 	make_chain empty
 	local size i off seed=${CKPT_TEST_SEED:-$RANDOM} image=$CHAIN/000001.img
 	echo "seed $seed"
@@ -220,8 +225,10 @@ disk_full() {
 		esac
 		flip_bit "$image" "$off"
 		run fg 30 "$INSPECT" --verify "$image"
-		[ "$status" -eq 3 ] || fail "verify: exit $status with a bit flipped at $off of $size" || return 1
-		restart_fails 3 '000001.img' || fail "with a bit flipped at $off of $size" || return 1
+		[ "$status" -eq 3 ] ||
+			fail "verify: exit $status with a bit flipped at $off of $size" || return 1
+		restart_fails 3 '000001.img' || fail "with a bit flipped at $off of $size" ||
+			return 1
 		cat whole > "$image"
 	done
 	victim_restart
@@ -256,7 +263,7 @@ disk_full() {
 	victim_quit
 }
 
-# --- what a restart needs --------------------------------------------------------------------------------
+# --- what a restart needs -------------------------------------------------------------------------
 
 @test "a file that is missing is named with descriptor and process, and --map finds it elsewhere" {
 	BASE=$T/here/victim
@@ -274,7 +281,7 @@ disk_full() {
 	make_chain file_regular
 	cp -p "$BASE.log" keep
 	: > "$BASE.log"
-	restart_fails 125 'victim.log.*(shrank|shorter|smaller|size)|(shrank|shorter|smaller|size).*victim.log'
+	restart_fails 125 'victim.log.*(shrank|shorter|smaller|size)'
 	cat keep > "$BASE.log"
 	mv "$BASE.data" other
 	cp other "$BASE.data"
@@ -344,11 +351,12 @@ disk_full() {
 }
 
 @test "closed standard streams do not confuse anything" {
-	run bash -c "exec 0<&- 1>&- 2>&-; exec '$RUN' -q -o '$CHAIN' -- sh -c 'ls /proc/self/fd > $T/fds; exit 4'"
+	run bash -c "exec 0<&- 1>&- 2>&-
+		exec '$RUN' -q -o '$CHAIN' -- sh -c 'ls /proc/self/fd > $T/fds; exit 4'"
 	[ "$status" -eq 4 ]
 }
 
-# --- what is refused -------------------------------------------------------------------------------------
+# --- what is refused ------------------------------------------------------------------------------
 
 # refused THING REGEX: the attempt fails with a message, the job goes on, the last good image stays.
 refused() {
@@ -356,8 +364,10 @@ refused() {
 	attempt
 	[ "$(stats_last result)" = failed ] || fail "not refused: $(tail -n 1 "$STATS")" || return 1
 	tail -n 1 "$STATS" | grep -qiE "$2" || fail "message: $(tail -n 1 "$STATS")" || return 1
-	grep -qiE "^ckpt-run: .*($2)" run1.stderr || fail "nothing on standard error: $(cat run1.stderr)" || return 1
-	[ -z "$(ls "$CHAIN" | grep -v '^lock$')" ] || fail "left in the chain: $(ls "$CHAIN")" || return 1
+	grep -qiE "^ckpt-run: .*($2)" run1.stderr ||
+		fail "nothing on standard error: $(cat run1.stderr)" || return 1
+	[ -z "$(ls "$CHAIN" | grep -v '^lock$')" ] || fail "left in the chain: $(ls "$CHAIN")" ||
+		return 1
 	victim_poke
 	victim_quit
 }
@@ -412,7 +422,8 @@ refused() {
 }
 
 @test "a 32-bit program is refused" {
-	printf '%s\n' '.globl _start' '_start:' 'mov $162,%eax' 'mov $ts,%ebx' 'xor %ecx,%ecx' 'int $0x80' 'jmp _start' \
+	printf '%s\n' '.globl _start' '_start:' 'mov $162,%eax' 'mov $ts,%ebx' \
+		'xor %ecx,%ecx' 'int $0x80' 'jmp _start' \
 		'.data' 'ts: .long 1000, 0' > p32.s
 	gcc -m32 -nostdlib -static -o p32 p32.s 2>/dev/null || skip "no 32-bit assembler here"
 	door alone ./p32
@@ -448,7 +459,7 @@ refused() {
 	kill -9 "$DOOR_PID"
 }
 
-# --- interrupts ------------------------------------------------------------------------------------------
+# --- interrupts -----------------------------------------------------------------------------------
 
 @test "Ctrl-C at any moment of ckpt-run: the job gets it, and nothing is left" {
 	local i seed=${CKPT_TEST_SEED:-$RANDOM}
@@ -461,7 +472,8 @@ refused() {
 		# As a terminal would: to the whole group.
 		until_true 5 kill -INT -- "-$DOOR_PID" 2>/dev/null
 		exit_of "$DOOR_PID" 20
-		[ "$STATUS" -eq 130 ] || fail "round $i: exit $STATUS: $(cat int.stderr)" || return 1
+		[ "$STATUS" -eq 130 ] || fail "round $i: exit $STATUS: $(cat int.stderr)" ||
+			return 1
 		[ -z "$(test_processes)" ] || fail "round $i left $(test_processes)" || return 1
 		[ ! -e "$CHAIN" ] || check_chain || return 1
 	done
@@ -480,7 +492,8 @@ refused() {
 		exit_of "$DOOR_PID" 20
 		[ "$STATUS" -ne 0 ] || fail "round $i: exit 0" || return 1
 		until_true 10 nothing_left || fail "round $i left $(test_processes)" || return 1
-		[ "$sum" = "$(sha256sum "$CHAIN"/*.img)" ] || fail "round $i touched the images" || return 1
+		[ "$sum" = "$(sha256sum "$CHAIN"/*.img)" ] || fail "round $i touched the images" ||
+			return 1
 	done
 	victim_restart
 	victim_quit

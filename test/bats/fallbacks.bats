@@ -1,22 +1,26 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: BSD-2-Clause
-# Restart with and without the right to choose pids, to make namespaces, or either: features are taken away to try.
+# Restart with and without the right to choose pids, to make namespaces, or either: features are
+# taken away to try.
 
 load ../lib/common
 
-# Has what follows run where no user namespace can be made: in one that allows none, without any capability.
+# Has what follows run where no user namespace can be made: in one that allows none, without any
+# capability.
 no_namespaces() {
 	is_root && skip "the unprivileged run of this suite covers it"
 	cat > "$T/no-namespaces" <<'SH'
 #!/bin/bash
-# A user namespace in which no further one may be made; the capabilities that it gave go with the exec.
+# A user namespace in which no further one may be made; the capabilities that it gave go with the
+# exec.
 exec unshare -U --map-current-user --keep-caps bash -c '
 	echo 0 > /proc/sys/user/max_user_namespaces || exit 99
 	exec setpriv --ambient-caps=-all --inh-caps=-all "$@"' _ "$@"
 SH
 	chmod +x "$T/no-namespaces"
 	fg 10 "$T/no-namespaces" true || skip "no user namespace to take them away in"
-	! fg 10 "$T/no-namespaces" unshare -U true 2>/dev/null || skip "namespaces cannot be forbidden here"
+	! fg 10 "$T/no-namespaces" unshare -U true 2>/dev/null ||
+		skip "namespaces cannot be forbidden here"
 }
 
 restart_without_namespaces() {
@@ -33,7 +37,8 @@ restart_without_namespaces() {
 	checkpoint
 	victim_kill
 	restart_without_namespaces
-	grep -qE '^ckpt-restart: .*pid' "$T/restart2.stderr" || fail "no warning: $(cat "$T/restart2.stderr")"
+	grep -qE '^ckpt-restart: .*pid' "$T/restart2.stderr" ||
+		fail "no warning: $(cat "$T/restart2.stderr")"
 	victim_poke
 	victim_quit
 }
@@ -135,7 +140,8 @@ restart_without_namespaces() {
 	CHAIN=$T/u/chain
 	STATS=$T/u/stats
 	# The build must be readable for that user.
-	setpriv --reuid=65534 --regid=65534 --clear-groups test -x "$RUN" || skip "the build cannot be read by others"
+	setpriv --reuid=65534 --regid=65534 --clear-groups test -x "$RUN" ||
+		skip "the build cannot be read by others"
 	touch "$BASE.userns" && chown 65534 "$BASE.userns"
 	door run1 setpriv --reuid=65534 --regid=65534 --clear-groups \
 		"$RUN" -o "$CHAIN" --stats "$STATS" -- "$VICTIMS/victim-threads" "$BASE" 8
@@ -148,7 +154,8 @@ restart_without_namespaces() {
 	victim_poke
 	checkpoint
 	victim_kill
-	# Root does not restart what another user could have written, unless told to; it is that user's job then.
+	# Root does not restart what another user could have written, unless told to; it is that
+	# user's job then.
 	run fg 20 "$RESTART" --no-checkpoint "$CHAIN"
 	[ "$status" -eq 125 ]
 }
@@ -160,7 +167,8 @@ restart_without_namespaces() {
 	checkpoint
 	victim_kill
 	chown -R 65534 "$CHAIN"
-	run fg 20 setpriv --reuid=65534 --regid=65534 --clear-groups "$RESTART" --no-checkpoint "$CHAIN"
+	run fg 20 setpriv --reuid=65534 --regid=65534 --clear-groups \
+		"$RESTART" --no-checkpoint "$CHAIN"
 	[ "$status" -ne 0 ] && [ "$status" -lt 128 ] || fail "exit $status: $output"
 	[[ $output == *ckpt-restart:* ]]
 	[ -z "$(test_processes)" ]

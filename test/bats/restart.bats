@@ -1,10 +1,11 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: BSD-2-Clause
-# Everything that comes back on restart: each victim through three generations of checkpoint, kill and restart.
+# Everything that comes back on restart: each victim through three generations of checkpoint, kill
+# and restart.
 
 load ../lib/common
 
-@test "mem_anon: private anonymous memory with patterns, holes made by MADV_DONTNEED, and all protections" {
+@test "mem_anon: private anonymous memory with patterns, holes made by MADV_DONTNEED" {
 	three_generations mem_anon
 }
 
@@ -20,11 +21,11 @@ load ../lib/common
 	three_generations mem_stack
 }
 
-@test "mem_file_private: private mappings of a file: clean pages from the file, dirty ones from the image" {
+@test "mem_file_private: private mappings of a file: clean pages from the file" {
 	three_generations mem_file_private
 }
 
-@test "mem_reserve: a 16 TiB PROT_NONE reservation with islands in it, and a sparse 64 GiB MAP_NORESERVE mapping" {
+@test "mem_reserve: a 16 TiB PROT_NONE reservation with islands in it" {
 	three_generations mem_reserve
 }
 
@@ -44,11 +45,11 @@ load ../lib/common
 	three_generations mem_memfd
 }
 
-@test "mem_file_shared: a shared mapping of a file is written through to the file, after a restart as before it" {
+@test "mem_file_shared: a shared mapping of a file is written through to the file" {
 	three_generations mem_file_shared
 }
 
-@test "mem_deleted: mapped files that have been deleted: private and shared mappings, with and without descriptor" {
+@test "mem_deleted: mapped files that have been deleted: private and shared mappings" {
 	three_generations mem_deleted
 }
 
@@ -56,19 +57,19 @@ load ../lib/common
 	three_generations mem_many
 }
 
-@test "random: getrandom() and the allocator's secrets: calls keep working in memory that a restart may drop" {
+@test "random: getrandom() and the allocator's secrets" {
 	three_generations random
 }
 
-@test "regs_compute: threads in pure computation whose general, x87, SSE, AVX and AVX-512 registers are checked always" {
+@test "regs_compute: threads in pure computation whose general, x87, SSE" {
 	three_generations regs_compute
 }
 
-@test "threads: 64 threads (or as many as argv[2] says), each with attributes of its own that it checks itself" {
+@test "threads: 64 threads (or as many as argv[2] says)" {
 	three_generations threads
 }
 
-@test "thread_exit: robust mutexes, pthread_join and clear_child_tid go on working after a restart" {
+@test "thread_exit: robust mutexes, pthread_join and clear_child_tid go on working" {
 	three_generations thread_exit
 }
 
@@ -76,23 +77,23 @@ load ../lib/common
 	three_generations blocked
 }
 
-@test "rseq: glibc's rseq registration stays in force, and threads inside rseq critical sections lose no count" {
+@test "rseq: glibc's rseq registration stays in force" {
 	three_generations rseq
 }
 
-@test "busy: eight threads that verify everything about themselves all the time and report the first difference" {
+@test "busy: eight threads that verify everything about themselves all the time and report" {
 	three_generations busy
 }
 
-@test "sig_actions: dispositions of all 64 signals, and what SA_SIGINFO, SA_RESTART, SA_NODEFER and SA_RESETHAND do" {
+@test "sig_actions: dispositions of all 64 signals, and what SA_SIGINFO, SA_RESTART" {
 	three_generations sig_actions
 }
 
-@test "sig_pending: pending signals, for the process and for single threads, with order, values, codes and senders" {
+@test "sig_pending: pending signals, for the process and for single threads, with order, values" {
 	three_generations sig_pending
 }
 
-@test "timers: interval timers, and POSIX timers with gaps in their ids, all ways of notification and values" {
+@test "timers: interval timers, and POSIX timers with gaps in their ids" {
 	three_generations timers
 }
 
@@ -100,11 +101,11 @@ load ../lib/common
 	three_generations file_regular
 }
 
-@test "file_kinds: directories with a position, O_PATH, devices, files of /proc, and descriptors 0 to 2" {
+@test "file_kinds: directories with a position, O_PATH, devices, files of /proc" {
 	three_generations file_kinds
 }
 
-@test "file_deleted: deleted files and O_TMPFILE ones, with content that changes, holes, and shared offsets" {
+@test "file_deleted: deleted files and O_TMPFILE ones, with content that changes, holes" {
 	three_generations file_deleted
 }
 
@@ -112,15 +113,15 @@ load ../lib/common
 	three_generations pipe
 }
 
-@test "fd_events: eventfd, timerfd, signalfd, epoll with its watches and data, and inotify on paths" {
+@test "fd_events: eventfd, timerfd, signalfd, epoll with its watches and data" {
 	three_generations fd_events
 }
 
-@test "locks: flock, POSIX and OFD locks, held by the right description and range, seen by an outsider" {
+@test "locks: flock, POSIX and OFD locks, held by the right description and range" {
 	three_generations locks
 }
 
-@test "clock: the vdso works where it was, no clock jumps back, and CLOCK_MONOTONIC goes on where it stopped" {
+@test "clock: the vdso works where it was, no clock jumps back" {
 	three_generations clock
 }
 
@@ -247,7 +248,8 @@ load ../lib/common
 	checkpoint
 	fg 30 "$INSPECT" --json "$CHAIN/000002.img" > after.json
 	victim_quit
-	# Threads, mappings and descriptors by number; addresses, names and protections are compared one by one.
+	# Threads, mappings and descriptors by number; addresses, names and protections are compared
+	# one by one.
 	python3 - <<'PY'
 import json
 a, b = json.load(open('before.json')), json.load(open('after.json'))
@@ -267,8 +269,9 @@ def rows(doc, key, fields):
         if isinstance(rows, list):
             out += [tuple(str(r.get(f)) for f in fields) for r in rows if isinstance(r, dict)]
     return sorted(out)
-for key, fields in (('threads', ('tid', 'comm', 'sigmask', 'nice', 'sched_policy', 'altstack_sp', 'robust_list',
-                                 'clear_child_tid', 'rseq_ptr', 'timer_slack_ns')),
+for key, fields in (('threads', ('tid', 'comm', 'sigmask', 'nice', 'sched_policy', 'altstack_sp',
+                                 'robust_list', 'clear_child_tid', 'rseq_ptr',
+                                 'timer_slack_ns')),
                     ('fds', ('fd', 'cloexec')),
                     ('vmas', ('start', 'end', 'prot', 'flags', 'advice', 'offset', 'path'))):
     x, y = rows(a, key, fields), rows(b, key, fields)
@@ -324,5 +327,29 @@ PY
 	victim_restart
 	tail -n 2 "$BASE.out"
 	[ "$(sed -n 's/^gap \([0-9]*\) ms/\1/p' "$BASE.out" | tail -n 1)" -lt 2500 ]
+	victim_quit
+}
+
+@test "threads whose ids are lower than their leader's: the kernel's counter wraps" {
+	local max
+	is_root && [ -w /proc/sys/kernel/ns_last_pid ] || skip "needs the right to choose pids"
+	max=$(cat /proc/sys/kernel/pid_max)
+	# Others take pids too: some tries until the leader is below the end and its threads are
+	# after the beginning.
+	for i in 1 2 3 4 5 6 7 8 9 10; do
+		echo $((max - 25)) > /proc/sys/kernel/ns_last_pid
+		victim_start --no-snapshot -- threads 64
+		[ "$(ls "/proc/$VICTIM_PID/task" | sort -n | head -n 1)" -ge "$VICTIM_PID" ] ||
+			break
+		victim_kill
+		rm -rf "$CHAIN" "$BASE".* "$STATS"
+	done
+	[ "$i" -lt 10 ] || skip "the counter does not wrap where it should"
+	checkpoint
+	victim_poke
+	checkpoint
+	victim_kill
+	victim_restart
+	checkpoint
 	victim_quit
 }

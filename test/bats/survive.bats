@@ -1,13 +1,15 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: BSD-2-Clause
-# The job survives its checkpointer: killed at every phase of a checkpoint, and at random moments, it never notices.
+# The job survives its checkpointer: killed at every phase of a checkpoint, and at random moments,
+# it never notices.
 
 load ../lib/common
 
 # How many random moments; test/run --quick lowers it.
 : "${CKPT_TEST_MOMENTS:=300}"
 
-# A ckpt-run takes the running victim on again. Where Yama allows tracing of children only, a new one is started.
+# A ckpt-run takes the running victim on again. Where Yama allows tracing of children only, a new
+# one is started.
 can_attach() {
 	is_root || [ "$(cat /proc/sys/kernel/yama/ptrace_scope 2>/dev/null || echo 0)" -eq 0 ]
 }
@@ -44,7 +46,8 @@ check_clean() {
 	[ -z "$(victim_failed)" ] || fail "$1: $(victim_failed)" || return 1
 }
 
-# take_on ENV OPTIONS...: ckpt-run --pid on the victim, in the chain that the one before left behind.
+# take_on ENV OPTIONS...: ckpt-run --pid on the victim, in the chain that the one before left
+# behind.
 take_on() {
 	KEEP=("$1")
 	shift
@@ -87,8 +90,10 @@ take_on() {
 	for name in $points; do
 		for k in 1 2; do
 			take_on "CKPT_FAULT=$name:$k=kill" -i 0.03
-			# A point that comes once in a ckpt-run's life is not passed a second time: enough checkpoints say so.
-			until_true 30 gone_or_past "$TAKER" 4 || fail "$name:$k: neither killed nor done" || return 1
+			# A point that comes once in a ckpt-run's life is not passed a second time:
+			# enough checkpoints say so.
+			until_true 30 gone_or_past "$TAKER" 4 ||
+				fail "$name:$k: neither killed nor done" || return 1
 			! is_gone "$TAKER" || n=$((n + 1))
 			kill -9 "$TAKER" 2>/dev/null || true
 			wait "$TAKER" 2>/dev/null || true
@@ -113,19 +118,23 @@ gone_or_past() {
 	is_gone "$1" || [ "$(stats_count)" -ge "$2" ]
 }
 
-@test "a failure at every point of a checkpoint leaves the job alone, and the next attempt is made" {
+@test "a failure at every point of a checkpoint leaves the job alone" {
 	local name points
 	can_attach || skip "Yama lets only parents trace"
 	points=$(fault_points)
 	busy_alone
 	for name in $points; do
 		take_on "CKPT_FAULT=$name" -i 0.03
-		until_true 30 gone_or_past "$TAKER" 3 || fail "$name: no further attempts" || return 1
+		until_true 30 gone_or_past "$TAKER" 3 || fail "$name: no further attempts" ||
+			return 1
 		if is_gone "$TAKER"; then
-			# A failure before there is any job to look after may end ckpt-run, with words.
-			grep -q "injected fault" "$T/take.stderr" || fail "$name ended ckpt-run" || return 1
+			# A failure before there is any job to look after may end ckpt-run, with
+			# words.
+			grep -q "injected fault" "$T/take.stderr" || fail "$name ended ckpt-run" ||
+				return 1
 		else
-			tail -n 1 "$STATS" | grep -q '"result": *"ok"' || fail "$name: $(tail -n 1 "$STATS")" ||
+			tail -n 1 "$STATS" | grep -q '"result": *"ok"' ||
+				fail "$name: $(tail -n 1 "$STATS")" ||
 				return 1
 			kill -9 "$TAKER"
 			wait "$TAKER" 2>/dev/null || true
@@ -146,12 +155,15 @@ gone_or_past() {
 	busy_alone
 	for ((i = 1; i <= CKPT_TEST_MOMENTS; i++)); do
 		take_on _=_ -i 0.05
-		# Up to some checkpoints after its start: 0 to 250 ms, in steps of well under the time a phase takes.
+		# Up to some checkpoints after its start: 0 to 250 ms, in steps of well under the
+		# time a phase takes.
 		sleep "0.$(printf '%05d' $((RANDOM % 25000)))"
 		kill -9 "$TAKER" 2>/dev/null || true
 		wait "$TAKER" 2>/dev/null || true
-		until_true 20 untraced "$JOB" || fail "moment $i of seed $seed: still traced" || return 1
-		[ -z "$(victim_failed)" ] || fail "moment $i of seed $seed: $(victim_failed)" || return 1
+		until_true 20 untraced "$JOB" || fail "moment $i of seed $seed: still traced" ||
+			return 1
+		[ -z "$(victim_failed)" ] || fail "moment $i of seed $seed: $(victim_failed)" ||
+			return 1
 		if ((i % 10 == 0)); then
 			victim_poke || fail "moment $i of seed $seed" || return 1
 			check_clean "moment $i of seed $seed" || return 1
@@ -172,7 +184,8 @@ gone_or_past() {
 		kill -9 "$SUP_PID"
 		wait "$SUP_PID" 2>/dev/null || true
 		SUP_PID=''
-		# The job goes on alone (in a pid namespace of its own it may go with its init); then it dies too.
+		# The job goes on alone (in a pid namespace of its own it may go with its init);
+		# then it dies too.
 		local left
 		left=$(test_processes)
 		[ -z "$left" ] || kill -9 $left
@@ -202,14 +215,19 @@ gone_or_past() {
 		KEEP=("CKPT_FAULT=$name")
 		run fg 40 "$RESTART" --no-checkpoint "$CHAIN"
 		KEEP=()
-		[[ $output == *"injected fault"* ]] || fail "$name: exit $status: $output" || return 1
-		[ "$status" -ne 0 ] && [ "$status" -lt 128 ] || fail "$name: exit $status" || return 1
-		until_true 10 nothing_left || fail "$name failed and left: $(left_names)" || return 1
+		[[ $output == *"injected fault"* ]] || fail "$name: exit $status: $output" ||
+			return 1
+		[ "$status" -ne 0 ] && [ "$status" -lt 128 ] || fail "$name: exit $status" ||
+			return 1
+		until_true 10 nothing_left || fail "$name failed and left: $(left_names)" ||
+			return 1
 		KEEP=("CKPT_FAULT=$name=kill")
 		run fg 40 "$RESTART" --no-checkpoint "$CHAIN"
 		KEEP=()
-		until_true 10 nothing_left || fail "$name killed and left: $(left_names)" || return 1
-		[ "$(sha256sum "$CHAIN"/*.img)" = "$sum" ] || fail "$name touched the images" || return 1
+		until_true 10 nothing_left || fail "$name killed and left: $(left_names)" ||
+			return 1
+		[ "$(sha256sum "$CHAIN"/*.img)" = "$sum" ] || fail "$name touched the images" ||
+			return 1
 	done
 	victim_restart
 	victim_quit

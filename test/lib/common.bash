@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-# Helpers of all bats suites: one door through which anything is started, waiting without sleeping, and the
-# rounds of checkpoint, kill and restart.
+# Helpers of all bats suites: one door through which anything is started, waiting without sleeping,
+# and the rounds of checkpoint, kill and restart.
 
 # CKPT_BUILD: the build directory under test. CKPT_TEST_TMP: where test directories are made.
 : "${CKPT_BUILD:=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)/build}"
@@ -15,7 +15,8 @@ VICTIMS=$CKPT_BUILD/test/victim
 common_setup() {
 	T=$(mktemp -d "$CKPT_TEST_TMP/ckpt-XXXXXX")
 	chmod 700 "$T"
-	# Whatever a test starts carries its directory in the environment, and keeps it through a restart.
+	# Whatever a test starts carries its directory in the environment, and keeps it through a
+	# restart.
 	export CKPT_TEST_ID=$T
 	BASE=$T/victim
 	CHAIN=$T/chain
@@ -69,11 +70,11 @@ is_root() {
 	[ "$(id -u)" -eq 0 ]
 }
 
-# --- starting and ending -------------------------------------------------------------------------------
+# --- starting and ending --------------------------------------------------------------------------
 
-# Replaces this (sub)shell by a command with the standard streams it has now, no other descriptor, a clean
-# environment, default signals, and a session of its own: bats and its background shells leave traces of all these.
-# KEEP (an array, may be empty) holds more VAR=VALUE.
+# Replaces this (sub)shell by a command with the standard streams it has now, no other descriptor, a
+# clean environment, default signals, and a session of its own: bats and its background shells leave
+# traces of all these. KEEP (an array, may be empty) holds more VAR=VALUE.
 door_exec() {
 	local fd
 	for fd in /proc/"$BASHPID"/fd/*; do
@@ -85,17 +86,20 @@ door_exec() {
 		"${KEEP[@]}" setsid "$@"
 }
 
-# door NAME COMMAND...: in the background, streams in NAME.stdout and NAME.stderr (stdin from $STDIN or /dev/null);
-# the pid in DOOR_PID. The streams are appended to, so that a restart can go on in the same files.
+# door NAME COMMAND...: in the background, streams in NAME.stdout and NAME.stderr (stdin from $STDIN
+# or /dev/null); the pid in DOOR_PID. The streams are appended to, so that a restart can go on in
+# the same files.
 door() {
 	local name=$1
 	shift
 	printf '%q ' "$@" > "$T/$name.command"
-	(door_exec "$@") < "${STDIN:-/dev/null}" >> "${STDOUT:-$T/$name.stdout}" 2>> "$T/$name.stderr" &
+	(door_exec "$@") < "${STDIN:-/dev/null}" >> "${STDOUT:-$T/$name.stdout}" \
+		2>> "$T/$name.stderr" &
 	DOOR_PID=$!
 }
 
-# fg SECONDS COMMAND...: in the foreground with a limit; standard output and error come through (for `run`).
+# fg SECONDS COMMAND...: in the foreground with a limit; standard output and error come through (for
+# `run`).
 fg() {
 	local limit=$1
 	shift
@@ -118,7 +122,8 @@ test_processes() {
 	for p in /proc/[0-9]*; do
 		[ "${p#/proc/}" != "$$" ] && [ "${p#/proc/}" != "$BASHPID" ] || continue
 		grep -qszxF "CKPT_TEST_ID=$T" "$p/environ" || continue
-		# Ours are those that came through the door: the shell and its helpers have BATS variables too.
+		# Ours are those that came through the door: the shell and its helpers have BATS
+		# variables too.
 		grep -qsz '^BATS_' "$p/environ" || echo "${p#/proc/}"
 	done
 }
@@ -169,7 +174,8 @@ kill_tree() {
 	[ -z "$all" ] || kill -9 $all 2>/dev/null || true
 	wait "$1" 2>/dev/null || true
 	for p in $all; do
-		until_true "$CKPT_TEST_WAIT" pid_free "$p" || fail "process $p is not reaped" || return 1
+		until_true "$CKPT_TEST_WAIT" pid_free "$p" || fail "process $p is not reaped" ||
+			return 1
 	done
 }
 
@@ -180,7 +186,7 @@ exit_of() {
 	wait "$1" || STATUS=$?
 }
 
-# --- victims -------------------------------------------------------------------------------------------
+# --- victims --------------------------------------------------------------------------------------
 
 # Victims do not end by themselves: whoever starts one in a test is watched for its words.
 victim_failed() {
@@ -207,7 +213,8 @@ wait_victim() {
 	done
 }
 
-# victim_start [CKPT-RUN OPTIONS] -- NAME [ARGS]: under ckpt-run, until it is ready. VICTIM_PID as it sees itself.
+# victim_start [CKPT-RUN OPTIONS] -- NAME [ARGS]: under ckpt-run, until it is ready. VICTIM_PID as
+# it sees itself.
 victim_start() {
 	local opts=()
 	while [ "$1" != -- ]; do
@@ -218,7 +225,8 @@ victim_start() {
 	local name=$1
 	shift
 	STARTS=$((STARTS + 1))
-	door "run$STARTS" "$RUN" -o "$CHAIN" --stats "$STATS" "${opts[@]}" -- "$VICTIMS/victim-$name" "$BASE" "$@"
+	door "run$STARTS" "$RUN" -o "$CHAIN" --stats "$STATS" "${opts[@]}" -- \
+		"$VICTIMS/victim-$name" "$BASE" "$@"
 	SUP_PID=$DOOR_PID
 	wait_victim '^ready ' || return 1
 	VICTIM_PID=$(sed -n 's/^ready //p' "$BASE.out")
@@ -250,7 +258,8 @@ attempt() {
 	local before
 	before=$(stats_count)
 	kill -USR1 "$SUP_PID" || fail "supervisor $SUP_PID is gone" || return 1
-	until_true "$CKPT_TEST_WAIT" more_stats_than "$before" || fail "no checkpoint came" || return 1
+	until_true "$CKPT_TEST_WAIT" more_stats_than "$before" || fail "no checkpoint came" ||
+		return 1
 }
 
 checkpoint() {
@@ -268,7 +277,8 @@ victim_kill() {
 	SUP_PID=''
 }
 
-# victim_restart [CKPT-RESTART OPTIONS]: in the background, supervised; the victim answers once it is there.
+# victim_restart [CKPT-RESTART OPTIONS]: in the background, supervised; the victim answers once it
+# is there.
 victim_restart() {
 	STARTS=$((STARTS + 1))
 	door "restart$STARTS" "$RESTART" "$@" "$CHAIN"
@@ -276,7 +286,8 @@ victim_restart() {
 	victim_poke
 }
 
-# The victim is told to end and does so with this exit status, which ckpt-run or ckpt-restart passes on.
+# The victim is told to end and does so with this exit status, which ckpt-run or ckpt-restart passes
+# on.
 victim_quit() {
 	ln -sfn quit "$BASE.poke"
 	wait_victim '^ok quit$' || return 1
@@ -285,7 +296,8 @@ victim_quit() {
 	[ "$STATUS" -eq "${1:-0}" ] || fail "exit status $STATUS, not ${1:-0}"
 }
 
-# Three generations: state after the checkpoint is rolled back, several checkpoints (so: increments) in each.
+# Three generations: state after the checkpoint is rolled back, several checkpoints (so: increments)
+# in each.
 three_generations() {
 	local generation
 	is_root || touch "$BASE.userns"
@@ -304,7 +316,7 @@ three_generations() {
 	victim_quit
 }
 
-# --- what a process looks like from outside --------------------------------------------------------------
+# --- what a process looks like from outside -------------------------------------------------------
 
 # The threads' TracerPid and Seccomp must be 0.
 check_untraced() {
@@ -319,7 +331,8 @@ untraced() {
 	! grep -shE '^(TracerPid|Seccomp):' /proc/"$1"/task/*/status | grep -qv '[[:space:]]0$'
 }
 
-# Mappings and descriptors, as text to compare. The heap's end and the stack's start move by themselves.
+# Mappings and descriptors, as text to compare. The heap's end and the stack's start move by
+# themselves.
 outline() {
 	sed -e 's/^[0-9a-f]*-\([0-9a-f]* .*\[stack\]\)/*-\1/' "/proc/$1/maps"
 	(cd "/proc/$1/fd" && for f in *; do
@@ -337,5 +350,6 @@ check_chain() {
 		*) fail "left in the chain: $f" || return 1 ;;
 		esac
 	done
-	fg 60 "$INSPECT" --verify "$CHAIN" > "$T/verify.stdout" 2>&1 || fail "verify: $(cat "$T/verify.stdout")"
+	fg 60 "$INSPECT" --verify "$CHAIN" > "$T/verify.stdout" 2>&1 ||
+		fail "verify: $(cat "$T/verify.stdout")"
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// A real C++ program: std::thread, futures, exceptions thrown through frames, containers and streams.
+// A real C++ program: std::thread, futures, exceptions thrown through frames, containers and
+// streams.
 #include <condition_variable>
 #include <cstdint>
 #include <fstream>
@@ -23,7 +24,8 @@ static uint64_t step(uint64_t x, int depth)
 	auto guard = std::make_unique<std::string>(40, 'x');
 
 	if (depth)
-		return step(x * 6364136223846793005u + 1442695040888963407u, depth - 1) + guard->size();
+		return step(x * 6364136223846793005u + 1442695040888963407u, depth - 1) +
+		       guard->size();
 	if (x >> 33 & 1)
 		throw odd(x);
 	return x;
@@ -73,7 +75,8 @@ int main(int argc, char **argv)
 		for (auto &t : threads)
 			t.join();
 		if (r % 50 == 0)
-			std::cout << r << ' ' << std::hex << results[r % 8] << std::dec << std::endl;
+			std::cout << r << ' ' << std::hex << results[r % 8] << std::dec
+				  << std::endl;
 	}
 	for (auto v : results)
 		std::cout << std::hex << v << '\n';

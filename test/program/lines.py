@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-# A real Python program: reads nothing, writes its result file line by line, with a bit of everything in memory.
+# A real Python program: reads nothing, writes its result file line by line, with a bit of
+# everything in memory.
 import collections
 import hashlib
 import sys

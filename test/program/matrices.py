@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-# A real numpy program with a threaded BLAS: products of matrices of whole numbers, which any order of adding leaves exact.
+# A real numpy program with a threaded BLAS: products of matrices of whole numbers, which any order
+# of adding leaves exact.
 import sys
 
 import numpy

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* A real program of 64 threads: mutexes, condition variables, a work queue, and threads made in a loop. */
+/* A real program of 64 threads: mutexes, condition variables, a work queue, and threads made in a
+ * loop. */
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #define NTHREADS 64
-#define QUEUE 100
+#define QUEUE    100
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t not_empty = PTHREAD_COND_INITIALIZER, not_full = PTHREAD_COND_INITIALIZER;
@@ -89,7 +90,8 @@ int main(int argc, char **argv)
 		put(i);
 		if (i % 20)
 			continue;
-		/* Thread creation never stops, so that a checkpoint meets threads that begin and that end. */
+		/* Thread creation never stops, so that a checkpoint meets threads that begin and
+		 * that end. */
 		if (pthread_create(&t, NULL, short_lived, &chain) || pthread_join(t, NULL))
 			return 1;
 		if (i % 1000 == 0) {
@@ -105,6 +107,7 @@ int main(int argc, char **argv)
 		pthread_join(threads[i], NULL);
 		all += sums[i];
 	}
-	printf("total %016llx %s\n", (unsigned long long)total, all == total ? "agrees" : "DIFFERS");
+	printf("total %016llx %s\n", (unsigned long long)total,
+	       all == total ? "agrees" : "DIFFERS");
 	return all != total;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Victim: threads that are blocked in system calls, one kind each: no EINTR, no early return, right results. */
+/* Victim: threads that are blocked in system calls, one kind each: no EINTR, no early return, right
+ * results. */
 #include "victim.h"
 
 #include <linux/futex.h>
@@ -9,7 +10,7 @@
 #include <sys/file.h>
 #include <sys/select.h>
 
-#define MS 1000000ull
+#define MS       1000000ull
 #define TIMED_MS 300
 
 #ifndef SYS_futex_waitv
@@ -398,9 +399,10 @@ static void *runner(void *arg)
 		took = now_ns(clock) - before;
 		check(rc == want, "%s returned %ld, not %ld%s", k->name, rc, want,
 		      rc == -EINTR ? " (EINTR, and no signal came)" : "");
-		/* The kernel rounds poll's deadlines; a millisecond is left for the clocks to differ. */
-		check(!k->timed || took >= (TIMED_MS - 1) * MS, "%s ended after %lu of %d ms", k->name,
-		      (unsigned long)(took / MS), TIMED_MS);
+		/* The kernel rounds poll's deadlines; a millisecond is left for the clocks to
+		 * differ. */
+		check(!k->timed || took >= (TIMED_MS - 1) * MS, "%s ended after %lu of %d ms",
+		      k->name, (unsigned long)(took / MS), TIMED_MS);
 		check(k->timed || s->released, "%s returned and nothing had happened", k->name);
 		s->released = 0;
 		s->rounds++;
@@ -426,7 +428,8 @@ static void set_up(struct slot *s)
 	}
 	if (s->kind->block == block_flock) {
 		for (int i = 0; i < 2; i++)
-			s->flockfd[i] = open(victim_path("lock"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+			s->flockfd[i] =
+				open(victim_path("lock"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 		check_sys(s->flockfd[0] >= 0 && s->flockfd[1] >= 0);
 		check_sys(flock(s->flockfd[0], LOCK_EX) == 0);
 	}

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Victim: eight threads that verify everything about themselves all the time and report the first difference. */
+/* Victim: eight threads that verify everything about themselves all the time and report the first
+ * difference. */
 #include "victim.h"
 #include "regs.h"
 
@@ -9,12 +10,13 @@
 #include <sys/epoll.h>
 #include <sys/wait.h>
 
-#define NTHREADS 8u
+#define NTHREADS   8u
 #define TIMEOUT_MS 50
 
 /*
- * 0, 1: registers in pure computation (general; vector). 2 to 6: vector registers full across system calls,
- * some of them interruptible ones with timeouts. 7: signal mask, descriptors, mappings, stack, results.
+ * 0, 1: registers in pure computation (general; vector). 2 to 6: vector registers full across
+ * system calls, some of them interruptible ones with timeouts. 7: signal mask, descriptors,
+ * mappings, stack, results.
  */
 static struct regs_job jobs[NTHREADS];
 static volatile int stop;
@@ -81,12 +83,13 @@ static void view_fds(struct view *v, DIR *dir)
 			continue;
 		/* A pipe that a restart has made anew has another inode number. */
 		target[strcspn(target, "[")] = '\0';
-		v->len += (size_t)snprintf(v->text + v->len, sizeof v->text - v->len, "%d %s\n", fds[i],
-					   target);
+		v->len += (size_t)snprintf(v->text + v->len, sizeof v->text - v->len, "%d %s\n",
+					   fds[i], target);
 	}
 }
 
-/* The mappings, read with one's own system calls into memory that is there: nothing moves while looking. */
+/* The mappings, read with one's own system calls into memory that is there: nothing moves while
+ * looking. */
 static void view_maps(struct view *v, int fd)
 {
 	ssize_t n;
@@ -140,7 +143,8 @@ static void check_results(pid_t pid, pid_t tid)
 	check(pthread_sigmask(SIG_SETMASK, &mask, NULL) == 0, "sigmask");
 }
 
-/* Frames with a pattern, compared on the way back; the red zone and registers are the other threads'. */
+/* Frames with a pattern, compared on the way back; the red zone and registers are the other
+ * threads'. */
 static __attribute__((noinline)) uint64_t stack_check(unsigned depth, uint64_t seed)
 {
 	volatile uint64_t frame[64];
@@ -181,8 +185,9 @@ static void *run_looker(void *arg)
 		view_fds(&now, dir);
 		same_view(&fds, &now, "descriptors");
 		/*
-		 * A look takes several reads. Between two of them a restart may come, or a killed ckpt-run's
-		 * code be on its way out: what is there to stay is there at the next look too.
+		 * A look takes several reads. Between two of them a restart may come, or a killed
+		 * ckpt-run's code be on its way out: what is there to stay is there at the next
+		 * look too.
 		 */
 		view_maps(&now, fd);
 		if (now.len != maps.len || memcmp(now.text, maps.text, now.len) != 0)
@@ -211,17 +216,25 @@ int main(int argc, char **argv)
 	const struct regs_call epolls[] = {
 		{ SYS_getuid, { 0 }, getuid(), getuid() },
 		{ SYS_clock_nanosleep, { CLOCK_MONOTONIC, 0, (uintptr_t)&short_sleep, 0 }, 0, 0 },
-		/* epoll_wait has no restart block: a stop without a signal must not be seen all the same */
+		/* epoll_wait has no restart block: a stop without a signal must not be seen all the
+		   same */
 		{ SYS_epoll_wait, { 0 /* epfd */, (uintptr_t)&event, 1, TIMEOUT_MS }, 0, 0 },
 	};
 	const struct regs_call futexes[] = {
-		{ SYS_futex, { (uintptr_t)&futex_word, FUTEX_WAIT_PRIVATE, 0, (uintptr_t)&timeout },
-		  -ETIMEDOUT, -ETIMEDOUT },
-		{ SYS_futex, { (uintptr_t)&futex_word, FUTEX_WAIT_PRIVATE, 1, (uintptr_t)&timeout },
-		  -EAGAIN, -EAGAIN },
+		{ SYS_futex,
+		  { (uintptr_t)&futex_word, FUTEX_WAIT_PRIVATE, 0, (uintptr_t)&timeout },
+		  -ETIMEDOUT,
+		  -ETIMEDOUT },
+		{ SYS_futex,
+		  { (uintptr_t)&futex_word, FUTEX_WAIT_PRIVATE, 1, (uintptr_t)&timeout },
+		  -EAGAIN,
+		  -EAGAIN },
 	};
 	const struct regs_call sigwaits[] = {
-		{ SYS_rt_sigtimedwait, { (uintptr_t)&wait_set, 0, (uintptr_t)&timeout, 8 }, -EAGAIN, -EAGAIN },
+		{ SYS_rt_sigtimedwait,
+		  { (uintptr_t)&wait_set, 0, (uintptr_t)&timeout, 8 },
+		  -EAGAIN,
+		  -EAGAIN },
 		{ SYS_read, { 0 /* zero_fd */, (uintptr_t)zero_buf, sizeof zero_buf }, 256, 256 },
 	};
 	struct regs_call epolls_now[3], sigwaits_now[2];

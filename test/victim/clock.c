@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Victim: the vdso works where it was, no clock jumps back, and CLOCK_MONOTONIC goes on where it stopped. */
+/* Victim: the vdso works where it was, no clock jumps back, and CLOCK_MONOTONIC goes on where it
+ * stopped. */
 #include "victim.h"
 
 #include <sched.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Victim: nothing special; exits with the status argv[2] or dies of the signal argv[3] when told to quit. */
+/* Victim: nothing special; exits with the status argv[2] or dies of the signal argv[3] when told to
+ * quit. */
 #include "victim.h"
 
 int main(int argc, char **argv)

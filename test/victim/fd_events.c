@@ -34,7 +34,8 @@ static void watch(int epfd, int fd, uint32_t events, uint64_t data)
 
 static void set_up(void)
 {
-	struct itimerspec every = { { 0, 50000000 }, { 0, 50000000 } }, far = { { 0, 0 }, { 50000, 0 } };
+	struct itimerspec every = { { 0, 50000000 }, { 0, 50000000 } },
+			  far = { { 0, 0 }, { 50000, 0 } };
 	sigset_t set;
 
 	ev = eventfd(41, EFD_CLOEXEC);
@@ -100,9 +101,10 @@ static void check_signalfd(void)
 
 	check(read(sigfd, &info, sizeof info) == -1 && errno == EAGAIN, "signalfd has a signal");
 	check_sys(sigqueue(getpid(), SIGRTMIN + 9, (union sigval){ .sival_int = 321 }) == 0);
-	check(read(sigfd, &info, sizeof info) == (ssize_t)sizeof info, "signalfd: %s", strerror(errno));
-	check(info.ssi_signo == (uint32_t)(SIGRTMIN + 9) && info.ssi_int == 321, "signalfd: signal %u",
-	      info.ssi_signo);
+	check(read(sigfd, &info, sizeof info) == (ssize_t)sizeof info, "signalfd: %s",
+	      strerror(errno));
+	check(info.ssi_signo == (uint32_t)(SIGRTMIN + 9) && info.ssi_int == 321,
+	      "signalfd: signal %u", info.ssi_signo);
 }
 
 /* The one event that epfd must report now has this data; -1 fd events are drained by the caller. */
@@ -158,8 +160,8 @@ static void check_inotify(void)
 	check_sys(fd >= 0 && close(fd) == 0);
 	n = read(ino, buf, sizeof buf);
 	check(n > 0, "inotify: %s", strerror(errno));
-	check(e->wd == wd && e->mask == IN_CREATE && !strcmp(e->name, "new"), "inotify: wd %d mask %x",
-	      e->wd, e->mask);
+	check(e->wd == wd && e->mask == IN_CREATE && !strcmp(e->name, "new"),
+	      "inotify: wd %d mask %x", e->wd, e->mask);
 	check_sys(unlink(path) == 0 && read(ino, buf, sizeof buf) > 0);
 	check(e->mask == IN_DELETE, "inotify: mask %x", e->mask);
 }

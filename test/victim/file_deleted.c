@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Victim: deleted files and O_TMPFILE ones, with content that changes, holes, and shared offsets. */
+/* Victim: deleted files and O_TMPFILE ones, with content that changes, holes, and shared offsets.
+ */
 #include "victim.h"
 
 #define NPAGES 300u
@@ -27,7 +28,8 @@ static void verify(int fd, uint64_t seed, const char *what)
 	for (unsigned i = 0; i < NPAGES; i++) {
 		ssize_t n = pread(fd, page, PAGE, (off_t)(i * PAGE));
 		check(n == (ssize_t)PAGE, "%s: %ld bytes at page %u", what, (long)n, i);
-		check(i % 10 == 9 ? page_is_zero(page) : page_is(page, seed + i), "%s: page %u", what, i);
+		check(i % 10 == 9 ? page_is_zero(page) : page_is(page, seed + i), "%s: page %u",
+		      what, i);
 	}
 }
 
@@ -50,7 +52,8 @@ int main(int argc, char **argv)
 		tmp = gone;
 	write_some(gone, 0);
 	write_some(tmp, 0);
-	check_sys(ftruncate(gone, NPAGES * PAGE + 100) == 0 && ftruncate(tmp, NPAGES * PAGE + 100) == 0);
+	check_sys(ftruncate(gone, NPAGES * PAGE + 100) == 0 &&
+		  ftruncate(tmp, NPAGES * PAGE + 100) == 0);
 	gone_dup = dup(gone);
 	check_sys(lseek(gone, 777, SEEK_SET) == 777 && lseek(again, 55, SEEK_SET) == 55);
 	victim_ready();
@@ -61,12 +64,14 @@ int main(int argc, char **argv)
 		check_sys(fstat(gone, &st) == 0);
 		check(st.st_size == NPAGES * PAGE + 100, "size %ld", (long)st.st_size);
 		check((st.st_mode & 0777) == 0640, "mode %o", st.st_mode);
-		check(lseek(gone_dup, 0, SEEK_CUR) == 777, "offset %ld", (long)lseek(gone_dup, 0, SEEK_CUR));
+		check(lseek(gone_dup, 0, SEEK_CUR) == 777, "offset %ld",
+		      (long)lseek(gone_dup, 0, SEEK_CUR));
 		check(lseek(again, 0, SEEK_CUR) == 55, "offset of the second description");
 		check_sys(lseek(gone, 778, SEEK_SET) == 778);
 		check(lseek(gone_dup, 0, SEEK_CUR) == 778, "dup'ed descriptors are apart");
 		check_sys(lseek(gone, 777, SEEK_SET) == 777);
-		check(write(again, "", 1) == -1 && errno == EBADF, "the read-only one can be written");
+		check(write(again, "", 1) == -1 && errno == EBADF,
+		      "the read-only one can be written");
 		rounds++;
 		write_some(gone, 0);
 		write_some(tmp, 0);

@@ -75,7 +75,8 @@ int main(int argc, char **argv)
 	check_sys(dir && count_entries(dir, 20) == 20);
 	at = lseek(dirfd, 0, SEEK_CUR);
 	for (unsigned i = 0; i < COUNT_OF(devices); i++) {
-		dev[i] = open(devices[i], (strcmp(devices[i], "/dev/full") ? O_RDONLY : O_RDWR) | O_CLOEXEC);
+		dev[i] = open(devices[i],
+			      (strcmp(devices[i], "/dev/full") ? O_RDONLY : O_RDWR) | O_CLOEXEC);
 		check_sys(dev[i] >= 0);
 	}
 	opath = openat(dirfd, "file-7", O_PATH | O_CLOEXEC);
@@ -97,13 +98,14 @@ int main(int argc, char **argv)
 			check_device(devices[i], dev[i]);
 		/* The rest of the entries, all of them once, then from the start. */
 		int left = count_entries(dir, 1000);
-		check(left == NFILES + 2 - 20, "%d entries left, should be %d", left, NFILES + 2 - 20);
+		check(left == NFILES + 2 - 20, "%d entries left, should be %d", left,
+		      NFILES + 2 - 20);
 		rewinddir(dir);
 		int again = count_entries(dir, 20);
 		check(again == 20, "%d entries after rewinding, not 20", again);
 		at = lseek(dirfd, 0, SEEK_CUR);
-		check(pread(proc, statm, sizeof statm, 0) > 0 && atol(statm) > 0, "/proc/self/statm: %s",
-		      strerror(errno));
+		check(pread(proc, statm, sizeof statm, 0) > 0 && atol(statm) > 0,
+		      "/proc/self/statm: %s", strerror(errno));
 		for (int fd = 0; fd < 3; fd++)
 			check(fcntl(fd, F_GETFD) >= 0, "descriptor %d: %s", fd, strerror(errno));
 		victim_ok();

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Victim: who and where a process is; argv[2] "leader" or "session" makes it lead a group or a session. */
+/* Victim: who and where a process is; argv[2] "leader" or "session" makes it lead a group or a
+ * session. */
 #include "victim.h"
 
 #include <sys/auxv.h>
@@ -17,7 +18,8 @@ struct identity {
 	pid_t pid, pgid, sid;
 	uid_t uid[3];
 	gid_t gid[3];
-	char cwd[4096], root[64], exe[4096], cmdline[4096], environ[8192], comm[16], oom[16], auxv[1024];
+	char cwd[4096], root[64], exe[4096], cmdline[4096], environ[8192], comm[16], oom[16],
+		auxv[1024];
 	size_t cmdline_len, environ_len, auxv_len;
 	mode_t mask;
 	struct rlimit limits[RLIMIT_NLIMITS];
@@ -65,13 +67,15 @@ static void look(struct identity *id)
 	id->nice = getpriority(PRIO_PROCESS, 0);
 	id->slack = prctl(PR_GET_TIMERSLACK);
 	for (unsigned i = 0; i < 5; i++)
-		(void)status_field("/proc/self/status", cap_names[i], id->caps[i], sizeof id->caps[i]);
+		(void)status_field("/proc/self/status", cap_names[i], id->caps[i],
+				   sizeof id->caps[i]);
 	(void)status_field("/proc/self/status", "Groups", id->groups, sizeof id->groups);
 }
 
-#define SAME_INT(field) \
-	check(now->field == had->field, #field " is %ld, was %ld", (long)now->field, (long)had->field)
-#define SAME_STR(field) \
+#define SAME_INT(field)                                                                            \
+	check(now->field == had->field, #field " is %ld, was %ld", (long)now->field,               \
+	      (long)had->field)
+#define SAME_STR(field)                                                                            \
 	check(!strcmp(now->field, had->field), #field " is '%s', was '%s'", now->field, had->field)
 
 static void compare(const struct identity *had, const struct identity *now, bool leads)
@@ -84,7 +88,8 @@ static void compare(const struct identity *had, const struct identity *now, bool
 			SAME_INT(sid);
 	}
 	check(!leads || now->pgid == now->pid, "it does not lead its group any more");
-	check(had->sid != had->pid || now->sid == now->pid, "it does not lead its session any more");
+	check(had->sid != had->pid || now->sid == now->pid,
+	      "it does not lead its session any more");
 	for (unsigned i = 0; i < 3; i++) {
 		SAME_INT(uid[i]);
 		SAME_INT(gid[i]);
@@ -114,7 +119,8 @@ static void compare(const struct identity *had, const struct identity *now, bool
 	SAME_INT(keepcaps);
 	SAME_INT(nice);
 	SAME_INT(slack);
-	/* In a user namespace of its own its capabilities show otherwise, without any meaning outside. */
+	/* In a user namespace of its own its capabilities show otherwise, without any meaning
+	 * outside. */
 	if (access(victim_path("userns"), F_OK) != 0) {
 		for (unsigned i = 0; i < 5; i++)
 			SAME_STR(caps[i]);

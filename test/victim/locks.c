@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Victim: flock, POSIX and OFD locks, held by the right description and range, seen by an outsider. */
+/* Victim: flock, POSIX and OFD locks, held by the right description and range, seen by an outsider.
+ */
 #include "victim.h"
 
 #include <sys/file.h>
@@ -36,10 +37,12 @@ static short in_the_way(int fd, int cmd, short type, off_t start)
 	return l.l_type;
 }
 
-/* Exit status of the child: the number of what it found wrong. A child owns none of our POSIX locks. */
+/* Exit status of the child: the number of what it found wrong. A child owns none of our POSIX
+ * locks. */
 static int outsider(void)
 {
-	int fd = must_open("posix"), o = must_open("ofd"), f = must_open("flock"), s = must_open("shared");
+	int fd = must_open("posix"), o = must_open("ofd"), f = must_open("flock"),
+	    s = must_open("shared");
 
 	if (in_the_way(fd, F_GETLK, F_WRLCK, 50) != F_UNLCK)
 		return 1;
@@ -73,8 +76,8 @@ static void ask_outsider(void)
 	if (pid == 0)
 		_exit(outsider());
 	check_sys(waitpid(pid, &status, 0) == pid);
-	check(status == 0, "an outsider finds lock %d not as it was (status %x)", WEXITSTATUS(status),
-	      status);
+	check(status == 0, "an outsider finds lock %d not as it was (status %x)",
+	      WEXITSTATUS(status), status);
 }
 
 int main(int argc, char **argv)
@@ -95,7 +98,8 @@ int main(int argc, char **argv)
 	victim_ready();
 	while (victim_wait()) {
 		ask_outsider();
-		/* The flock belongs to the description: through the dup it can be changed, from afar not. */
+		/* The flock belongs to the description: through the dup it can be changed, from
+		 * afar not. */
 		other = must_open("flock");
 		check(flock(other, LOCK_EX | LOCK_NB) == -1, "the flock does not hold");
 		check_sys(flock(flocked_dup, LOCK_SH) == 0 && flock(other, LOCK_SH | LOCK_NB) == 0);

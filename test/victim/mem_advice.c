@@ -17,7 +17,7 @@ enum { USE_MADVISE, USE_MLOCK, USE_MLOCK2, USE_MSEAL, USE_GROWSDOWN };
 static struct {
 	const char *flag; /* as smaps shows it */
 	int how, arg;
-	char *addr;       /* NULL: this kernel does not have it */
+	char *addr; /* NULL: this kernel does not have it */
 } rows[] = {
 	{ "dc", USE_MADVISE, MADV_DONTFORK, NULL },
 	{ "dd", USE_MADVISE, MADV_DONTDUMP, NULL },

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Victim: private anonymous memory with patterns, holes made by MADV_DONTNEED, and all protections. */
+/* Victim: private anonymous memory with patterns, holes made by MADV_DONTNEED, and all protections.
+ */
 #include "victim.h"
 
 #define NPAGES 8192u
 
 /*
- * Page p is a hole or holds pattern (p, version); both change from round to round, so that an increment
- * that misses a page, or that resurrects one that had gone, is seen.
+ * Page p is a hole or holds pattern (p, version); both change from round to round, so that an
+ * increment that misses a page, or that resurrects one that had gone, is seen.
  */
 static uint64_t rounds;
 static char *area;
@@ -43,8 +44,8 @@ static void verify(void)
 		char *page = area + p * PAGE;
 		bool good = is_hole(p, v) ? page_is_zero(page) : page_is(page, p + (v << 20));
 
-		check(good, "page %d of round %d is not what round %d left (%s)", (int)p, (int)rounds,
-		      (int)v, is_hole(p, v) ? "a hole" : "a pattern");
+		check(good, "page %d of round %d is not what round %d left (%s)", (int)p,
+		      (int)rounds, (int)v, is_hole(p, v) ? "a hole" : "a pattern");
 	}
 }
 
@@ -76,7 +77,8 @@ int main(int argc, char **argv)
 				      PROT_READ | PROT_WRITE };
 
 	victim_init(argc, argv);
-	area = mmap(NULL, NPAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	area = mmap(NULL, NPAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		    0);
 	check_sys(area != MAP_FAILED);
 	for (uint64_t p = 0; p < NPAGES; p++)
 		touch(p);

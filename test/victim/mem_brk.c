@@ -32,7 +32,8 @@ int main(int argc, char **argv)
 			check(page_is(start + i * PAGE, i), "heap page %d", (int)i);
 		for (unsigned i = 0; i < 100; i++)
 			check(lists[i][0] == mix(i), "malloc block %u", i);
-		/* Odd rounds grow by two steps, even ones shrink by one: what comes anew is zero. */
+		/* Odd rounds grow by two steps, even ones shrink by one: what comes anew is zero.
+		 */
 		end += rounds++ % 2 ? -(ptrdiff_t)STEP : (ptrdiff_t)(2 * STEP);
 		now = (char *)syscall(SYS_brk, end);
 		check(now == end, "the break went to %p, not %p", (void *)now, (void *)end);

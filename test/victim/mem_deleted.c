@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Victim: mapped files that have been deleted: private and shared mappings, with and without descriptor. */
+/* Victim: mapped files that have been deleted: private and shared mappings, with and without
+ * descriptor. */
 #include "victim.h"
 
 #define NPAGES 64u
@@ -39,7 +40,8 @@ int main(int argc, char **argv)
 			uint64_t v = i % 3 ? 0 : rounds * 10000;
 			check(page_is(priv + i * PAGE, i + v), "page %u, private", i);
 			check(page_is(shared + i * PAGE, 1000 + i + v), "page %u, shared", i);
-			check(page_is(both + i * PAGE, 2000 + i + v), "page %u, with descriptor", i);
+			check(page_is(both + i * PAGE, 2000 + i + v), "page %u, with descriptor",
+			      i);
 			check_sys(pread(c, page, PAGE, (off_t)(i * PAGE)) == PAGE);
 			check(page_is(page, 2000 + i + v), "page %u, read from the descriptor", i);
 		}

@@ -34,9 +34,10 @@ int main(int argc, char **argv)
 	while (victim_wait()) {
 		for (unsigned i = 0; i < NPAGES - 1; i++) {
 			uint64_t seed = dirty(i, rounds) ? 100000 + i : OFFSET + i;
-			check(page_is(map + i * PAGE, seed), "page %u of the writable mapping (%s)", i,
-			      dirty(i, rounds) ? "dirty" : "clean");
-			check(page_is(ro + i * PAGE, OFFSET + i), "page %u of the read-only mapping", i);
+			check(page_is(map + i * PAGE, seed), "page %u of the writable mapping (%s)",
+			      i, dirty(i, rounds) ? "dirty" : "clean");
+			check(page_is(ro + i * PAGE, OFFSET + i),
+			      "page %u of the read-only mapping", i);
 		}
 		check(map[NPAGES * PAGE - 1] == 77, "tail of the last page");
 		check(ro[NPAGES * PAGE - 1] == 0, "tail of the last page, read-only");

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Victim: a shared mapping of a file is written through to the file, after a restart as before it. */
+/* Victim: a shared mapping of a file is written through to the file, after a restart as before it.
+ */
 #include "victim.h"
 
 #define NPAGES 64u
@@ -32,9 +33,11 @@ int main(int argc, char **argv)
 		check_sys(again >= 0);
 		for (unsigned i = 0; i < NPAGES; i++) {
 			check_sys(pread(again, page, PAGE, (off_t)(i * PAGE)) == PAGE);
-			check(page_is(page, i % 2 ? i + 1000 * rounds : i), "page %u of the file", i);
+			check(page_is(page, i % 2 ? i + 1000 * rounds : i), "page %u of the file",
+			      i);
 		}
-		check(page_is(ro + PAGE, 9 + 1000 * rounds), "the read-only mapping is another file");
+		check(page_is(ro + PAGE, 9 + 1000 * rounds),
+		      "the read-only mapping is another file");
 		check_sys(close(again) == 0);
 		victim_ok();
 	}

@@ -4,7 +4,7 @@
 
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102
-#define MADV_GUARD_REMOVE 103
+#define MADV_GUARD_REMOVE  103
 #endif
 #define NPAGES 64u
 
@@ -43,7 +43,8 @@ int main(int argc, char **argv)
 	uint64_t rounds = 0;
 
 	victim_init(argc, argv);
-	area = mmap(NULL, NPAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	area = mmap(NULL, NPAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		    0);
 	check_sys(area != MAP_FAILED && pipe2(fds, O_CLOEXEC) == 0);
 	if (madvise(area, PAGE, MADV_GUARD_INSTALL) != 0)
 		victim_skip("no guard regions in this kernel (6.13): %s", strerror(errno));
@@ -54,7 +55,8 @@ int main(int argc, char **argv)
 			bool want = !guarded(i, rounds);
 			check(readable(fds, area + i * PAGE) == want, "page %u is %sa guard", i,
 			      want ? "" : "not ");
-			check(!want || page_is(area + i * PAGE, i + rounds), "content of page %u", i);
+			check(!want || page_is(area + i * PAGE, i + rounds), "content of page %u",
+			      i);
 		}
 		set(area, ++rounds);
 		victim_ok();

@@ -5,7 +5,7 @@
 #include <sys/resource.h>
 
 #define NMAPS 20000u
-#define NFDS 1000
+#define NFDS  1000
 
 int main(int argc, char **argv)
 {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Victim: memfds: sealed, mapped and open, open only, mapped only; sizes, offsets, seals and content. */
+/* Victim: memfds: sealed, mapped and open, open only, mapped only; sizes, offsets, seals and
+ * content. */
 #include "victim.h"
 
 #define NPAGES 100u
@@ -64,7 +65,8 @@ int main(int argc, char **argv)
 		for (unsigned i = 0; i < 10; i++)
 			check(page_is(map_only + i * PAGE, 20 + i), "mapped-only page %u", i);
 		check_sys(fstat(grown, &st) == 0);
-		check(st.st_size == (off_t)((NPAGES + rounds) * PAGE), "size %ld", (long)st.st_size);
+		check(st.st_size == (off_t)((NPAGES + rounds) * PAGE), "size %ld",
+		      (long)st.st_size);
 		check(fcntl(grown, F_GET_SEALS) == 0, "the unsealed one has seals");
 		rounds++;
 		check_sys(ftruncate(grown, (off_t)((NPAGES + rounds) * PAGE)) == 0);

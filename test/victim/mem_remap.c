@@ -12,7 +12,8 @@ static uint64_t rounds;
 
 static char *map(uint64_t npages)
 {
-	char *p = mmap(NULL, npages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *p = mmap(NULL, npages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		       0);
 
 	check_sys(p != MAP_FAILED);
 	return p;
@@ -40,7 +41,8 @@ static void renew(unsigned a, uint64_t npages)
 	fill(a, 0);
 }
 
-/* mremap takes an area off the tracker's watch without a write to it; a new one may get its address. */
+/* mremap takes an area off the tracker's watch without a write to it; a new one may get its
+ * address. */
 static void move(unsigned a, uint64_t npages)
 {
 	char *to = map(npages), *now;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Victim: a 16 TiB PROT_NONE reservation with islands in it, and a sparse 64 GiB MAP_NORESERVE mapping. */
+/* Victim: a 16 TiB PROT_NONE reservation with islands in it, and a sparse 64 GiB MAP_NORESERVE
+ * mapping. */
 #include "victim.h"
 
-#define GIANT (16ul << 40)
-#define SPARSE (64ul << 30)
+#define GIANT    (16ul << 40)
+#define SPARSE   (64ul << 30)
 #define NISLANDS 20u
 
 int main(int argc, char **argv)
@@ -28,11 +29,12 @@ int main(int argc, char **argv)
 		for (uint64_t i = 0; i < NISLANDS; i++) {
 			char *island = giant + GIANT / NISLANDS * i / PAGE * PAGE;
 			check(page_is(island + PAGE, i), "island %d", (int)i);
-			check(page_is_zero(island + 2 * PAGE), "untouched page of island %d", (int)i);
+			check(page_is_zero(island + 2 * PAGE), "untouched page of island %d",
+			      (int)i);
 		}
 		for (uint64_t i = 0; i < rounds * 10; i++)
-			check(page_is(sparse + mix(i) % (SPARSE / PAGE) * PAGE, i), "sparse page %d",
-			      (int)i);
+			check(page_is(sparse + mix(i) % (SPARSE / PAGE) * PAGE, i),
+			      "sparse page %d", (int)i);
 		check(vmflags_of(sparse, flags, sizeof flags) && strstr(flags, " nr "),
 		      "MAP_NORESERVE is lost:%s", flags);
 		check(status_field("/proc/self/status", "VmSize", line, sizeof line) &&

@@ -23,7 +23,8 @@ int main(int argc, char **argv)
 		for (unsigned i = 0; rounds && i < NPAGES; i += 3) {
 			check(page_is(once + i * PAGE, i + rounds), "page %u", i);
 			check(page_is(one + i * PAGE, i * 2 + rounds), "page %u, first mapping", i);
-			check(page_is(two + i * PAGE, i * 2 + rounds), "page %u, second mapping", i);
+			check(page_is(two + i * PAGE, i * 2 + rounds), "page %u, second mapping",
+			      i);
 		}
 		check(page_is_zero(once + PAGE), "a page that nobody wrote to");
 		rounds++;
@@ -31,7 +32,8 @@ int main(int argc, char **argv)
 			page_fill(once + i * PAGE, i + rounds);
 			page_fill((i % 2 && i >= 4 ? two : one) + i * PAGE, i * 2 + rounds);
 		}
-		check(page_is(part + PAGE, 9 * 2 + rounds), "the mapping of a part is another memory");
+		check(page_is(part + PAGE, 9 * 2 + rounds),
+		      "the mapping of a part is another memory");
 		check(page_is(one + 33 * PAGE, 33 * 2 + rounds), "the two mappings are apart");
 		victim_ok();
 	}

@@ -20,7 +20,8 @@ static __attribute__((noinline)) void deeper(unsigned levels, uint64_t seed)
 		check(page_is(page + i * PAGE, seed + i), "stack frame at level %u", levels);
 }
 
-/* The loop runs some levels down, so that frames lie above it that only the restart can bring back. */
+/* The loop runs some levels down, so that frames lie above it that only the restart can bring back.
+ */
 static __attribute__((noinline)) void run(unsigned levels)
 {
 	char flags[512];

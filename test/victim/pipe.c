@@ -77,17 +77,21 @@ static void check_ends(void)
 	struct pollfd p = { .fd = fds[NO_WRITER][0], .events = POLLIN };
 	int left;
 
-	check(fcntl(fds[PLAIN][0], F_GETFL) == (O_RDONLY | O_NONBLOCK), "flags of the plain read end");
+	check(fcntl(fds[PLAIN][0], F_GETFL) == (O_RDONLY | O_NONBLOCK),
+	      "flags of the plain read end");
 	check(fcntl(fds[PLAIN][1], F_GETFL) == O_WRONLY, "flags of the plain write end");
 	check(fcntl(fds[PLAIN][1], F_GETFD) == FD_CLOEXEC, "FD_CLOEXEC");
 	check(fcntl(fds[BIG][0], F_GETFD) == 0, "no FD_CLOEXEC");
-	check(fcntl(fds[BIG][0], F_GETPIPE_SZ) == 1 << 20, "size %d", fcntl(fds[BIG][0], F_GETPIPE_SZ));
+	check(fcntl(fds[BIG][0], F_GETPIPE_SZ) == 1 << 20, "size %d",
+	      fcntl(fds[BIG][0], F_GETPIPE_SZ));
 	check((fcntl(fds[PACKET][1], F_GETFL) & ~O_LARGEFILE) == (O_WRONLY | O_DIRECT | O_NONBLOCK),
 	      "flags of the packet pipe %o", fcntl(fds[PACKET][1], F_GETFL));
 	check_sys(ioctl(fds[PLAIN][0], FIONREAD, &left) == 0);
 	check(left == 6, "%d bytes unread", left);
-	check(poll(&p, 1, 0) == 1 && (p.revents & POLLHUP), "the pipe without a writer: %x", p.revents);
-	check(write(fds[NO_READER][1], "x", 1) == -1 && errno == EPIPE, "the pipe without a reader");
+	check(poll(&p, 1, 0) == 1 && (p.revents & POLLHUP), "the pipe without a writer: %x",
+	      p.revents);
+	check(write(fds[NO_READER][1], "x", 1) == -1 && errno == EPIPE,
+	      "the pipe without a reader");
 	check(read(fds[EMPTY][0], &left, 1) == -1 && errno == EAGAIN, "the empty pipe: %s",
 	      strerror(errno));
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Victim: getrandom() and the allocator's secrets: calls keep working in memory that a restart may drop. */
+/* Victim: getrandom() and the allocator's secrets: calls keep working in memory that a restart may
+ * drop. */
 #include "victim.h"
 
 #include <sys/random.h>
@@ -20,11 +21,13 @@ int main(int argc, char **argv)
 	page_fill(drop, 1);
 	victim_ready();
 	while (victim_wait()) {
-		check(vmflags_of(drop, flags, sizeof flags) && strstr(flags, " dp "), "flags:%s", flags);
+		check(vmflags_of(drop, flags, sizeof flags) && strstr(flags, " dp "), "flags:%s",
+		      flags);
 		/* The page is as it was, or zero. Nothing between. */
 		check(page_is(drop, 1) || page_is_zero(drop), "a dropped page is half there");
 		page_fill(drop, 1);
-		check_sys(getrandom(a, sizeof a, 0) == sizeof a && getrandom(b, sizeof b, 0) == sizeof b);
+		check_sys(getrandom(a, sizeof a, 0) == sizeof a &&
+			  getrandom(b, sizeof b, 0) == sizeof b);
 		check(memcmp(a, b, sizeof a) != 0, "getrandom repeats itself");
 		victim_ok();
 	}

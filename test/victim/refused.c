@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Victim: argv[2] names something that cannot be checkpointed; it must be refused and the victim go on. */
+/* Victim: argv[2] names something that cannot be checkpointed; it must be refused and the victim go
+ * on. */
 #include "victim.h"
 
 #include <linux/filter.h>
@@ -36,13 +37,16 @@ static void make_userfaultfd(void)
 		victim_skip("no userfaultfd here: %s", strerror(errno));
 	reg.range.start = (uintptr_t)p;
 	reg.range.len = PAGE;
-	check_sys(ioctl((int)fd, UFFDIO_API, &api) == 0 && ioctl((int)fd, UFFDIO_REGISTER, &reg) == 0);
+	check_sys(ioctl((int)fd, UFFDIO_API, &api) == 0 &&
+		  ioctl((int)fd, UFFDIO_REGISTER, &reg) == 0);
 }
 
 static void make_perf(void)
 {
-	struct perf_event_attr attr = { .type = PERF_TYPE_SOFTWARE, .size = sizeof attr,
-					.config = PERF_COUNT_SW_PAGE_FAULTS, .exclude_kernel = 1 };
+	struct perf_event_attr attr = { .type = PERF_TYPE_SOFTWARE,
+					.size = sizeof attr,
+					.config = PERF_COUNT_SW_PAGE_FAULTS,
+					.exclude_kernel = 1 };
 
 	if (syscall(SYS_perf_event_open, &attr, 0, -1, -1, PERF_FLAG_FD_CLOEXEC) < 0)
 		victim_skip("no perf events here: %s", strerror(errno));
@@ -91,9 +95,14 @@ static const struct {
 	const char *name;
 	void (*make)(void);
 } kinds[] = {
-	{ "io_uring", make_io_uring }, { "userfaultfd", make_userfaultfd }, { "perf", make_perf },
-	{ "bpf", make_bpf },           { "kvm", make_kvm },		 { "seccomp", make_seccomp },
-	{ "nondumpable", make_nondumpable }, { "socket", make_socket },
+	{ "io_uring", make_io_uring },
+	{ "userfaultfd", make_userfaultfd },
+	{ "perf", make_perf },
+	{ "bpf", make_bpf },
+	{ "kvm", make_kvm },
+	{ "seccomp", make_seccomp },
+	{ "nondumpable", make_nondumpable },
+	{ "socket", make_socket },
 };
 
 int main(int argc, char **argv)

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The loops of regs.h. Built with -mgeneral-regs-only: the compiler itself never touches a vector register. */
+/* The loops of regs.h. Built with -mgeneral-regs-only: the compiler itself never touches a vector
+ * register. */
 #include "regs.h"
 
 #include <cpuid.h>
 #include <stddef.h>
 
 /*
- * The vector registers are loaded once; from then on they are only ever stored and compared, with general
- * registers, so that a change at any instant stays and is seen. Nothing from libc may be called meanwhile.
+ * The vector registers are loaded once; from then on they are only ever stored and compared, with
+ * general registers, so that a change at any instant stays and is seen. Nothing from libc may be
+ * called meanwhile.
  */
 
 struct fxsave {
@@ -52,17 +54,21 @@ static int level(void)
 	return LEVEL_AVX512;
 }
 
-#define EACH16(OP) OP(0) OP(1) OP(2) OP(3) OP(4) OP(5) OP(6) OP(7) OP(8) OP(9) OP(10) OP(11) \
-	OP(12) OP(13) OP(14) OP(15)
-#define EACH32(OP) EACH16(OP) OP(16) OP(17) OP(18) OP(19) OP(20) OP(21) OP(22) OP(23) OP(24) \
-	OP(25) OP(26) OP(27) OP(28) OP(29) OP(30) OP(31)
+#define EACH16(OP)                                                                                 \
+	OP(0)                                                                                      \
+	OP(1) OP(2) OP(3) OP(4) OP(5) OP(6) OP(7) OP(8) OP(9) OP(10) OP(11) OP(12) OP(13) OP(14)   \
+		OP(15)
+#define EACH32(OP)                                                                                 \
+	EACH16(OP)                                                                                 \
+	OP(16) OP(17) OP(18) OP(19) OP(20) OP(21) OP(22) OP(23) OP(24) OP(25) OP(26) OP(27) OP(28) \
+		OP(29) OP(30) OP(31)
 #define LOAD_ZMM(n) __asm__ volatile("vmovdqu64 %0, %%zmm" #n : : "m"(v->zmm[n]));
 #define SAVE_ZMM(n) __asm__ volatile("vmovdqu64 %%zmm" #n ", %0" : "=m"(v->zmm[n]));
 #define LOAD_YMM(n) __asm__ volatile("vmovdqu %0, %%ymm" #n : : "m"(v->zmm[n]));
 #define SAVE_YMM(n) __asm__ volatile("vmovdqu %%ymm" #n ", %0" : "=m"(v->zmm[n]));
 #define LOAD_XMM(n) __asm__ volatile("movdqu %0, %%xmm" #n : : "m"(v->zmm[n]));
-#define LOAD_K(n) __asm__ volatile("kmovq %0, %%k" #n : : "m"(v->k[n]));
-#define SAVE_K(n) __asm__ volatile("kmovq %%k" #n ", %0" : "=m"(v->k[n]));
+#define LOAD_K(n)   __asm__ volatile("kmovq %0, %%k" #n : : "m"(v->k[n]));
+#define SAVE_K(n)   __asm__ volatile("kmovq %%k" #n ", %0" : "=m"(v->k[n]));
 
 static void load(const struct vectors *v, int lev)
 {
@@ -130,8 +136,8 @@ static int compare(struct regs_job *job, const struct vectors *a, const struct v
 		return 1;
 	for (int i = 0; i < n; i++)
 		for (int j = 0; j < (lev == LEVEL_AVX512 ? 8 : 4); j++)
-			if (differs(job, lev == LEVEL_AVX512 ? "AVX-512 register" : "AVX register", i,
-				    a->zmm[i][j], b->zmm[i][j]))
+			if (differs(job, lev == LEVEL_AVX512 ? "AVX-512 register" : "AVX register",
+				    i, a->zmm[i][j], b->zmm[i][j]))
 				return 1;
 	for (int i = 0; lev == LEVEL_AVX512 && i < 8; i++)
 		if (differs(job, "AVX-512 mask register", i, a->k[i], b->k[i]))
@@ -154,7 +160,8 @@ static int call(struct regs_job *job, unsigned n)
 			 :
 			 : "rcx", "r11", "memory");
 	if (rax < c->min || rax > c->max)
-		return differs(job, "result of system call", (int)c->nr, (uint64_t)rax, (uint64_t)c->max);
+		return differs(job, "result of system call", (int)c->nr, (uint64_t)rax,
+			       (uint64_t)c->max);
 	return differs(job, "rdi after system call", (int)c->nr, rdi, c->arg[0]) ||
 	       differs(job, "rsi after system call", (int)c->nr, rsi, c->arg[1]) ||
 	       differs(job, "rdx after system call", (int)c->nr, rdx, c->arg[2]) ||
@@ -194,20 +201,20 @@ void regs_vector_loop(struct regs_job *job)
 }
 
 /*
- * regs_general_asm(stop, rounds, out): every general register holds a value of its own, the direction flag is
- * set, the red zone is full; all are compared in turn until *stop. rdi, rsi, rdx hold the arguments (rdx and
- * rsi point near, so they are compared with copies on the stack). Returns the number of the register (in
- * the order of the table below), 0 if none.
+ * regs_general_asm(stop, rounds, out): every general register holds a value of its own, the
+ * direction flag is set, the red zone is full; all are compared in turn until *stop. rdi, rsi, rdx
+ * hold the arguments (rdx and rsi point near, so they are compared with copies on the stack).
+ * Returns the number of the register (in the order of the table below), 0 if none.
  */
 int regs_general_asm(const volatile int *stop, volatile uint64_t *rounds);
 
-__asm__(
-	".text\n"
+__asm__(".text\n"
 	".globl regs_general_asm\n"
 	".hidden regs_general_asm\n"
 	".type regs_general_asm, @function\n"
 	"regs_general_asm:\n"
-	"	push %rbx\n	push %rbp\n	push %r12\n	push %r13\n	push %r14\n	push %r15\n"
+	"	push %rbx\n	push %rbp\n	push %r12\n	push %r13\n	push %r14\n	"
+	"push %r15\n"
 	"	push %rdi\n	push %rsi\n"
 	"	mov regs_want+8(%rip), %rbx\n"
 	"	mov regs_want+16(%rip), %rcx\n"
@@ -239,20 +246,24 @@ __asm__(
 	"	mov $12, %eax\n	cmp regs_want+96(%rip), %r15\n	jne 9f\n"
 	"	mov $13, %eax\n	cmp 8(%rsp), %rdi\n	jne 9f\n"
 	"	mov $14, %eax\n	cmp (%rsp), %rsi\n	jne 9f\n"
-	"	mov $15, %eax\n	cmp %rbx, -128(%rsp)\n	jne 9f\n	cmp %rcx, -120(%rsp)\n	jne 9f\n"
+	"	mov $15, %eax\n	cmp %rbx, -128(%rsp)\n	jne 9f\n	cmp %rcx, -120(%rsp)\n	"
+	"jne 9f\n"
 	"	cmp %rdx, -96(%rsp)\n	jne 9f\n	cmp %rbp, -64(%rsp)\n	jne 9f\n"
 	"	cmp %r8, -32(%rsp)\n	jne 9f\n	cmp %r9, -16(%rsp)\n	jne 9f\n"
-	"	mov $16, %eax\n	pushfq\n	btq $10, (%rsp)\n	lea 8(%rsp), %rsp\n	jnc 9f\n"
+	"	mov $16, %eax\n	pushfq\n	btq $10, (%rsp)\n	lea 8(%rsp), %rsp\n	"
+	"jnc 9f\n"
 	/* a flag set by one instruction and used some later: carry and rax live across a loop */
 	"	mov $17, %eax\n	mov $200, %ecx\n	stc\n"
-	"2:	jnc 9f\n	dec %ecx\n	jnz 2b\n	jnc 9f\n	cmp $17, %rax\n	jne 9f\n"
+	"2:	jnc 9f\n	dec %ecx\n	jnz 2b\n	jnc 9f\n	cmp $17, %rax\n	"
+	"jne 9f\n"
 	"	mov regs_want+16(%rip), %rcx\n"
 	"	incq (%rsi)\n"
 	"	cmpl $0, (%rdi)\n	je 1b\n"
 	"	xor %eax, %eax\n"
 	"9:	cld\n"
 	"	pop %rsi\n	pop %rdi\n"
-	"	pop %r15\n	pop %r14\n	pop %r13\n	pop %r12\n	pop %rbp\n	pop %rbx\n"
+	"	pop %r15\n	pop %r14\n	pop %r13\n	pop %r12\n	pop %rbp\n	"
+	"pop %rbx\n"
 	"	ret\n"
 	".size regs_general_asm, .-regs_general_asm\n"
 	".section .note.GNU-stack,\"\",@progbits\n"
@@ -260,16 +271,42 @@ __asm__(
 
 extern const uint64_t regs_want[13] __attribute__((visibility("hidden")));
 const uint64_t regs_want[13] = {
-	0, 0x1b1b1b1b00000001, 0x2c2c2c2c80000002, 0x3d3d3d3d00000003, 0x4e4e4e4e80000004,
-	0x8888888800000005, 0x9999999980000006, 0xaaaaaaaa00000007, 0xbbbbbbbb80000008,
-	0xcccccccc00000009, 0xdddddddd8000000a, 0xeeeeeeee0000000b, 0xffffffff8000000c,
+	0,
+	0x1b1b1b1b00000001,
+	0x2c2c2c2c80000002,
+	0x3d3d3d3d00000003,
+	0x4e4e4e4e80000004,
+	0x8888888800000005,
+	0x9999999980000006,
+	0xaaaaaaaa00000007,
+	0xbbbbbbbb80000008,
+	0xcccccccc00000009,
+	0xdddddddd8000000a,
+	0xeeeeeeee0000000b,
+	0xffffffff8000000c,
 };
 
 void regs_general_loop(struct regs_job *job)
 {
 	static const char *const names[] = {
-		"", "rbx", "rcx", "rdx", "rbp", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
-		"rdi", "rsi", "the red zone", "the direction flag", "the carry flag, rcx or rax",
+		"",
+		"rbx",
+		"rcx",
+		"rdx",
+		"rbp",
+		"r8",
+		"r9",
+		"r10",
+		"r11",
+		"r12",
+		"r13",
+		"r14",
+		"r15",
+		"rdi",
+		"rsi",
+		"the red zone",
+		"the direction flag",
+		"the carry flag, rcx or rax",
 	};
 	int which = regs_general_asm(job->stop, &job->rounds);
 

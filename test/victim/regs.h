@@ -12,17 +12,18 @@ struct regs_call {
 };
 
 struct regs_job {
-	uint64_t seed;            /* what the registers hold is a function of it */
-	const volatile int *stop; /* the loop ends when this is not 0 */
+	uint64_t seed;                 /* what the registers hold is a function of it */
+	const volatile int *stop;      /* the loop ends when this is not 0 */
 	const struct regs_call *calls; /* or NULL: pure computation */
 	unsigned n_calls;
-	volatile uint64_t rounds;  /* how often everything was checked */
-	const char *bad;           /* what differed; NULL if nothing */
-	int bad_index;             /* which register, or which call */
+	volatile uint64_t rounds; /* how often everything was checked */
+	const char *bad;          /* what differed; NULL if nothing */
+	int bad_index;            /* which register, or which call */
 	uint64_t bad_got, bad_want;
 };
 
-/* Vector registers: x87 stack and control words, MXCSR, all of SSE, AVX, AVX-512 that this CPU has. */
+/* Vector registers: x87 stack and control words, MXCSR, all of SSE, AVX, AVX-512 that this CPU has.
+ */
 void regs_vector_loop(struct regs_job *job);
 /* General registers, flags and red zone, in assembly that keeps all of them busy. */
 void regs_general_loop(struct regs_job *job);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Victim: threads in pure computation whose general, x87, SSE, AVX and AVX-512 registers are checked always. */
+/* Victim: threads in pure computation whose general, x87, SSE, AVX and AVX-512 registers are
+ * checked always. */
 #include "victim.h"
 #include "regs.h"
 
@@ -35,8 +36,10 @@ int main(int argc, char **argv)
 		for (unsigned i = 0; i < NTHREADS; i++)
 			before[i] = jobs[i].rounds;
 		for (unsigned i = 0; i < NTHREADS; i++) {
-			/* Each must still be running: it gets time until it has gone on a good way. */
-			for (int ms = 0; jobs[i].rounds < before[i] + 1000 && !jobs[i].bad; ms += 5) {
+			/* Each must still be running: it gets time until it has gone on a good way.
+			 */
+			for (int ms = 0; jobs[i].rounds < before[i] + 1000 && !jobs[i].bad;
+			     ms += 5) {
 				check(ms < 20000, "computing thread %u stands still", i);
 				sleep_ms(5);
 			}

@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Victim: glibc's rseq registration stays in force, and threads inside rseq critical sections lose no count. */
+/* Victim: glibc's rseq registration stays in force, and threads inside rseq critical sections lose
+ * no count. */
 #include "victim.h"
 
 #include <sched.h>
 #include <sys/rseq.h>
 
 #define NTHREADS 4u
-#define NCPUS 64u
+#define NCPUS    64u
 
 /*
- * Each thread adds 1 to its CPU's counter, without an atomic instruction, within a critical section that
- * idles long between load and store: nearly every stop hits its middle. A thread that went on there after
- * a restart (its rseq_cs forgotten, or the registration gone) would overwrite what another has counted.
+ * Each thread adds 1 to its CPU's counter, without an atomic instruction, within a critical section
+ * that idles long between load and store: nearly every stop hits its middle. A thread that went on
+ * there after a restart (its rseq_cs forgotten, or the registration gone) would overwrite what
+ * another has counted.
  */
 static struct {
 	volatile uint64_t n;
@@ -31,32 +33,31 @@ static int add_one(struct rseq *rs, uint32_t cpu)
 {
 	volatile uint64_t *counter = &counters[cpu].n;
 
-	__asm__ goto(
-		".pushsection __rseq_cs, \"aw\"\n"
-		".balign 32\n"
-		"3: .long 0, 0\n"
-		".quad 1f, 2f - 1f, 4f\n"
-		".popsection\n"
-		"lea 3b(%%rip), %%rax\n"
-		"mov %%rax, 8(%[rs])\n" /* rseq_cs */
-		"1: cmp %[cpu], 4(%[rs])\n" /* cpu_id */
-		"jne %l[moved]\n"
-		"mov (%[counter]), %%rax\n"
-		"mov $3000, %%ecx\n"
-		"5: dec %%ecx\n"
-		"jnz 5b\n"
-		"inc %%rax\n"
-		"mov %%rax, (%[counter])\n" /* the commit */
-		"2:\n"
-		".pushsection __rseq_failure, \"ax\"\n"
-		".byte 0x0f, 0xb9, 0x3d\n" /* ud1, so that the signature is an instruction */
-		".long 0x53053053\n"
-		"4: jmp %l[aborted]\n"
-		".popsection\n"
-		:
-		: [rs] "r"(rs), [cpu] "r"(cpu), [counter] "r"(counter)
-		: "rax", "rcx", "memory", "cc"
-		: aborted, moved);
+	__asm__ goto(".pushsection __rseq_cs, \"aw\"\n"
+		     ".balign 32\n"
+		     "3: .long 0, 0\n"
+		     ".quad 1f, 2f - 1f, 4f\n"
+		     ".popsection\n"
+		     "lea 3b(%%rip), %%rax\n"
+		     "mov %%rax, 8(%[rs])\n"     /* rseq_cs */
+		     "1: cmp %[cpu], 4(%[rs])\n" /* cpu_id */
+		     "jne %l[moved]\n"
+		     "mov (%[counter]), %%rax\n"
+		     "mov $3000, %%ecx\n"
+		     "5: dec %%ecx\n"
+		     "jnz 5b\n"
+		     "inc %%rax\n"
+		     "mov %%rax, (%[counter])\n" /* the commit */
+		     "2:\n"
+		     ".pushsection __rseq_failure, \"ax\"\n"
+		     ".byte 0x0f, 0xb9, 0x3d\n" /* ud1, so that the signature is an instruction */
+		     ".long 0x53053053\n"
+		     "4: jmp %l[aborted]\n"
+		     ".popsection\n"
+		     :
+		     : [rs] "r"(rs), [cpu] "r"(cpu), [counter] "r"(counter)
+		     : "rax", "rcx", "memory", "cc"
+		     : aborted, moved);
 	return 0;
 aborted:
 	return 1;

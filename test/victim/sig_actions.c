@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Victim: dispositions of all 64 signals, and what SA_SIGINFO, SA_RESTART, SA_NODEFER and SA_RESETHAND do. */
+/* Victim: dispositions of all 64 signals, and what SA_SIGINFO, SA_RESTART, SA_NODEFER and
+ * SA_RESETHAND do. */
 #include "victim.h"
 
 struct kernel_sigaction {
@@ -91,7 +92,8 @@ static void check_restart(int sig, int want)
 	if (want == 1)
 		check_sys(write(fds[1], "z", 1) == 1);
 	check_sys(pthread_join(t, NULL) == 0);
-	check(result == want, "read() interrupted by signal %d returned %d, not %d", sig, result, want);
+	check(result == want, "read() interrupted by signal %d returned %d, not %d", sig, result,
+	      want);
 }
 
 static void check_delivery(const stack_t *alt)
@@ -102,7 +104,8 @@ static void check_delivery(const stack_t *alt)
 	for (int i = 0; i < 20; i++) {
 		uintptr_t lo = (uintptr_t)alt->ss_sp;
 		int count = got_count;
-		check_sys(sigqueue(getpid(), SIGRTMIN + i, (union sigval){ .sival_int = 100 + i }) == 0);
+		check_sys(sigqueue(getpid(), SIGRTMIN + i,
+				   (union sigval){ .sival_int = 100 + i }) == 0);
 		check(got_count == count + 1 && got_value == 100 + i, "signal %d: value %d",
 		      SIGRTMIN + i, got_value);
 		check((stack_at >= lo && stack_at < lo + alt->ss_size) == (i % 3 != 0),
@@ -141,7 +144,8 @@ int main(int argc, char **argv)
 			      (long)had[sig].handler, (long)had[sig].flags, (long)had[sig].mask);
 		}
 		check_sys(sigaltstack(NULL, &now_alt) == 0);
-		check(now_alt.ss_sp == alt.ss_sp && now_alt.ss_size == alt.ss_size, "alternate stack");
+		check(now_alt.ss_sp == alt.ss_sp && now_alt.ss_size == alt.ss_size,
+		      "alternate stack");
 		check_delivery(&alt);
 		check_restart(SIGWINCH, 1);
 		check_restart(SIGURG, -EINTR);

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Victim: pending signals, for the process and for single threads, with order, values, codes and senders. */
+/* Victim: pending signals, for the process and for single threads, with order, values, codes and
+ * senders. */
 #include "victim.h"
 
-/* The process queue holds these, the worker's own queue others; all of them are blocked everywhere. */
+/* The process queue holds these, the worker's own queue others; all of them are blocked everywhere.
+ */
 static sigset_t blocked;
 static pthread_barrier_t barrier;
 static pthread_t worker;
@@ -41,8 +43,8 @@ static void take(int sig, int code, bool has_value, uint64_t value)
 
 	/* Not through the C library, which makes SI_TKILL look like SI_USER. */
 	memset(&info, 0, sizeof info);
-	check(syscall(SYS_rt_sigtimedwait, &set, &info, &none, 8) == sig, "signal %d is not pending any more: %s", sig,
-	      strerror(errno));
+	check(syscall(SYS_rt_sigtimedwait, &set, &info, &none, 8) == sig,
+	      "signal %d is not pending any more: %s", sig, strerror(errno));
 	check(info.si_code == code, "signal %d: si_code %d, was %d", sig, info.si_code, code);
 	check(info.si_uid == getuid(), "signal %d: si_uid %d", sig, (int)info.si_uid);
 	check(victim_newpids() || info.si_pid == getpid(), "signal %d: si_pid %d", sig,

@@ -2,7 +2,8 @@
 /* Victim: robust mutexes, pthread_join and clear_child_tid go on working after a restart. */
 #include "victim.h"
 
-/* A robust mutex whose owner ends is handed on with EOWNERDEAD: the kernel walks the restored list. */
+/* A robust mutex whose owner ends is handed on with EOWNERDEAD: the kernel walks the restored list.
+ */
 static pthread_mutex_t robust;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t cond = PTHREAD_COND_INITIALIZER;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Victim: 64 threads (or as many as argv[2] says), each with attributes of its own that it checks itself. */
+/* Victim: 64 threads (or as many as argv[2] says), each with attributes of its own that it checks
+ * itself. */
 #include "victim.h"
 
 #include <sched.h>
@@ -99,8 +100,8 @@ static void compare(unsigned i)
 	check(a.alt.ss_sp == h->alt.ss_sp && a.alt.ss_size == h->alt.ss_size &&
 		      a.alt.ss_flags == h->alt.ss_flags,
 	      "thread %u: alternate stack", i);
-	check(a.robust == h->robust && a.robust_len == h->robust_len, "thread %u: robust list %p, was %p",
-	      i, a.robust, h->robust);
+	check(a.robust == h->robust && a.robust_len == h->robust_len,
+	      "thread %u: robust list %p, was %p", i, a.robust, h->robust);
 	check(a.policy == h->policy, "thread %u: policy %d, was %d", i, a.policy, h->policy);
 	check(a.nice == h->nice, "thread %u: nice %d, was %d", i, a.nice, h->nice);
 	check(CPU_EQUAL(&a.cpus, &h->cpus), "thread %u: affinity", i);

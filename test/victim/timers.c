@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Victim: interval timers, and POSIX timers with gaps in their ids, all ways of notification and values. */
+/* Victim: interval timers, and POSIX timers with gaps in their ids, all ways of notification and
+ * values. */
 #include "victim.h"
 
 #include <sys/time.h>
@@ -74,7 +75,8 @@ static void check_timer(unsigned i)
 	long rc = syscall(SYS_timer_gettime, ids[i], &now);
 
 	if (deleted[i]) {
-		check(rc == -1 && errno == EINVAL, "timer %d had been deleted and is there", ids[i]);
+		check(rc == -1 && errno == EINVAL, "timer %d had been deleted and is there",
+		      ids[i]);
 		return;
 	}
 	check(rc == 0, "timer %d is gone: %s", ids[i], strerror(errno));
@@ -152,22 +154,26 @@ int main(int argc, char **argv)
 	(void)thread_start(target, NULL);
 	while (!thread_tid)
 		sleep_ms(1);
-	/* The handler looks at ids[]: it is installed before any timer is armed, and blocked until all are. */
+	/* The handler looks at ids[]: it is installed before any timer is armed, and blocked until
+	 * all are. */
 	sigset_t set;
 	(void)sigemptyset(&set);
 	(void)sigaddset(&set, SIGRTMIN + 2);
 	check_sys(sigaction(SIGRTMIN + 2, &act, NULL) == 0);
 	for (unsigned i = 0; i < NTIMERS; i++) {
-		static const clockid_t clocks[NTIMERS] = { CLOCK_MONOTONIC, CLOCK_REALTIME, CLOCK_REALTIME,
-							   CLOCK_MONOTONIC, CLOCK_MONOTONIC, CLOCK_MONOTONIC,
-							   CLOCK_MONOTONIC, CLOCK_MONOTONIC, CLOCK_BOOTTIME };
+		static const clockid_t clocks[NTIMERS] = { CLOCK_MONOTONIC, CLOCK_REALTIME,
+							   CLOCK_REALTIME,  CLOCK_MONOTONIC,
+							   CLOCK_MONOTONIC, CLOCK_MONOTONIC,
+							   CLOCK_MONOTONIC, CLOCK_MONOTONIC,
+							   CLOCK_BOOTTIME };
 		check_sys(pthread_sigmask(SIG_BLOCK, &set, NULL) == 0);
 		create(i, clocks[i], i == 7 ? SIGEV_THREAD_ID : i == 8 ? SIGEV_NONE : SIGEV_SIGNAL);
 		if (deleted[i])
 			check_sys(syscall(SYS_timer_delete, ids[i]) == 0);
 		check_sys(pthread_sigmask(SIG_UNBLOCK, &set, NULL) == 0);
 	}
-	check_sys(setitimer(ITIMER_REAL, &real, NULL) == 0 && setitimer(ITIMER_VIRTUAL, &virt, NULL) == 0 &&
+	check_sys(setitimer(ITIMER_REAL, &real, NULL) == 0 &&
+		  setitimer(ITIMER_VIRTUAL, &virt, NULL) == 0 &&
 		  setitimer(ITIMER_PROF, &prof, NULL) == 0);
 	victim_ready();
 	while (victim_wait()) {

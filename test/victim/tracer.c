@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Not a victim but a nuisance: traces the process argv[2] and all its threads, as a debugger would, until told to quit. */
+/* Not a victim but a nuisance: traces the process argv[2] and all its threads, as a debugger would,
+ * until told to quit. */
 #include "victim.h"
 
 #include <dirent.h>

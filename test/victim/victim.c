@@ -5,7 +5,7 @@
 #include <stdarg.h>
 
 static char base[3000];
-static char token[64];   /* the one that is being answered */
+static char token[64]; /* the one that is being answered */
 static bool quitting;
 
 void victim_init(int argc, char **argv)
@@ -40,7 +40,8 @@ static void say(const char *prefix, const char *fmt, va_list ap)
 	if (n > 1190)
 		n = 1190;
 	line[n++] = '\n';
-	/* By path and only for this line, so that the victim's own descriptors stay what they are. */
+	/* By path and only for this line, so that the victim's own descriptors stay what they are.
+	 */
 	fd = open(victim_path("out"), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
 	if (fd < 0 || write(fd, line, (size_t)n) != n)
 		_exit(99);

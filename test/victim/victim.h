@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What every victim shares: the protocol with the test that drives it, checks, and page patterns. */
+/* What every victim shares: the protocol with the test that drives it, checks, and page patterns.
+ */
 #pragma once
 
 #include <errno.h>
@@ -20,12 +21,12 @@
 #include <unistd.h>
 
 /*
- * A victim is started as `victim BASE [ARG...]`. It sets up one kernel thing and appends "ready PID" to
- * BASE.out. The symbolic link BASE.poke (a link, so that waiting opens no descriptor) then names a token:
- * each time the token is a new one the victim verifies itself and appends "ok TOKEN". What is wrong it
- * reports as "bad: FILE:LINE: what" and exits 1. The token "quit" makes it verify once more, answer and
- * exit 0. What this machine cannot do ends in "skip: why" and exit status 77. A file BASE.newpids tells
- * that pids may differ from those at the start (restart with new pids).
+ * A victim is started as `victim BASE [ARG...]`. It sets up one kernel thing and appends "ready
+ *PID" to BASE.out. The symbolic link BASE.poke (a link, so that waiting opens no descriptor) then
+ *names a token: each time the token is a new one the victim verifies itself and appends "ok TOKEN".
+ *What is wrong it reports as "bad: FILE:LINE: what" and exits 1. The token "quit" makes it verify
+ *once more, answer and exit 0. What this machine cannot do ends in "skip: why" and exit status 77.
+ *A file BASE.newpids tells that pids may differ from those at the start (restart with new pids).
  *
  *	int main(int argc, char **argv)
  *	{
@@ -53,15 +54,15 @@ bool victim_newpids(void);
 /* BASE.SUFFIX, in a static ring of buffers. */
 const char *victim_path(const char *suffix);
 
-#define check(cond, ...)                                              \
-	do {                                                          \
-		if (!(cond))                                          \
-			victim_bad(__FILE__, __LINE__, __VA_ARGS__);  \
+#define check(cond, ...)                                                                           \
+	do {                                                                                       \
+		if (!(cond))                                                                       \
+			victim_bad(__FILE__, __LINE__, __VA_ARGS__);                               \
 	} while (0)
 /* check(), with the name of the condition and errno's text as the message. */
 #define check_sys(cond) check(cond, "%s: %s", #cond, strerror(errno))
 
-#define PAGE 4096ul
+#define PAGE        4096ul
 #define COUNT_OF(a) (sizeof(a) / sizeof((a)[0]))
 
 /* A well mixed function of x. */
@@ -79,7 +80,8 @@ pthread_t thread_start(void *(*fn)(void *), void *arg);
 void thread_wait_blocked(pid_t tid, long nr);
 /* The whole of a small file, NUL-terminated; its length. */
 size_t read_small(const char *path, char *buf, size_t size);
-/* The value of a "Name:\tvalue" line of /proc/self/status or another such file; false if not there. */
+/* The value of a "Name:\tvalue" line of /proc/self/status or another such file; false if not there.
+ */
 bool status_field(const char *path, const char *name, char *buf, size_t size);
 /* The VmFlags of the mapping that holds addr, each with a space before and after; false if none. */
 bool vmflags_of(const void *addr, char *buf, size_t size);

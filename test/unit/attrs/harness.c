@@ -119,6 +119,7 @@ static void take_facts(struct process *p, const struct thread_facts *facts)
 		th->clear_child_tid = facts[i].clear_child_tid;
 		th->timer_slack_ns = facts[i].timer_slack_ns;
 		th->parent_death_signal = facts[i].parent_death_signal;
+		th->personality = facts[i].personality;
 	}
 }
 
