@@ -141,7 +141,7 @@ def decode_field(span, kind, obj):
 
 
 def decode_record(span, fields):
-    """A u32 length and the fields, of which a shorter record lacks the last, a longer one has more."""
+    """A u32 length and the fields: a shorter record lacks the last, a longer one has more."""
     rec = Span(span.take(span.u32()))
     obj = {}
     for name, kind in fields:

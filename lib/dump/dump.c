@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The story of a checkpoint: freeze the tree, capture it, write its pages, thaw it, make the image durable.
+ * The story of a checkpoint: freeze the tree, capture it, write its pages, thaw it, make the image
+ * durable.
  *
- * All that needs ptrace happens in a thread of its own, since tracees belong to a thread: whatever goes wrong, when it has
- * ended the kernel has let go of every thread of the job.
+ * All that needs ptrace happens in a thread of its own, since tracees belong to a thread: whatever
+ * goes wrong, when it has ended the kernel has let go of every thread of the job.
  */
 #include "dump/dump.h"
 
@@ -21,7 +22,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-#define LOG_ROOM "dump"
+#define LOG_ROOM          "dump"
 #define FREEZE_TIMEOUT_MS 3000
 
 static uint32_t space_id(void *arg, const char *key)
@@ -61,8 +62,10 @@ static int prepare(struct dumper *d, struct err *err)
 	}
 	d->cap.n_subjects = d->tree->n_processes = n;
 	if (n > 1)
-		return err_set(err, -EOPNOTSUPP, "pid %d: a job of more than one process (child %d) is not supported yet",
-			       d->frozen->procs[0].pid, d->frozen->procs[1].pid);
+		return err_set(
+			err, -EOPNOTSUPP,
+			"pid %d: a job of more than one process (child %d) is not supported yet",
+			d->frozen->procs[0].pid, d->frozen->procs[1].pid);
 	return 0;
 }
 
@@ -99,7 +102,9 @@ static void release(struct dumper *d)
 static int open_writer(struct dumper *d, struct err *err)
 {
 	struct dump_result *r = d->result;
-	struct image_params params = { .state = r->state, .seq = r->seq, .compress = d->job->settings->compress,
+	struct image_params params = { .state = r->state,
+				       .seq = r->seq,
+				       .compress = d->job->settings->compress,
 				       .direct = 1 };
 	char name[32];
 
@@ -213,7 +218,9 @@ static int begin(struct dumper *d, struct err *err)
 	d->tree = d->arena ? arena_alloc(d->arena, sizeof *d->tree) : NULL;
 	if (!d->tree)
 		return err_nomem(err);
-	d->cap = (struct capture){ .arena = d->arena, .tree = d->tree, .space_id = space_id, .space_id_arg = job };
+	d->cap = (struct capture){
+		.arena = d->arena, .tree = d->tree, .space_id = space_id, .space_id_arg = job
+	};
 	r->seq = chain_next_seq(job->chain);
 	(void)snprintf(r->tracker, sizeof r->tracker, "%s", s->incremental ? "hash" : "none");
 	(void)snprintf(r->mode, sizeof r->mode, "stop");

@@ -9,12 +9,14 @@
 
 #include <sys/types.h>
 
-/* What is remembered of a job between its checkpoints (page tables of the tracker, ids of spaces, parent state). */
+/* What is remembered of a job between its checkpoints (page tables of the tracker, ids of spaces,
+ * parent state). */
 struct dump_job;
 
-/* chain and settings are borrowed and must live as long as the job. root: the tree's root process. */
-int dump_job_new(pid_t root, struct chain *chain, const struct settings *settings, struct dump_job **ret,
-		 struct err *err);
+/* chain and settings are borrowed and must live as long as the job. root: the tree's root process.
+ */
+int dump_job_new(pid_t root, struct chain *chain, const struct settings *settings,
+		 struct dump_job **ret, struct err *err);
 void dump_job_free(struct dump_job *job);
 /* The next checkpoint will be full (after a restart, or when the parent image has gone). */
 void dump_job_want_full(struct dump_job *job);
@@ -37,10 +39,11 @@ enum dump_flags {
 };
 
 /*
- * Takes one checkpoint: on return 0 the image is durable in the chain. On failure the job runs on as if nothing had
- * been and no partial file is left; -EOPNOTSUPP: something in the job cannot be checkpointed (refused by name);
- * -EAGAIN: could not be stopped now, worth trying again; -ESRCH: the job has ended. ret is filled in every case.
- * Never touches SIGCHLD state of processes that are not ours to reap: uses waitpid on tids that it seized only.
- * A root that ends during a checkpoint is left as a zombie for the caller to reap.
+ * Takes one checkpoint: on return 0 the image is durable in the chain. On failure the job runs on
+ * as if nothing had been and no partial file is left; -EOPNOTSUPP: something in the job cannot be
+ * checkpointed (refused by name); -EAGAIN: could not be stopped now, worth trying again; -ESRCH:
+ * the job has ended. ret is filled in every case. Never touches SIGCHLD state of processes that are
+ * not ours to reap: uses waitpid on tids that it seized only. A root that ends during a checkpoint
+ * is left as a zombie for the caller to reap.
  */
 int dump_checkpoint(struct dump_job *job, unsigned flags, struct dump_result *ret, struct err *err);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Inside of the dump room: what a checkpoint in the making and a job between checkpoints consist of. */
+/* Inside of the dump room: what a checkpoint in the making and a job between checkpoints consist
+ * of. */
 #pragma once
 
 #include "dump/dump.h"
@@ -14,9 +15,10 @@ enum page_source { SOURCE_MEMORY, SOURCE_FD };
 
 /* A stretch of pages to be written: of the space `space`, in ascending order. */
 struct extent {
-	uint64_t page;    /* first page number in the space */
+	uint64_t page; /* first page number in the space */
 	uint64_t npages;
-	uint64_t address; /* SOURCE_MEMORY: where to read it in the process; SOURCE_FD: file offset */
+	uint64_t address; /* SOURCE_MEMORY: where to read it in the process; SOURCE_FD: file offset
+			   */
 };
 
 struct page_list {
@@ -68,10 +70,10 @@ struct dumper {
 	struct capture cap;
 	struct arena *arena;
 	struct tree *tree;
-	int *mem_fds;           /* for each process: /proc/PID/mem, -1 when not open */
-	struct map_list *maps;  /* for each process */
+	int *mem_fds;                /* for each process: /proc/PID/mem, -1 when not open */
+	struct map_list *maps;       /* for each process */
 	struct thread_facts **facts; /* for each process, an array parallel to its threads */
-	struct page_list *lists; /* ascending by space */
+	struct page_list *lists;     /* ascending by space */
 	unsigned n_lists;
 	bool incremental;
 	struct dump_result *result;
@@ -81,37 +83,43 @@ struct dumper {
 };
 
 /*
- * dump/memory.c: the mappings of a process, and the lists of pages to be written for it. The mappings are read before
- * anything of ours is mapped there; the rest needs the open files (whose content a mapping may share) and a remote.
+ * dump/memory.c: the mappings of a process, and the lists of pages to be written for it. The
+ * mappings are read before anything of ours is mapped there; the rest needs the open files (whose
+ * content a mapping may share) and a remote.
  */
 int memory_read_maps(struct dumper *d, int proc_dirfd, struct map_list *ret, struct err *err);
-int memory_capture(struct dumper *d, struct subject *s, const struct map_list *maps, int mem_fd, struct err *err);
+int memory_capture(struct dumper *d, struct subject *s, const struct map_list *maps, int mem_fd,
+		   struct err *err);
 /* Size, time and build id of mapped files: after the thaw, since only names are needed. */
 int memory_describe_files(struct dumper *d, struct err *err);
 
 /* dump/shared.c: content of shared spaces (memfds, deleted files, shared anonymous memory). */
 int shared_capture(struct dumper *d, struct err *err);
 
-/* dump/threads.c: registers and attributes of each thread: what can be seen from outside, before any call is run
- * in the process; then the rest. */
+/* dump/threads.c: registers and attributes of each thread: what can be seen from outside, before
+ * any call is run in the process; then the rest. */
 int threads_look(struct dumper *d, unsigned index, struct err *err);
-int threads_finish(struct dumper *d, unsigned index, const struct thread_facts *facts, struct err *err);
+int threads_finish(struct dumper *d, unsigned index, const struct thread_facts *facts,
+		   struct err *err);
 
 /* dump/process.c: one stopped process, from its mappings to its threads. */
 int process_capture(struct dumper *d, unsigned index, struct err *err);
 int process_end_remote(struct dumper *d, unsigned index, struct err *err);
 void process_release(struct dumper *d, unsigned index);
 
-/* dump/sync.c: what the job wrote to its files must be on disk before the image that relies on it is. */
+/* dump/sync.c: what the job wrote to its files must be on disk before the image that relies on it
+ * is. */
 int sync_files(const struct tree *t, struct err *err);
 
 /* dump/syscalls.c: the number of the call behind a restart_syscall. */
-int64_t syscalls_original(struct dump_job *job, pid_t tid, const struct user_regs_struct *gp, int mem_fd);
+int64_t syscalls_original(struct dump_job *job, pid_t tid, const struct user_regs_struct *gp,
+			  int mem_fd);
 /* Forgets threads that are no longer in the call that was remembered. */
 void syscalls_remember(struct dump_job *job, const struct frozen *f);
 
 /* dump/pages.c: reads the listed pages and hands them to the writer. */
 int pages_write(struct dumper *d, struct image_writer *w, struct err *err);
 struct page_list *pages_list_for(struct dumper *d, uint32_t space, enum page_source source, int fd);
-int pages_add(struct dumper *d, struct page_list *l, uint64_t page, uint64_t npages, uint64_t address);
+int pages_add(struct dumper *d, struct page_list *l, uint64_t page, uint64_t npages,
+	      uint64_t address);
 void pages_sort(struct dumper *d);

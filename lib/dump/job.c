@@ -6,15 +6,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-int dump_job_new(pid_t root, struct chain *chain, const struct settings *settings, struct dump_job **ret,
-		 struct err *err)
+int dump_job_new(pid_t root, struct chain *chain, const struct settings *settings,
+		 struct dump_job **ret, struct err *err)
 {
 	struct dump_job *job = calloc(1, sizeof *job);
 	int rc;
 
 	if (!job)
 		return err_nomem(err);
-	*job = (struct dump_job){ .root = root, .chain = chain, .settings = settings, .want_full = true,
+	*job = (struct dump_job){ .root = root,
+				  .chain = chain,
+				  .settings = settings,
+				  .want_full = true,
 				  .next_space = 1 };
 	(void)probe_get(PROBE_PAGEMAP_SCAN); /* forks a child: not while a job is stopped */
 	rc = tracker_new(chain_dirfd(chain), &job->tracker, err);

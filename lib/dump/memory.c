@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The mappings of a process, and which of their pages an image must hold. A private page is written when the process has
- * its own copy of it (anonymous, or copied on write from a file); pages of shared objects belong to the object's
- * space (dump/shared.c); clean file pages come back from the file.
+ * The mappings of a process, and which of their pages an image must hold. A private page is written
+ * when the process has its own copy of it (anonymous, or copied on write from a file); pages of
+ * shared objects belong to the object's space (dump/shared.c); clean file pages come back from the
+ * file.
  */
 #include "dump/internal.h"
 #include "proc/elf.h"
@@ -25,10 +26,11 @@ struct scan {
 	uint32_t wanted; /* classes of pages to be written */
 };
 
-static int refuse(const struct subject *s, const struct proc_map *m, const char *what, struct err *err)
+static int refuse(const struct subject *s, const struct proc_map *m, const char *what,
+		  struct err *err)
 {
-	return err_set(err, -EOPNOTSUPP, "pid %d: %s mapped at %#llx is not supported", s->process->pid, what,
-		       (unsigned long long)m->start);
+	return err_set(err, -EOPNOTSUPP, "pid %d: %s mapped at %#llx is not supported",
+		       s->process->pid, what, (unsigned long long)m->start);
 }
 
 static bool starts_with(const char *s, const char *prefix)
@@ -72,8 +74,10 @@ static bool is_shmem(const struct proc_map *m)
 	return starts_with(m->path, "/memfd:") || (m->deleted && !strcmp(m->path, "/dev/zero"));
 }
 
-/* A mapping of a shared object, or of a file whose name is gone: its content is a space of its own. */
-static int classify_shared(struct dumper *d, const struct proc_map *m, struct vma *v, struct err *err)
+/* A mapping of a shared object, or of a file whose name is gone: its content is a space of its own.
+ */
+static int classify_shared(struct dumper *d, const struct proc_map *m, struct vma *v,
+			   struct err *err)
 {
 	enum space_kind kind = is_shmem(m) ? SPACE_SHM : SPACE_FILE;
 	uint64_t size = m->offset + (m->end - m->start);
@@ -91,7 +95,8 @@ static int classify_shared(struct dumper *d, const struct proc_map *m, struct vm
 		const struct file *f = &d->tree->files[i];
 		const struct file_content *content = f->detail;
 
-		if ((f->kind == FILE_MEMFD || f->kind == FILE_DELETED) && content && content->space == v->shm_space)
+		if ((f->kind == FILE_MEMFD || f->kind == FILE_DELETED) && content &&
+		    content->space == v->shm_space)
 			v->file = f->id;
 	}
 	return 0;
@@ -118,7 +123,8 @@ static int on_run(void *arg, const struct page_class_run *run, struct err *err)
 	uint64_t npages = (run->end - run->start) / CKPT_PAGE_SIZE;
 
 	if (run->classes & PAGE_GUARD) {
-		struct range *g = arena_push(z->d->arena, &z->vma->guards, &z->vma->n_guards, sizeof *g);
+		struct range *g =
+			arena_push(z->d->arena, &z->vma->guards, &z->vma->n_guards, sizeof *g);
 
 		if (!g)
 			return err_nomem(err);
@@ -128,12 +134,14 @@ static int on_run(void *arg, const struct page_class_run *run, struct err *err)
 	if (!(run->classes & z->wanted) || (run->classes & PAGE_PFNZERO))
 		return 0;
 	z->d->result->pages_present += npages;
-	return pages_add(z->d, z->list, run->start / CKPT_PAGE_SIZE, npages, run->start) < 0 ? err_nomem(err) : 0;
+	return pages_add(z->d, z->list, run->start / CKPT_PAGE_SIZE, npages, run->start) < 0
+		       ? err_nomem(err)
+		       : 0;
 }
 
 /* Notes which private pages of the mapping are to be written. */
-static int scan_pages(struct dumper *d, struct page_list *list, int pagemap_fd, const struct proc_map *m,
-		      struct vma *v, struct err *err)
+static int scan_pages(struct dumper *d, struct page_list *list, int pagemap_fd,
+		      const struct proc_map *m, struct vma *v, struct err *err)
 {
 	struct scan z = { .d = d, .list = list, .vma = v, .wanted = PAGE_ANON | PAGE_SWAPPED };
 
@@ -141,18 +149,21 @@ static int scan_pages(struct dumper *d, struct page_list *list, int pagemap_fd, 
 		return 0;
 	if (m->advice & ADVICE_DROPPABLE)
 		return 0;
-	/* A private mapping of a file without a name: the clean pages exist nowhere else, so they are touched in
-	 * by reading them; those beyond the file's end cannot be and are left out by the reader. */
+	/* A private mapping of a file without a name: the clean pages exist nowhere else, so they
+	 * are touched in by reading them; those beyond the file's end cannot be and are left out by
+	 * the reader. */
 	if (v->kind == VMA_ANON && m->ino != 0 && strcmp(m->path, "/dev/zero")) {
 		v->path = NULL;
-		return pages_add(d, list, m->start / CKPT_PAGE_SIZE, (m->end - m->start) / CKPT_PAGE_SIZE,
-				 m->start) < 0 ? err_nomem(err) : 0;
+		return pages_add(d, list, m->start / CKPT_PAGE_SIZE,
+				 (m->end - m->start) / CKPT_PAGE_SIZE, m->start) < 0
+			       ? err_nomem(err)
+			       : 0;
 	}
 	return proc_pagemap_scan(pagemap_fd, m->start, m->end, on_run, &z, err);
 }
 
-static int capture_map(struct dumper *d, struct subject *s, const struct proc_map *m, struct page_list *list,
-		       int pagemap_fd, struct err *err)
+static int capture_map(struct dumper *d, struct subject *s, const struct proc_map *m,
+		       struct page_list *list, int pagemap_fd, struct err *err)
 {
 	struct vma *v;
 	int rc = check_supported(s, m, err);
@@ -163,15 +174,23 @@ static int capture_map(struct dumper *d, struct subject *s, const struct proc_ma
 	if (!v)
 		return err_nomem(err);
 	*v = (struct vma){
-		.start = m->start, .end = m->end, .prot = m->prot, .offset = m->offset, .dev = m->dev, .ino = m->ino,
-		.flags = m->shared ? MAP_SHARED : MAP_PRIVATE, .advice = m->advice, .pkey = m->pkey,
+		.start = m->start,
+		.end = m->end,
+		.prot = m->prot,
+		.offset = m->offset,
+		.dev = m->dev,
+		.ino = m->ino,
+		.flags = m->shared ? MAP_SHARED : MAP_PRIVATE,
+		.advice = m->advice,
+		.pkey = m->pkey,
 		.path = m->path[0] ? m->path : NULL,
 	};
 	rc = classify(d, m, v, err);
 	if (v->kind != VMA_FILE)
 		v->flags |= MAP_ANONYMOUS;
 	if (starts_with(m->path, "[anon:"))
-		v->anon_name = arena_printf(d->arena, "%.*s", (int)strlen(m->path) - 7, m->path + 6);
+		v->anon_name =
+			arena_printf(d->arena, "%.*s", (int)strlen(m->path) - 7, m->path + 6);
 	if (rc == 0)
 		rc = scan_pages(d, list, pagemap_fd, m, v, err);
 	return rc;
@@ -209,7 +228,8 @@ static int capture_layout(struct dumper *d, struct subject *s, struct err *err)
 	return 0;
 }
 
-int memory_capture(struct dumper *d, struct subject *s, const struct map_list *maps, int mem_fd, struct err *err)
+int memory_capture(struct dumper *d, struct subject *s, const struct map_list *maps, int mem_fd,
+		   struct err *err)
 {
 	CLEANUP_FD int pagemap_fd = -1;
 	struct page_list *list;
@@ -239,10 +259,13 @@ static int describe_file(struct dumper *d, const struct process *p, struct vma *
 	struct stat st;
 
 	if ((fd >= 0 ? fstat(fd, &st) : stat(v->path, &st)) < 0)
-		return err_set(err, -EOPNOTSUPP, "pid %d: cannot find the mapped file '%s': %m", p->pid, v->path);
-	if (!S_ISREG(st.st_mode))
-		return err_set(err, -EOPNOTSUPP, "pid %d: a mapping of '%s', which is not a regular file, is not supported",
+		return err_set(err, -EOPNOTSUPP, "pid %d: cannot find the mapped file '%s': %m",
 			       p->pid, v->path);
+	if (!S_ISREG(st.st_mode))
+		return err_set(
+			err, -EOPNOTSUPP,
+			"pid %d: a mapping of '%s', which is not a regular file, is not supported",
+			p->pid, v->path);
 	v->file_size = (uint64_t)st.st_size;
 	v->file_mtime_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
 	if (fd >= 0)
@@ -261,7 +284,8 @@ static int describe_process(struct dumper *d, struct process *p, struct err *err
 
 		if (v->kind != VMA_FILE)
 			continue;
-		if (last && last->ino == v->ino && last->dev == v->dev && !strcmp(last->path, v->path)) {
+		if (last && last->ino == v->ino && last->dev == v->dev &&
+		    !strcmp(last->path, v->path)) {
 			v->file_size = last->file_size;
 			v->file_mtime_ns = last->file_mtime_ns;
 			v->build_id = last->build_id;
@@ -286,7 +310,8 @@ int memory_describe_files(struct dumper *d, struct err *err)
 			return rc;
 		if (p->exe && stat(p->exe, &st) == 0) {
 			p->exe_size = (uint64_t)st.st_size;
-			p->exe_mtime_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
+			p->exe_mtime_ns =
+				(int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
 		}
 	}
 	return 0;

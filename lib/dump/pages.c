@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Reading the listed pages and handing them to the writer. A full image's pages are read straight into the writer's
- * block buffers; an increment's go through a buffer of ours, where their hashes tell which the image must hold.
+ * Reading the listed pages and handing them to the writer. A full image's pages are read straight
+ * into the writer's block buffers; an increment's go through a buffer of ours, where their hashes
+ * tell which the image must hold.
  */
 #include "dump/internal.h"
 #include "util/cleanup.h"
@@ -27,13 +28,15 @@ struct page_list *pages_list_for(struct dumper *d, uint32_t space, enum page_sou
 	return l;
 }
 
-int pages_add(struct dumper *d, struct page_list *l, uint64_t page, uint64_t npages, uint64_t address)
+int pages_add(struct dumper *d, struct page_list *l, uint64_t page, uint64_t npages,
+	      uint64_t address)
 {
 	struct extent *e;
 
 	if (l->n_extents) {
 		e = &l->extents[l->n_extents - 1];
-		if (e->page + e->npages == page && e->address + e->npages * CKPT_PAGE_SIZE == address) {
+		if (e->page + e->npages == page &&
+		    e->address + e->npages * CKPT_PAGE_SIZE == address) {
 			e->npages += npages;
 			return 0;
 		}
@@ -59,7 +62,8 @@ static int by_space(const void *a, const void *b)
 	return x->space < y->space ? -1 : x->space > y->space;
 }
 
-/* Several mappings of one shared object may name the same pages: the later extent loses what overlaps. */
+/* Several mappings of one shared object may name the same pages: the later extent loses what
+ * overlaps. */
 static void trim_overlaps(struct page_list *l)
 {
 	uint64_t done = 0;
@@ -90,15 +94,18 @@ void pages_sort(struct dumper *d)
 	}
 }
 
-/* Reads up to n pages; the number read. 0: the first one cannot be read (beyond a file's end, a guard page). */
-static int read_pages(const struct page_list *l, uint64_t address, unsigned n, uint8_t *buf, struct err *err)
+/* Reads up to n pages; the number read. 0: the first one cannot be read (beyond a file's end, a
+ * guard page). */
+static int read_pages(const struct page_list *l, uint64_t address, unsigned n, uint8_t *buf,
+		      struct err *err)
 {
 	ssize_t got = io_pread_full(l->fd, buf, (size_t)n * CKPT_PAGE_SIZE, address);
 
 	if (got < 0 && (got == -EIO || got == -EFAULT))
 		return 0;
 	if (got < 0)
-		return err_set(err, (int)got, "cannot read the job's memory at %#llx: %m", (unsigned long long)address);
+		return err_set(err, (int)got, "cannot read the job's memory at %#llx: %m",
+			       (unsigned long long)address);
 	if (l->source == SOURCE_FD && got % CKPT_PAGE_SIZE) { /* a file's last page */
 		size_t rest = CKPT_PAGE_SIZE - (size_t)got % CKPT_PAGE_SIZE;
 
@@ -108,9 +115,10 @@ static int read_pages(const struct page_list *l, uint64_t address, unsigned n, u
 	return (int)(got / CKPT_PAGE_SIZE);
 }
 
-/* Pages [page, page + n) of a space are in buf: those that the parent does not have go to the writer. */
-static int submit_changed(struct dumper *d, struct image_writer *w, uint32_t space, uint64_t page, unsigned n,
-			  const uint8_t *buf, struct err *err)
+/* Pages [page, page + n) of a space are in buf: those that the parent does not have go to the
+ * writer. */
+static int submit_changed(struct dumper *d, struct image_writer *w, uint32_t space, uint64_t page,
+			  unsigned n, const uint8_t *buf, struct err *err)
 {
 	bool same[IMAGE_BLOCK_PAGES];
 	unsigned i, first;
@@ -119,7 +127,7 @@ static int submit_changed(struct dumper *d, struct image_writer *w, uint32_t spa
 	for (i = 0; i < n; i++)
 		same[i] = tracker_same(d->job->tracker, space, page + i,
 				       hash128(buf + (size_t)i * CKPT_PAGE_SIZE, CKPT_PAGE_SIZE));
-	for (i = 0; rc == 0 && i < n; ) {
+	for (i = 0; rc == 0 && i < n;) {
 		first = i;
 		while (i < n && same[i] == same[first])
 			i++;
@@ -130,16 +138,18 @@ static int submit_changed(struct dumper *d, struct image_writer *w, uint32_t spa
 
 			if (!out)
 				return err && err->code ? err->code : -EIO;
-			memcpy(out, buf + (size_t)first * CKPT_PAGE_SIZE, (size_t)(i - first) * CKPT_PAGE_SIZE);
+			memcpy(out, buf + (size_t)first * CKPT_PAGE_SIZE,
+			       (size_t)(i - first) * CKPT_PAGE_SIZE);
 			rc = image_writer_submit(w, space, page + first, i - first, err);
 		}
 	}
 	return rc;
 }
 
-/* Reads one block's worth into the writer's buffer (or ours, for an increment) and passes it on; pages dealt with. */
-static int write_some(struct dumper *d, struct image_writer *w, const struct page_list *l, uint64_t page,
-		      uint64_t address, unsigned want, uint8_t *own, struct err *err)
+/* Reads one block's worth into the writer's buffer (or ours, for an increment) and passes it on;
+ * pages dealt with. */
+static int write_some(struct dumper *d, struct image_writer *w, const struct page_list *l,
+		      uint64_t page, uint64_t address, unsigned want, uint8_t *own, struct err *err)
 {
 	uint8_t *buf = own;
 	int n, rc;
@@ -151,7 +161,8 @@ static int write_some(struct dumper *d, struct image_writer *w, const struct pag
 	}
 	n = read_pages(l, address, want, buf, err);
 	if (!own)
-		rc = image_writer_submit(w, l->space, page, n > 0 ? (unsigned)n : 0, n < 0 ? NULL : err);
+		rc = image_writer_submit(w, l->space, page, n > 0 ? (unsigned)n : 0,
+					 n < 0 ? NULL : err);
 	else
 		rc = n > 0 ? submit_changed(d, w, l->space, page, (unsigned)n, buf, err) : 0;
 	if (n < 0)
@@ -159,12 +170,13 @@ static int write_some(struct dumper *d, struct image_writer *w, const struct pag
 	return rc < 0 ? rc : (n > 0 ? n : 1);
 }
 
-static int write_extent(struct dumper *d, struct image_writer *w, const struct page_list *l, const struct extent *e,
-			uint8_t *own, struct err *err)
+static int write_extent(struct dumper *d, struct image_writer *w, const struct page_list *l,
+			const struct extent *e, uint8_t *own, struct err *err)
 {
 	for (uint64_t done = 0; done < e->npages;) {
 		unsigned want = (unsigned)MIN(e->npages - done, (uint64_t)IMAGE_BLOCK_PAGES);
-		int n = write_some(d, w, l, e->page + done, e->address + done * CKPT_PAGE_SIZE, want, own, err);
+		int n = write_some(d, w, l, e->page + done, e->address + done * CKPT_PAGE_SIZE,
+				   want, own, err);
 
 		if (n < 0)
 			return n;

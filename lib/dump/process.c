@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* One stopped process: what can be seen from outside first, then what it must be asked, with a remote. */
+/* One stopped process: what can be seen from outside first, then what it must be asked, with a
+ * remote. */
 #include "dump/internal.h"
 #include "util/cleanup.h"
 #include "util/io.h"
@@ -19,7 +20,9 @@ static int open_subject(struct dumper *d, unsigned index, struct err *err)
 	char path[64];
 	int rc;
 
-	*s = (struct subject){ .process = &d->tree->processes[index], .pid = pid, .pidfd = -1, .proc_dirfd = -1 };
+	*s = (struct subject){
+		.process = &d->tree->processes[index], .pid = pid, .pidfd = -1, .proc_dirfd = -1
+	};
 	rc = proc_open_pid(pid, &s->proc_dirfd, err);
 	if (rc < 0)
 		return rc;
@@ -54,7 +57,8 @@ static int identify(struct dumper *d, unsigned index, struct err *err)
 	p->sid = status.ns_sid;
 	p->ppid = parent < 0 ? 0 : d->tree->processes[parent].pid;
 	(void)snprintf(key, sizeof key, "mm:%d:%llu", s->pid, (unsigned long long)stat.start_time);
-	p->space = capture_space(&d->cap, SPACE_MM, key, arena_printf(d->arena, "pid %d", p->pid), 0, -1);
+	p->space = capture_space(&d->cap, SPACE_MM, key, arena_printf(d->arena, "pid %d", p->pid),
+				 0, -1);
 	return p->space ? 0 : err_nomem(err);
 }
 
@@ -89,9 +93,11 @@ static int begin_remote(struct dumper *d, unsigned index, struct err *err)
 	if (!threads || !d->facts[index])
 		return err_nomem(err);
 	for (unsigned i = 0; i < fp->n_threads; i++)
-		threads[i] = (struct live_thread){ .tid = fp->threads[i].tid, .ns_tid = s->process->threads[i].tid,
+		threads[i] = (struct live_thread){ .tid = fp->threads[i].tid,
+						   .ns_tid = s->process->threads[i].tid,
 						   .regs = &fp->threads[i].regs };
-	rc = live_begin(s->pid, s->process->pid, threads, fp->n_threads, d->facts[index], &s->remote, err);
+	rc = live_begin(s->pid, s->process->pid, threads, fp->n_threads, d->facts[index],
+			&s->remote, err);
 	if (rc < 0)
 		return rc;
 	s->batch = batch_new(s->remote);

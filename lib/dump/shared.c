@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Content of shared spaces. With a descriptor, SEEK_DATA says what is there (swapped pages included) and pread reads
- * it. Without one (MAP_SHARED|MAP_ANONYMOUS, or a deleted file that is only mapped) the content is read through a
- * mapping; there the page tables do not tell, since a shared page may be present with no entry of this process. mincore(2)
- * run inside tells which pages are in memory; it does not see swapped ones, so where there is swap, all are read.
+ * Content of shared spaces. With a descriptor, SEEK_DATA says what is there (swapped pages
+ * included) and pread reads it. Without one (MAP_SHARED|MAP_ANONYMOUS, or a deleted file that is
+ * only mapped) the content is read through a mapping; there the page tables do not tell, since a
+ * shared page may be present with no entry of this process. mincore(2) run inside tells which pages
+ * are in memory; it does not see swapped ones, so where there is swap, all are read.
  */
 #include "dump/internal.h"
 #include "util/cleanup.h"
@@ -37,11 +38,13 @@ static int list_fd(struct dumper *d, uint32_t space, int fd, struct err *err)
 			return err_nomem(err);
 		start = (off_t)(last * CKPT_PAGE_SIZE);
 	}
-	return errno == ENXIO ? 0 : err_set(err, -errno, "cannot find the data of a deleted or memory file: %m");
+	return errno == ENXIO ? 0
+			      : err_set(err, -errno,
+					"cannot find the data of a deleted or memory file: %m");
 }
 
-static int add_resident(struct dumper *d, struct page_list *l, const struct vma *v, uint64_t at, const uint8_t *vec,
-			uint64_t n, struct err *err)
+static int add_resident(struct dumper *d, struct page_list *l, const struct vma *v, uint64_t at,
+			const uint8_t *vec, uint64_t n, struct err *err)
 {
 	for (uint64_t i = 0; i < n;) {
 		uint64_t first = i;
@@ -49,8 +52,8 @@ static int add_resident(struct dumper *d, struct page_list *l, const struct vma 
 		while (i < n && (vec[i] & 1))
 			i++;
 		if (i > first &&
-		    pages_add(d, l, (v->offset + (at - v->start)) / CKPT_PAGE_SIZE + first, i - first,
-			      at + first * CKPT_PAGE_SIZE) < 0)
+		    pages_add(d, l, (v->offset + (at - v->start)) / CKPT_PAGE_SIZE + first,
+			      i - first, at + first * CKPT_PAGE_SIZE) < 0)
 			return err_nomem(err);
 		while (i < n && !(vec[i] & 1))
 			i++;
@@ -59,8 +62,8 @@ static int add_resident(struct dumper *d, struct page_list *l, const struct vma 
 }
 
 /* The pages of a mapped shared object that are in memory. */
-static int list_resident(struct dumper *d, const struct subject *s, struct page_list *l, const struct vma *v,
-			 struct err *err)
+static int list_resident(struct dumper *d, const struct subject *s, struct page_list *l,
+			 const struct vma *v, struct err *err)
 {
 	for (uint64_t at = v->start; at < v->end;) {
 		uint64_t n = MIN((v->end - at) / CKPT_PAGE_SIZE, (uint64_t)MINCORE_PAGES);
@@ -69,7 +72,8 @@ static int list_resident(struct dumper *d, const struct subject *s, struct page_
 
 		batch_start(s->batch);
 		vec = batch_out(s->batch, n);
-		(void)batch_call(s->batch, "find the pages of shared memory", SYS_mincore, at, n * CKPT_PAGE_SIZE, vec);
+		(void)batch_call(s->batch, "find the pages of shared memory", SYS_mincore, at,
+				 n * CKPT_PAGE_SIZE, vec);
 		rc = batch_run(s->batch, s->pid, err);
 		if (rc == 0)
 			rc = add_resident(d, l, v, at, batch_result(s->batch, vec), n, err);
@@ -104,8 +108,10 @@ static int list_mapped(struct dumper *d, const struct space *space, struct err *
 			if (!l)
 				return err_nomem(err);
 			if (space->kind == SPACE_FILE || has_swap(&d->maps[i], v))
-				rc = pages_add(d, l, v->offset / CKPT_PAGE_SIZE, (v->end - v->start) / CKPT_PAGE_SIZE,
-					       v->start) < 0 ? err_nomem(err) : 0;
+				rc = pages_add(d, l, v->offset / CKPT_PAGE_SIZE,
+					       (v->end - v->start) / CKPT_PAGE_SIZE, v->start) < 0
+					     ? err_nomem(err)
+					     : 0;
 			else
 				rc = list_resident(d, &d->cap.subjects[i], l, v, err);
 			if (rc < 0)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the job wrote to its files lies in the page cache. An image records their sizes and relies on their content, so it
- * is worth nothing after a power cut unless they reached the disk before it did.
+ * What the job wrote to its files lies in the page cache. An image records their sizes and relies
+ * on their content, so it is worth nothing after a power cut unless they reached the disk before it
+ * did.
  */
 #include "dump/internal.h"
 #include "util/cleanup.h"
@@ -42,7 +43,8 @@ int sync_files(const struct tree *t, struct err *err)
 			const struct vma *v = &p->vmas[j];
 			int rc = 0;
 
-			if (v->kind == VMA_FILE && (v->flags & MAP_SHARED) && (v->prot & PROT_WRITE))
+			if (v->kind == VMA_FILE && (v->flags & MAP_SHARED) &&
+			    (v->prot & PROT_WRITE))
 				rc = sync_path(v->path, v->ino, err);
 			if (rc < 0)
 				return rc;

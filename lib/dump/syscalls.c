@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The number of the call behind a restart_syscall. A sleep that was interrupted once (by a checkpoint, or by SIGSTOP)
- * goes on as restart_syscall(2): its arguments are still in the registers, its number is not. In a restarted process
- * the kernel's restart block does not exist, so the original call must be issued again and its number found: from
- * what was seen at an earlier checkpoint, from the instructions before the syscall, or from the arguments.
+ * The number of the call behind a restart_syscall. A sleep that was interrupted once (by a
+ * checkpoint, or by SIGSTOP) goes on as restart_syscall(2): its arguments are still in the
+ * registers, its number is not. In a restarted process the kernel's restart block does not exist,
+ * so the original call must be issued again and its number found: from what was seen at an earlier
+ * checkpoint, from the instructions before the syscall, or from the arguments.
  */
 #include "dump/internal.h"
 #include "util/io.h"
@@ -16,7 +17,8 @@
 /* The calls that use a restart block (kernel: set_restart_fn and its callers). */
 static bool uses_restart_block(int64_t nr)
 {
-	return nr == SYS_nanosleep || nr == SYS_clock_nanosleep || nr == SYS_poll || nr == SYS_futex;
+	return nr == SYS_nanosleep || nr == SYS_clock_nanosleep || nr == SYS_poll ||
+	       nr == SYS_futex;
 }
 
 /* "mov $nr, %eax" shortly before the syscall instruction. */
@@ -39,8 +41,8 @@ static bool is_timespec(uint64_t addr, int mem_fd)
 {
 	int64_t ts[2];
 
-	return addr >= 4096 && io_pread_full(mem_fd, ts, sizeof ts, addr) == (ssize_t)sizeof ts && ts[0] >= 0 &&
-	       ts[1] >= 0 && ts[1] < 1000000000;
+	return addr >= 4096 && io_pread_full(mem_fd, ts, sizeof ts, addr) == (ssize_t)sizeof ts &&
+	       ts[0] >= 0 && ts[1] >= 0 && ts[1] < 1000000000;
 }
 
 static int64_t from_arguments(const struct user_regs_struct *gp, int mem_fd)
@@ -49,22 +51,24 @@ static int64_t from_arguments(const struct user_regs_struct *gp, int mem_fd)
 
 	if (gp->rdi < 16 && gp->rsi == 0 && is_timespec(gp->rdx, mem_fd))
 		return SYS_clock_nanosleep;
-	if ((op == 0 || op == 9) && gp->rsi < 0x200 && is_timespec(gp->r10, mem_fd) && gp->rdi % 4 == 0 &&
-	    gp->rdi >= 4096 && (gp->rsi != 0 || !is_timespec(gp->rdi, mem_fd)))
+	if ((op == 0 || op == 9) && gp->rsi < 0x200 && is_timespec(gp->r10, mem_fd) &&
+	    gp->rdi % 4 == 0 && gp->rdi >= 4096 && (gp->rsi != 0 || !is_timespec(gp->rdi, mem_fd)))
 		return SYS_futex;
 	if (is_timespec(gp->rdi, mem_fd) && (gp->rsi == 0 || gp->rsi >= 4096))
 		return SYS_nanosleep;
 	return SYS_poll;
 }
 
-int64_t syscalls_original(struct dump_job *job, pid_t tid, const struct user_regs_struct *gp, int mem_fd)
+int64_t syscalls_original(struct dump_job *job, pid_t tid, const struct user_regs_struct *gp,
+			  int mem_fd)
 {
 	int64_t nr;
 
 	if ((int64_t)gp->orig_rax != SYS_restart_syscall)
 		return (int64_t)gp->orig_rax;
 	for (unsigned i = 0; i < job->n_calls; i++)
-		if (job->calls[i].tid == tid && job->calls[i].rip == gp->rip && job->calls[i].rsp == gp->rsp)
+		if (job->calls[i].tid == tid && job->calls[i].rip == gp->rip &&
+		    job->calls[i].rsp == gp->rsp)
 			return job->calls[i].nr;
 	nr = from_code(gp->rip, mem_fd);
 	return nr >= 0 ? nr : from_arguments(gp, mem_fd);
@@ -86,7 +90,8 @@ void syscalls_remember(struct dump_job *job, const struct frozen *f)
 			if (nr == SYS_restart_syscall) {
 				nr = -1;
 				for (unsigned k = 0; k < job->n_calls; k++)
-					if (job->calls[k].tid == t->tid && job->calls[k].rip == gp->rip &&
+					if (job->calls[k].tid == t->tid &&
+					    job->calls[k].rip == gp->rip &&
 					    job->calls[k].rsp == gp->rsp)
 						nr = job->calls[k].nr;
 			}

@@ -9,7 +9,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* struct rseq in the job (include/uapi/linux/rseq.h), and the critical section that it may point to. */
+/* struct rseq in the job (include/uapi/linux/rseq.h), and the critical section that it may point
+ * to. */
 #define RSEQ_CS_OFFSET 8
 struct rseq_cs {
 	uint32_t version, flags;
@@ -17,15 +18,17 @@ struct rseq_cs {
 };
 
 /*
- * A thread stopped inside an rseq critical section has been preempted: the kernel would send it to the abort handler
- * on its way back, but looks at the registers only then - at ours, if we run calls in between. So do it here.
+ * A thread stopped inside an rseq critical section has been preempted: the kernel would send it to
+ * the abort handler on its way back, but looks at the registers only then - at ours, if we run
+ * calls in between. So do it here.
  */
 static int abort_rseq(struct frozen_thread *ft, const struct thread *t, int mem_fd, struct err *err)
 {
 	struct rseq_cs cs;
 	uint64_t cs_addr;
 
-	if (!t->rseq_ptr || pread(mem_fd, &cs_addr, sizeof cs_addr, (off_t)(t->rseq_ptr + RSEQ_CS_OFFSET)) != sizeof cs_addr)
+	if (!t->rseq_ptr || pread(mem_fd, &cs_addr, sizeof cs_addr,
+				  (off_t)(t->rseq_ptr + RSEQ_CS_OFFSET)) != sizeof cs_addr)
 		return 0;
 	if (!cs_addr || pread(mem_fd, &cs, sizeof cs, (off_t)cs_addr) != sizeof cs)
 		return 0;
@@ -60,14 +63,16 @@ static uint64_t handled_set(const struct process *p)
 }
 
 /*
- * Registers for a restart: rewound so that an interrupted call is issued again. Where a handler is about to run (its
- * signal is pending and not blocked) and the call would then return EINTR, it returns EINTR.
+ * Registers for a restart: rewound so that an interrupted call is issued again. Where a handler is
+ * about to run (its signal is pending and not blocked) and the call would then return EINTR, it
+ * returns EINTR.
  */
-static int set_registers(struct dumper *d, const struct process *p, struct frozen_thread *ft, struct thread *t,
-			 int mem_fd, uint64_t *process_pending, struct err *err)
+static int set_registers(struct dumper *d, const struct process *p, struct frozen_thread *ft,
+			 struct thread *t, int mem_fd, uint64_t *process_pending, struct err *err)
 {
 	struct user_regs_struct gp;
-	uint64_t about_to_run = (pending_set(t->pending, t->n_pending) | *process_pending) & ~t->sigmask;
+	uint64_t about_to_run =
+		(pending_set(t->pending, t->n_pending) | *process_pending) & ~t->sigmask;
 
 	t->syscall_nr = regs_reissue(&ft->regs.gp,
 				     syscalls_original(d->job, ft->tid, &ft->regs.gp, mem_fd), &gp);
@@ -75,7 +80,8 @@ static int set_registers(struct dumper *d, const struct process *p, struct froze
 		t->syscall_nr = syscalls_original(d->job, ft->tid, &ft->regs.gp, mem_fd);
 		gp.rax = (uint64_t)t->syscall_nr;
 	}
-	if (t->syscall_nr >= 0 && regs_eintr_on_handler(&ft->regs.gp) && (about_to_run & handled_set(p))) {
+	if (t->syscall_nr >= 0 && regs_eintr_on_handler(&ft->regs.gp) &&
+	    (about_to_run & handled_set(p))) {
 		gp = ft->regs.gp;
 		gp.rax = (uint64_t)-EINTR;
 		gp.orig_rax = (uint64_t)-1;
@@ -126,7 +132,8 @@ int threads_look(struct dumper *d, unsigned index, struct err *err)
 	return 0;
 }
 
-int threads_finish(struct dumper *d, unsigned index, const struct thread_facts *facts, struct err *err)
+int threads_finish(struct dumper *d, unsigned index, const struct thread_facts *facts,
+		   struct err *err)
 {
 	struct frozen_process *fp = &d->frozen->procs[index];
 	struct process *p = &d->tree->processes[index];
@@ -143,7 +150,8 @@ int threads_finish(struct dumper *d, unsigned index, const struct thread_facts *
 		t->timer_slack_ns = facts[i].timer_slack_ns;
 		t->parent_death_signal = facts[i].parent_death_signal;
 		t->personality = facts[i].personality;
-		rc = set_registers(d, p, &fp->threads[i], t, d->mem_fds[index], &process_pending, err);
+		rc = set_registers(d, p, &fp->threads[i], t, d->mem_fds[index], &process_pending,
+				   err);
 		if (rc < 0)
 			return rc;
 	}

@@ -101,8 +101,8 @@ bool tracker_same(struct tracker *t, uint32_t space, uint64_t page, struct hash1
 		t->failed = true;
 	while (t->have_ahead && order(t->ahead.space_page, r.space_page) < 0)
 		next_old(t);
-	return t->have_ahead && order(t->ahead.space_page, r.space_page) == 0 && t->ahead.hash.lo == h.lo &&
-	       t->ahead.hash.hi == h.hi;
+	return t->have_ahead && order(t->ahead.space_page, r.space_page) == 0 &&
+	       t->ahead.hash.lo == h.lo && t->ahead.hash.hi == h.hi;
 }
 
 int tracker_commit(struct tracker *t, struct err *err)

@@ -22,8 +22,9 @@
 #define IMAGE_SECTION_ALIGN     8    /* of a section's file offset */
 #define IMAGE_MAX_GAP           4096 /* padding between two parts is shorter than this, and zero */
 #define IMAGE_MAX_SECTIONS      256
-#define IMAGE_SECTION_REQUIRED  0x0001 /* section flag: a reader that does not know it must refuse \
-					*/
+#define IMAGE_SECTION_REQUIRED                                                                     \
+	0x0001 /* section flag: a reader that does not know it must refuse                         \
+		*/
 #define IMAGE_MAX_PAGE ((uint64_t)1 << 52) /* page numbers are below this */
 
 /* What an image says of a range of pages; a page in no run is absent (never touched, or gone). */

@@ -53,15 +53,16 @@ bool batch_room(const struct batch *b, unsigned n, size_t len)
 	return b->n_calls + n <= BATCH_CALLS && BATCH_DATA - b->data_len >= len + 16 * (size_t)n;
 }
 
-unsigned batch_add(struct batch *b, const char *what, long nr, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3,
-		   uint64_t a4, uint64_t a5)
+unsigned batch_add(struct batch *b, const char *what, long nr, uint64_t a0, uint64_t a1,
+		   uint64_t a2, uint64_t a3, uint64_t a4, uint64_t a5)
 {
 	if (b->n_calls == BATCH_CALLS) {
 		b->overflow = true;
 		return 0;
 	}
 	b->what[b->n_calls] = what;
-	b->calls[b->n_calls] = (struct stub_call){ .nr = (uint64_t)nr, .arg = { a0, a1, a2, a3, a4, a5 } };
+	b->calls[b->n_calls] =
+		(struct stub_call){ .nr = (uint64_t)nr, .arg = { a0, a1, a2, a3, a4, a5 } };
 	return b->n_calls++;
 }
 
@@ -109,7 +110,8 @@ static int check_results(struct batch *b, struct err *err)
 		int64_t v = b->calls[i].ret;
 
 		if (b->what[i] && v < 0 && v >= -4095)
-			return err_set(err, (int)v, "process %d: cannot %s: %m", b->r->pid, b->what[i]);
+			return err_set(err, (int)v, "process %d: cannot %s: %m", b->r->pid,
+				       b->what[i]);
 	}
 	return 0;
 }
@@ -133,7 +135,8 @@ int batch_run(struct batch *b, pid_t tid, struct err *err)
 	rc = engine_write(r, r->arena + ARENA_CALLS_OFFSET, b->calls, calls_len, err);
 	if (rc == 0 && b->data_len)
 		rc = engine_write(r, r->arena + ARENA_DATA_OFFSET, b->data, b->data_len, err);
-	if (rc == 0 && !r->leader_regs) { /* a live one's slot was written when its arena was mapped */
+	if (rc == 0 &&
+	    !r->leader_regs) { /* a live one's slot was written when its arena was mapped */
 		struct stub_slot slot;
 
 		engine_slot(r, t, NULL, &slot);

@@ -27,8 +27,8 @@ void build_stub_copy(void *p)
 	memcpy(p, stub_begin, STUB_BYTES(1));
 }
 
-int build_remote_new(pid_t pid, pid_t ns_pid, uint64_t stub, uint64_t arena, uint64_t stack, int marker_sig,
-		     struct remote **ret, struct err *err)
+int build_remote_new(pid_t pid, pid_t ns_pid, uint64_t stub, uint64_t arena, uint64_t stack,
+		     int marker_sig, struct remote **ret, struct err *err)
 {
 	struct remote *r = calloc(1, sizeof *r);
 	struct thread_regs regs;
@@ -37,7 +37,11 @@ int build_remote_new(pid_t pid, pid_t ns_pid, uint64_t stub, uint64_t arena, uin
 
 	if (!r)
 		return err_nomem(err);
-	*r = (struct remote){ .pid = pid, .ns_pid = ns_pid, .mem_fd = -1, .stub = stub, .arena = arena,
+	*r = (struct remote){ .pid = pid,
+			      .ns_pid = ns_pid,
+			      .mem_fd = -1,
+			      .stub = stub,
+			      .arena = arena,
 			      .marker_sig = marker_sig };
 	(void)snprintf(path, sizeof path, "/proc/%d/mem", pid);
 	r->mem_fd = open(path, O_RDWR | O_CLOEXEC);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Entering the stub and coming back at its marker. The marker is a signal of the thread to itself; where the process has
- * handlers for all that could serve, the thread is stopped at its system calls instead (twice each: slower).
+ * Entering the stub and coming back at its marker. The marker is a signal of the thread to itself;
+ * where the process has handlers for all that could serve, the thread is stopped at its system
+ * calls instead (twice each: slower).
  */
 #include "inject/engine.h"
 
@@ -15,7 +16,7 @@
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 
-#define LOG_ROOM "inject"
+#define LOG_ROOM       "inject"
 #define RUN_TIMEOUT_NS (60LL * 1000000000)
 
 /* Every signal but the marker. */
@@ -29,19 +30,38 @@ uint64_t engine_slot_address(const struct remote *r, unsigned slot)
 	return r->stub + STUB_OFFSET(stub_slots) + slot * sizeof(struct stub_slot);
 }
 
-void engine_slot(const struct remote *r, const struct engine_thread *t, const struct thread_regs *regs,
-		 struct stub_slot *ret)
+void engine_slot(const struct remote *r, const struct engine_thread *t,
+		 const struct thread_regs *regs, struct stub_slot *ret)
 {
 	struct user_regs_struct gp = { 0 };
 
 	if (regs && regs_reissue(&regs->gp, SYS_restart_syscall, &gp) < 0)
 		gp = regs->gp;
 	*ret = (struct stub_slot){
-		.tgid = (uint64_t)r->ns_pid, .tid = (uint64_t)t->ns_tid, .sig = (uint64_t)r->marker_sig,
-		.mask = regs ? regs->sigmask : 0, .arena_size = ARENA_BYTES, .rax = gp.rax, .rbx = gp.rbx,
-		.rcx = gp.rcx, .rdx = gp.rdx, .rsi = gp.rsi, .rdi = gp.rdi, .rbp = gp.rbp, .r8 = gp.r8, .r9 = gp.r9,
-		.r10 = gp.r10, .r11 = gp.r11, .r12 = gp.r12, .r13 = gp.r13, .r14 = gp.r14, .r15 = gp.r15, .rip = gp.rip,
-		.df = (gp.eflags >> 10) & 1, .of = (gp.eflags >> 11) & 1, .lowflags = (uint8_t)gp.eflags,
+		.tgid = (uint64_t)r->ns_pid,
+		.tid = (uint64_t)t->ns_tid,
+		.sig = (uint64_t)r->marker_sig,
+		.mask = regs ? regs->sigmask : 0,
+		.arena_size = ARENA_BYTES,
+		.rax = gp.rax,
+		.rbx = gp.rbx,
+		.rcx = gp.rcx,
+		.rdx = gp.rdx,
+		.rsi = gp.rsi,
+		.rdi = gp.rdi,
+		.rbp = gp.rbp,
+		.r8 = gp.r8,
+		.r9 = gp.r9,
+		.r10 = gp.r10,
+		.r11 = gp.r11,
+		.r12 = gp.r12,
+		.r13 = gp.r13,
+		.r14 = gp.r14,
+		.r15 = gp.r15,
+		.rip = gp.rip,
+		.df = (gp.eflags >> 10) & 1,
+		.of = (gp.eflags >> 11) & 1,
+		.lowflags = (uint8_t)gp.eflags,
 	};
 	memcpy(ret->code, stub_slots, sizeof ret->code);
 }
@@ -51,8 +71,8 @@ int engine_write(struct remote *r, uint64_t addr, const void *p, size_t len, str
 	int rc = io_pwrite_full(r->mem_fd, p, len, addr);
 
 	if (rc < 0)
-		return err_set(err, rc, "cannot write to the memory of process %d at %#llx: %m", r->pid,
-			       (unsigned long long)addr);
+		return err_set(err, rc, "cannot write to the memory of process %d at %#llx: %m",
+			       r->pid, (unsigned long long)addr);
 	return 0;
 }
 
@@ -61,8 +81,9 @@ int engine_read(struct remote *r, uint64_t addr, void *p, size_t len, struct err
 	ssize_t n = io_pread_full(r->mem_fd, p, len, addr);
 
 	if (n != (ssize_t)len)
-		return err_set(err, n < 0 ? (int)n : -EIO, "cannot read the memory of process %d at %#llx: %m",
-			       r->pid, (unsigned long long)addr);
+		return err_set(err, n < 0 ? (int)n : -EIO,
+			       "cannot read the memory of process %d at %#llx: %m", r->pid,
+			       (unsigned long long)addr);
 	return 0;
 }
 
@@ -74,11 +95,12 @@ static int rip_of(pid_t tid, struct user_regs_struct *gp, struct err *err)
 }
 
 /*
- * One stop on the way. 1: at the marker, in a stop inside the kernel's signal code (where the registers that we set next
- * pass its restart logic); 0: to be resumed with *sig.
+ * One stop on the way. 1: at the marker, in a stop inside the kernel's signal code (where the
+ * registers that we set next pass its restart logic); 0: to be resumed with *sig.
  */
 static int at_stop(struct remote *r, const struct engine_thread *t, const struct stop *stop,
-		   struct user_regs_struct *gp, uint64_t marker, bool *passed_marker, struct err *err)
+		   struct user_regs_struct *gp, uint64_t marker, bool *passed_marker,
+		   struct err *err)
 {
 	int rc;
 
@@ -92,7 +114,8 @@ static int at_stop(struct remote *r, const struct engine_thread *t, const struct
 		if (stop->sig == SIGSTOP)
 			r->stop_seen = true;
 		else if (stop->sig != r->marker_sig)
-			return err_set(err, -EFAULT, "thread %d got signal %d at %#llx while it ran our calls",
+			return err_set(err, -EFAULT,
+				       "thread %d got signal %d at %#llx while it ran our calls",
 				       t->tid, stop->sig, (unsigned long long)gp->rip);
 		return 0;
 	case STOP_SYSCALL:
@@ -118,8 +141,8 @@ static int at_stop(struct remote *r, const struct engine_thread *t, const struct
 	return 0;
 }
 
-int engine_start(struct remote *r, const struct engine_thread *t, unsigned slot, struct user_regs_struct *gp,
-		 struct err *err)
+int engine_start(struct remote *r, const struct engine_thread *t, unsigned slot,
+		 struct user_regs_struct *gp, struct err *err)
 {
 	int rc;
 
@@ -134,8 +157,8 @@ int engine_start(struct remote *r, const struct engine_thread *t, unsigned slot,
 	return rc;
 }
 
-int engine_finish(struct remote *r, const struct engine_thread *t, struct user_regs_struct *gp, uint64_t marker,
-		  struct err *err)
+int engine_finish(struct remote *r, const struct engine_thread *t, struct user_regs_struct *gp,
+		  uint64_t marker, struct err *err)
 {
 	int how = r->marker_sig ? PTRACE_CONT : PTRACE_SYSCALL;
 	int64_t deadline = trace_now_ns() + RUN_TIMEOUT_NS;
@@ -154,8 +177,8 @@ int engine_finish(struct remote *r, const struct engine_thread *t, struct user_r
 	return rc < 0 ? rc : 0;
 }
 
-int engine_run(struct remote *r, const struct engine_thread *t, struct user_regs_struct *gp, uint64_t marker,
-	       struct err *err)
+int engine_run(struct remote *r, const struct engine_thread *t, struct user_regs_struct *gp,
+	       uint64_t marker, struct err *err)
 {
 	int rc = engine_start(r, t, 0, gp, err);
 

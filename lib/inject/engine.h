@@ -9,8 +9,8 @@
 #include <sys/user.h>
 
 #define ARENA_CALLS_OFFSET 4096
-#define ARENA_DATA_OFFSET (ARENA_CALLS_OFFSET + BATCH_CALLS * 64)
-#define ARENA_BYTES (ARENA_DATA_OFFSET + BATCH_DATA)
+#define ARENA_DATA_OFFSET  (ARENA_CALLS_OFFSET + BATCH_CALLS * 64)
+#define ARENA_BYTES        (ARENA_DATA_OFFSET + BATCH_DATA)
 
 /* A thread that may run batches. */
 struct engine_thread {
@@ -19,12 +19,12 @@ struct engine_thread {
 
 struct remote {
 	pid_t pid, ns_pid;
-	int mem_fd;      /* /proc/PID/mem */
-	uint64_t stub;   /* address of the stub's first byte */
-	uint64_t arena;  /* 0: none */
+	int mem_fd;     /* /proc/PID/mem */
+	uint64_t stub;  /* address of the stub's first byte */
+	uint64_t arena; /* 0: none */
 	unsigned n_slots;
-	int marker_sig;  /* 0: stop at system calls instead */
-	bool stop_seen;  /* a SIGSTOP came in while we were at it: sent again at the end */
+	int marker_sig; /* 0: stop at system calls instead */
+	bool stop_seen; /* a SIGSTOP came in while we were at it: sent again at the end */
 	struct engine_thread *threads;
 	unsigned n_threads;
 	struct user_regs_struct base; /* segments and rsp with which the stub runs */
@@ -32,21 +32,22 @@ struct remote {
 	const struct thread_regs *leader_regs;
 };
 
-/* The slot as a thread needs it that runs calls here: with regs, what it goes on with by itself; NULL: it never has to. */
-void engine_slot(const struct remote *r, const struct engine_thread *t, const struct thread_regs *regs,
-		 struct stub_slot *ret);
+/* The slot as a thread needs it that runs calls here: with regs, what it goes on with by itself;
+ * NULL: it never has to. */
+void engine_slot(const struct remote *r, const struct engine_thread *t,
+		 const struct thread_regs *regs, struct stub_slot *ret);
 /*
- * Lets the thread, stopped, run from gp, whose rip lies in the stub; its slot (number n) has been written. Signals are
- * blocked but for the marker.
+ * Lets the thread, stopped, run from gp, whose rip lies in the stub; its slot (number n) has been
+ * written. Signals are blocked but for the marker.
  */
-int engine_start(struct remote *r, const struct engine_thread *t, unsigned slot, struct user_regs_struct *gp,
-		 struct err *err);
+int engine_start(struct remote *r, const struct engine_thread *t, unsigned slot,
+		 struct user_regs_struct *gp, struct err *err);
 /* Waits until it is at the marker (a STUB_OFFSET); gp is what it has there. */
-int engine_finish(struct remote *r, const struct engine_thread *t, struct user_regs_struct *gp, uint64_t marker,
-		  struct err *err);
+int engine_finish(struct remote *r, const struct engine_thread *t, struct user_regs_struct *gp,
+		  uint64_t marker, struct err *err);
 /* Both, in slot 0. */
-int engine_run(struct remote *r, const struct engine_thread *t, struct user_regs_struct *gp, uint64_t marker,
-	       struct err *err);
+int engine_run(struct remote *r, const struct engine_thread *t, struct user_regs_struct *gp,
+	       uint64_t marker, struct err *err);
 uint64_t engine_slot_address(const struct remote *r, unsigned slot);
 int engine_write(struct remote *r, uint64_t addr, const void *p, size_t len, struct err *err);
 int engine_read(struct remote *r, uint64_t addr, void *p, size_t len, struct err *err);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Borrowing a running job. The stub goes into the zero tail of the vdso (or of another executable mapping's last
- * page), through /proc/PID/mem, which may write where the process itself may not; so not even the first call needs
- * room that somebody would have to give back. Order is everything here: at each instant, were we to be killed,
- * every thread must either have its own registers or be in stub code that ends by loading them.
+ * Borrowing a running job. The stub goes into the zero tail of the vdso (or of another executable
+ * mapping's last page), through /proc/PID/mem, which may write where the process itself may not; so
+ * not even the first call needs room that somebody would have to give back. Order is everything
+ * here: at each instant, were we to be killed, every thread must either have its own registers or
+ * be in stub code that ends by loading them.
  */
 #include "inject/live.h"
 
@@ -24,7 +25,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#define LOG_ROOM "inject"
+#define LOG_ROOM       "inject"
 #define STUB_BYTES_MAX 2048
 
 static const uint8_t zeros[STUB_BYTES_MAX];
@@ -37,7 +38,8 @@ static void forget_remains(uint8_t *page)
 			memset(page + CKPT_PAGE_SIZE - STUB_BYTES(n), 0, STUB_BYTES(n));
 }
 
-/* Room for the stub at the end of the mapping's last page: the stub's address, or 0; and how many slots. */
+/* Room for the stub at the end of the mapping's last page: the stub's address, or 0; and how many
+ * slots. */
 static uint64_t room_in(struct remote *r, const struct proc_map *m)
 {
 	uint8_t page[CKPT_PAGE_SIZE];
@@ -71,7 +73,8 @@ static int find_room(struct remote *r, struct err *err)
 		for (unsigned i = 0; i < n && !r->stub; i++) {
 			bool vdso = !strcmp(maps[i].path, "[vdso]");
 
-			if (!(maps[i].prot & PROT_EXEC) || maps[i].shared || !strcmp(maps[i].path, "[vsyscall]"))
+			if (!(maps[i].prot & PROT_EXEC) || maps[i].shared ||
+			    !strcmp(maps[i].path, "[vsyscall]"))
 				continue;
 			if (vdso == (pass == 0))
 				r->stub = room_in(r, &maps[i]);
@@ -79,12 +82,14 @@ static int find_room(struct remote *r, struct err *err)
 	}
 	arena_free(a);
 	if (rc == 0 && !r->stub)
-		rc = err_set(err, -EOPNOTSUPP, "pid %d: no executable mapping has room for %zu bytes at its end",
+		rc = err_set(err, -EOPNOTSUPP,
+			     "pid %d: no executable mapping has room for %zu bytes at its end",
 			     r->pid, STUB_BYTES(1));
 	return rc;
 }
 
-/* A signal that the process ignores by default, without a handler, blocked by none of the threads. */
+/* A signal that the process ignores by default, without a handler, blocked by none of the threads.
+ */
 static int choose_marker(pid_t pid, const struct live_thread *threads, unsigned n)
 {
 	static const int candidates[] = { SIGURG, SIGWINCH, SIGCONT, SIGCHLD };
@@ -93,7 +98,8 @@ static int choose_marker(pid_t pid, const struct live_thread *threads, unsigned 
 	CLEANUP_FD int dirfd = -1;
 	uint64_t unfit = ~0ULL;
 
-	if (a && proc_open_pid(pid, &dirfd, NULL) == 0 && proc_status_read(dirfd, a, &st, NULL) == 0)
+	if (a && proc_open_pid(pid, &dirfd, NULL) == 0 &&
+	    proc_status_read(dirfd, a, &st, NULL) == 0)
 		unfit = st.sig_caught | st.shared_pending | st.sig_pending;
 	arena_free(a);
 	for (unsigned i = 0; i < n; i++)
@@ -105,8 +111,8 @@ static int choose_marker(pid_t pid, const struct live_thread *threads, unsigned 
 }
 
 /* What the thread goes on with should it have to do so by itself. */
-static int write_slot(struct remote *r, unsigned slot, const struct engine_thread *t, const struct thread_regs *regs,
-		      struct err *err)
+static int write_slot(struct remote *r, unsigned slot, const struct engine_thread *t,
+		      const struct thread_regs *regs, struct err *err)
 {
 	struct stub_slot s;
 
@@ -133,7 +139,8 @@ static int give_back(const struct live_thread *t, struct err *err)
 	return rc < 0 ? rc : regs_set_gp(t->tid, &t->regs->gp, err);
 }
 
-static int start_asking(struct remote *r, unsigned slot, const struct live_thread *t, struct err *err)
+static int start_asking(struct remote *r, unsigned slot, const struct live_thread *t,
+			struct err *err)
 {
 	struct engine_thread et = { .tid = t->tid, .ns_tid = t->ns_tid };
 	struct user_regs_struct gp = t->regs->gp;
@@ -149,7 +156,8 @@ static int start_asking(struct remote *r, unsigned slot, const struct live_threa
 	return rc;
 }
 
-static int finish_asking(struct remote *r, const struct live_thread *t, struct thread_facts *facts, struct err *err)
+static int finish_asking(struct remote *r, const struct live_thread *t, struct thread_facts *facts,
+			 struct err *err)
 {
 	struct engine_thread et = { .tid = t->tid, .ns_tid = t->ns_tid };
 	struct user_regs_struct gp;
@@ -160,18 +168,24 @@ static int finish_asking(struct remote *r, const struct live_thread *t, struct t
 	if (rc < 0 || back < 0)
 		return rc < 0 ? rc : back;
 	if (gp.rbx == (uint64_t)-1)
-		return err_set(err, -ENOMEM, "thread %d: cannot map a page (memory limit?)", t->tid);
+		return err_set(err, -ENOMEM, "thread %d: cannot map a page (memory limit?)",
+			       t->tid);
 	*facts = (struct thread_facts){
-		.altstack_sp = gp.r8, .altstack_flags = (uint32_t)gp.r9, .altstack_size = gp.r10,
-		.clear_child_tid = gp.r12, .timer_slack_ns = gp.rbx, .parent_death_signal = (int32_t)gp.r13,
+		.altstack_sp = gp.r8,
+		.altstack_flags = (uint32_t)gp.r9,
+		.altstack_size = gp.r10,
+		.clear_child_tid = gp.r12,
+		.timer_slack_ns = gp.rbx,
+		.parent_death_signal = (int32_t)gp.r13,
 		.personality = (uint32_t)gp.r15,
 	};
 	return fault_point("inject-thread", err);
 }
 
-/* As many threads at a time as there are slots: they run on other CPUs while we prepare the next. */
-static int ask_threads(struct remote *r, const struct live_thread *threads, unsigned n, struct thread_facts *facts,
-		       struct err *err)
+/* As many threads at a time as there are slots: they run on other CPUs while we prepare the next.
+ */
+static int ask_threads(struct remote *r, const struct live_thread *threads, unsigned n,
+		       struct thread_facts *facts, struct err *err)
 {
 	unsigned started = 0, done = 0;
 	int rc = 0;
@@ -205,15 +219,16 @@ static int map_arena(struct remote *r, const struct live_thread *leader, struct 
 	gp.rip = r->stub + STUB_OFFSET(stub_map);
 	rc = engine_run(r, &r->threads[0], &gp, STUB_OFFSET(stub_marker_map), err);
 	if (rc == 0 && (int64_t)gp.r13 < 0)
-		rc = err_set(err, (int)gp.r13, "process %d: cannot map %d KiB: %m", r->pid, ARENA_BYTES / 1024);
+		rc = err_set(err, (int)gp.r13, "process %d: cannot map %d KiB: %m", r->pid,
+			     ARENA_BYTES / 1024);
 	if (rc < 0) {
 		(void)give_back(leader, NULL);
 		r->leader_regs = NULL;
 		return rc;
 	}
 	r->arena = gp.r13;
-	log_debug("pid %d: stub at %#llx, arena at %#llx, marker %d", r->pid, (unsigned long long)r->stub,
-		  (unsigned long long)r->arena, r->marker_sig);
+	log_debug("pid %d: stub at %#llx, arena at %#llx, marker %d", r->pid,
+		  (unsigned long long)r->stub, (unsigned long long)r->arena, r->marker_sig);
 	return fault_point("inject-mapped", err);
 }
 
@@ -250,12 +265,15 @@ int live_begin(pid_t pid, pid_t ns_pid, const struct live_thread *threads, unsig
 	assert(STUB_BYTES(STUB_MAX_SLOTS) <= sizeof zeros);
 	if (!r)
 		return err_nomem(err);
-	*r = (struct remote){ .pid = pid, .ns_pid = ns_pid, .mem_fd = -1, .base = threads[0].regs->gp };
+	*r = (struct remote){
+		.pid = pid, .ns_pid = ns_pid, .mem_fd = -1, .base = threads[0].regs->gp
+	};
 	r->marker_sig = choose_marker(pid, threads, n_threads);
 	r->threads = calloc(1, sizeof *r->threads);
 	rc = r->threads ? open_mem(r, err) : err_nomem(err);
 	if (rc == 0) {
-		r->threads[0] = (struct engine_thread){ .tid = threads[0].tid, .ns_tid = threads[0].ns_tid };
+		r->threads[0] = (struct engine_thread){ .tid = threads[0].tid,
+							.ns_tid = threads[0].ns_tid };
 		r->n_threads = 1;
 		rc = find_room(r, err);
 	}
@@ -289,7 +307,8 @@ int live_end(struct remote *r, struct err *err)
 
 			gp.rip = r->stub + STUB_OFFSET(stub_unmap);
 			gp.r13 = r->arena;
-			rc = engine_run(r, &r->threads[0], &gp, STUB_OFFSET(stub_marker_unmap), err);
+			rc = engine_run(r, &r->threads[0], &gp, STUB_OFFSET(stub_marker_unmap),
+					err);
 		}
 		(void)fault_point("inject-unmapped", NULL);
 		int back = give_back(&leader, rc < 0 ? NULL : err);

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* A remote made of a running job: borrowed while stopped, and self-healing (design.md section 4). */
+/* A remote made of a running job: borrowed while stopped, and self-healing (design.md section 4).
+ */
 #pragma once
 
 #include "inject/remote.h"
 #include "trace/regs.h"
 
 struct live_thread {
-	pid_t tid;    /* as seen from here */
-	pid_t ns_tid; /* as the job sees it */
+	pid_t tid;                      /* as seen from here */
+	pid_t ns_tid;                   /* as the job sees it */
 	const struct thread_regs *regs; /* what it goes on with; borrowed until live_end */
 };
 
@@ -22,14 +23,16 @@ struct thread_facts {
 };
 
 /*
- * All threads of the process are stopped by us (trace/freeze.h) and stay so. Puts the stub in place, asks each thread for
- * its facts (facts[i] for threads[i]), then maps the arena with threads[0], in which batches run from then on.
+ * All threads of the process are stopped by us (trace/freeze.h) and stay so. Puts the stub in
+ * place, asks each thread for its facts (facts[i] for threads[i]), then maps the arena with
+ * threads[0], in which batches run from then on.
  *
- * At any instant every thread has either its own registers or heals itself if we vanish. The arena is one thread's
- * alone: it could not be given back while another still used it. That is why facts are asked before it is mapped.
+ * At any instant every thread has either its own registers or heals itself if we vanish. The arena
+ * is one thread's alone: it could not be given back while another still used it. That is why facts
+ * are asked before it is mapped.
  */
 int live_begin(pid_t pid, pid_t ns_pid, const struct live_thread *threads, unsigned n_threads,
 	       struct thread_facts *facts, struct remote **ret, struct err *err);
-/* Unmaps the arena, gives the thread its registers and mask back, takes the stub away. Always frees r (NULL is fine);
- * safe when the process has died. After it nothing of ours is in the process. */
+/* Unmaps the arena, gives the thread its registers and mask back, takes the stub away. Always frees
+ * r (NULL is fine); safe when the process has died. After it nothing of ours is in the process. */
 int live_end(struct remote *r, struct err *err);

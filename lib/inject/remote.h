@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Runs batches of system calls inside a stopped process, which is whole again afterwards whatever happens to us. */
+/* Runs batches of system calls inside a stopped process, which is whole again afterwards whatever
+ * happens to us. */
 #pragma once
 
 #include "util/err.h"
@@ -10,9 +11,9 @@
 #include <sys/types.h>
 
 /*
- * A remote is a stopped process in which calls can be run: a live job that must heal itself if we vanish (made by
- * inject/live.h), or a process being rebuilt (made by restore/). It has an arena: memory of ours mapped in the
- * process, which holds the calls and their arguments.
+ * A remote is a stopped process in which calls can be run: a live job that must heal itself if we
+ * vanish (made by inject/live.h), or a process being rebuilt (made by restore/). It has an arena:
+ * memory of ours mapped in the process, which holds the calls and their arguments.
  */
 struct remote;
 
@@ -20,12 +21,13 @@ struct remote;
 pid_t remote_pid(const struct remote *r);
 
 #define BATCH_CALLS 1024
-#define BATCH_DATA (192 * 1024)
+#define BATCH_DATA  (192 * 1024)
 
 /*
- * A batch: system calls that run one after the other in one thread of the remote; each runs whatever the ones
- * before it returned. Start it, add calls and data, run it, read the results. A batch can be started again after
- * it ran. Overflow of either limit is remembered and reported by batch_run.
+ * A batch: system calls that run one after the other in one thread of the remote; each runs
+ * whatever the ones before it returned. Start it, add calls and data, run it, read the results. A
+ * batch can be started again after it ran. Overflow of either limit is remembered and reported by
+ * batch_run.
  */
 struct batch;
 
@@ -37,34 +39,38 @@ void batch_start(struct batch *b);
 /* True while at least n more calls and len more bytes of data fit. */
 bool batch_room(const struct batch *b, unsigned n, size_t len);
 /*
- * Adds a call; returns its index. what: what the call does, for the message "cannot WHAT: REASON" should it return
- * an error ("set the umask"); NULL when a failure is an answer, to be looked at with batch_ret. The string must
- * live until the run.
+ * Adds a call; returns its index. what: what the call does, for the message "cannot WHAT: REASON"
+ * should it return an error ("set the umask"); NULL when a failure is an answer, to be looked at
+ * with batch_ret. The string must live until the run.
  */
-unsigned batch_add(struct batch *b, const char *what, long nr, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3,
-		   uint64_t a4, uint64_t a5);
+unsigned batch_add(struct batch *b, const char *what, long nr, uint64_t a0, uint64_t a1,
+		   uint64_t a2, uint64_t a3, uint64_t a4, uint64_t a5);
 #define BATCH_PICK_(_0, _1, _2, _3, _4, _5, _6, name, ...) name
-#define BATCH_0_(b, w, n) batch_add(b, w, n, 0, 0, 0, 0, 0, 0)
-#define BATCH_1_(b, w, n, a) batch_add(b, w, n, (uint64_t)(a), 0, 0, 0, 0, 0)
-#define BATCH_2_(b, w, n, a, c) batch_add(b, w, n, (uint64_t)(a), (uint64_t)(c), 0, 0, 0, 0)
-#define BATCH_3_(b, w, n, a, c, d) batch_add(b, w, n, (uint64_t)(a), (uint64_t)(c), (uint64_t)(d), 0, 0, 0)
-#define BATCH_4_(b, w, n, a, c, d, e) \
+#define BATCH_0_(b, w, n)                                  batch_add(b, w, n, 0, 0, 0, 0, 0, 0)
+#define BATCH_1_(b, w, n, a)                               batch_add(b, w, n, (uint64_t)(a), 0, 0, 0, 0, 0)
+#define BATCH_2_(b, w, n, a, c)                            batch_add(b, w, n, (uint64_t)(a), (uint64_t)(c), 0, 0, 0, 0)
+#define BATCH_3_(b, w, n, a, c, d)                                                                 \
+	batch_add(b, w, n, (uint64_t)(a), (uint64_t)(c), (uint64_t)(d), 0, 0, 0)
+#define BATCH_4_(b, w, n, a, c, d, e)                                                              \
 	batch_add(b, w, n, (uint64_t)(a), (uint64_t)(c), (uint64_t)(d), (uint64_t)(e), 0, 0)
-#define BATCH_5_(b, w, n, a, c, d, e, f) \
-	batch_add(b, w, n, (uint64_t)(a), (uint64_t)(c), (uint64_t)(d), (uint64_t)(e), (uint64_t)(f), 0)
-#define BATCH_6_(b, w, n, a, c, d, e, f, g) \
-	batch_add(b, w, n, (uint64_t)(a), (uint64_t)(c), (uint64_t)(d), (uint64_t)(e), (uint64_t)(f), (uint64_t)(g))
+#define BATCH_5_(b, w, n, a, c, d, e, f)                                                           \
+	batch_add(b, w, n, (uint64_t)(a), (uint64_t)(c), (uint64_t)(d), (uint64_t)(e),             \
+		  (uint64_t)(f), 0)
+#define BATCH_6_(b, w, n, a, c, d, e, f, g)                                                        \
+	batch_add(b, w, n, (uint64_t)(a), (uint64_t)(c), (uint64_t)(d), (uint64_t)(e),             \
+		  (uint64_t)(f), (uint64_t)(g))
 /* batch_call(b, what, SYS_x, args...): batch_add with missing arguments zero and casts done. */
-#define batch_call(b, what, nr, ...)                                                                   \
-	BATCH_PICK_(0, ##__VA_ARGS__, BATCH_6_, BATCH_5_, BATCH_4_, BATCH_3_, BATCH_2_, BATCH_1_, BATCH_0_) \
+#define batch_call(b, what, nr, ...)                                                               \
+	BATCH_PICK_(0, ##__VA_ARGS__, BATCH_6_, BATCH_5_, BATCH_4_, BATCH_3_, BATCH_2_, BATCH_1_,  \
+		    BATCH_0_)                                                                      \
 	(b, what, nr, ##__VA_ARGS__)
 /* Remote address of a copy of len bytes (16-byte aligned), for use as an argument. */
 uint64_t batch_in(struct batch *b, const void *p, size_t len);
 /* Remote address of len zero bytes for a call to fill in. */
 uint64_t batch_out(struct batch *b, size_t len);
 /*
- * Runs the batch in the given thread. 0, or the error of the first call with a `what` that failed, or a failure to
- * run at all (-ESRCH: the process is gone).
+ * Runs the batch in the given thread. 0, or the error of the first call with a `what` that failed,
+ * or a failure to run at all (-ESRCH: the process is gone).
  */
 int batch_run(struct batch *b, pid_t tid, struct err *err);
 /* What call i returned (-errno on failure). */

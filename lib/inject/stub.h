@@ -11,7 +11,7 @@ extern const char stub_slots[], stub_slot_end[];
 
 #define STUB_OFFSET(label) ((uint64_t)((label)-stub_begin))
 /* Bytes of the stub with n slots. */
-#define STUB_BYTES(n) ((size_t)(stub_slots - stub_begin) + (size_t)(n) * sizeof(struct stub_slot))
+#define STUB_BYTES(n)  ((size_t)(stub_slots - stub_begin) + (size_t)(n) * sizeof(struct stub_slot))
 #define STUB_MAX_SLOTS 8
 
 /* The context of one thread in the stub: where it goes on should it have to do so by itself. */
@@ -30,8 +30,8 @@ struct stub_call {
 };
 
 /*
- * The arena: a header page with the calls that undo (only run when our tracer is gone), then the calls of the
- * batch, then its data.
+ * The arena: a header page with the calls that undo (only run when our tracer is gone), then the
+ * calls of the batch, then its data.
  */
 #define ARENA_UNDO_MAX 63
 struct arena_head {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Kinds of things a process holds: each kind's capture and restore stand side by side, behind tables. */
+/* Kinds of things a process holds: each kind's capture and restore stand side by side, behind
+ * tables. */
 #pragma once
 
 #include "inject/remote.h"
@@ -11,16 +12,18 @@
 #include <stdbool.h>
 #include <sys/stat.h>
 
-/* --- capture: everything of the tree is stopped ---------------------------------------------------- */
+/* --- capture: everything of the tree is stopped
+ * ---------------------------------------------------- */
 
 /* A process being captured. */
 struct subject {
 	struct process *process; /* what is being filled in */
 	pid_t pid;               /* as seen from here (process->pid is as the job sees it) */
 	int pidfd;
-	int proc_dirfd;          /* /proc/PID */
-	struct remote *remote;   /* calls can be run in its leader */
-	struct batch *batch;     /* a batch of that remote, free for use between calls of this interface */
+	int proc_dirfd;        /* /proc/PID */
+	struct remote *remote; /* calls can be run in its leader */
+	struct batch
+		*batch; /* a batch of that remote, free for use between calls of this interface */
 };
 
 /* Content that dump/ reads from a descriptor when it writes the pages of a space. */
@@ -36,24 +39,29 @@ struct capture {
 	unsigned n_subjects;
 	struct space_source *sources;
 	unsigned n_sources;
-	/* Where ckpt-run's own three standard streams lead is where the job's did: see object/outside.c. */
+	/* Where ckpt-run's own three standard streams lead is where the job's did: see
+	 * object/outside.c. */
 	/* Gives the id that `key` has had along this chain, or a new one. */
 	uint32_t (*space_id)(void *arg, const char *key);
 	void *space_id_arg;
-	struct open_file *open_files; /* working memory of object/files.c, parallel to tree->files */
+	struct open_file
+		*open_files; /* working memory of object/files.c, parallel to tree->files */
 	unsigned n_open_files;
 };
 
 /*
- * Adds a space with content read from fd (taken over; -1: content comes from a process's memory, see dump/) unless
- * one with this key is there already; returns its id, 0 when out of memory. key: "shm:DEV:INO" and the like.
+ * Adds a space with content read from fd (taken over; -1: content comes from a process's memory,
+ * see dump/) unless one with this key is there already; returns its id, 0 when out of memory. key:
+ * "shm:DEV:INO" and the like.
  */
-uint32_t capture_space(struct capture *c, enum space_kind kind, const char *key, const char *name, uint64_t size,
-		       int fd);
+uint32_t capture_space(struct capture *c, enum space_kind kind, const char *key, const char *name,
+		       uint64_t size, int fd);
 void capture_close_sources(struct capture *c);
-/* The key of the shared memory (SPACE_SHM) or nameless file (SPACE_FILE) with this device and inode number. */
+/* The key of the shared memory (SPACE_SHM) or nameless file (SPACE_FILE) with this device and inode
+ * number. */
 #define SPACE_KEY_LEN 64
-void space_key(char ret[SPACE_KEY_LEN], enum space_kind kind, unsigned dev_major, unsigned dev_minor, uint64_t ino);
+void space_key(char ret[SPACE_KEY_LEN], enum space_kind kind, unsigned dev_major,
+	       unsigned dev_minor, uint64_t ino);
 
 /* A descriptor of the job as seen from outside: what kinds look at to recognise it. */
 struct open_file {
@@ -61,12 +69,13 @@ struct open_file {
 	int fd;                  /* its number there */
 	int dup;                 /* our duplicate (pidfd_getfd); closed when the capture ends */
 	struct stat st;
-	char *link;              /* readlink /proc/PID/fd/N, " (deleted)" cut off */
+	char *link; /* readlink /proc/PID/fd/N, " (deleted)" cut off */
 	bool deleted;
-	int flags;               /* F_GETFL */
+	int flags; /* F_GETFL */
 	struct proc_fdinfo info;
-	long fs_magic;           /* statfs f_type; 0 for what is neither a regular file nor a directory */
-	int stream;              /* 0, 1, 2: leads out of the tree and stands for that standard stream; else -1 */
+	long fs_magic; /* statfs f_type; 0 for what is neither a regular file nor a directory */
+	int stream; /* 0, 1, 2: leads out of the tree and stands for that standard stream; else -1
+		     */
 	/* Pipes and FIFOs: what object/pipe.c found out about their other side. */
 	bool outside;                /* the other side is held by someone outside the tree */
 	bool no_readers, no_writers; /* nobody at all holds the other side */
@@ -81,30 +90,37 @@ struct file_ops {
 	enum file_kind kind;
 	/* Is it of this kind? The first match in table order wins. */
 	bool (*match)(const struct capture *c, const struct open_file *of);
-	/* Fills f->detail (and whatever of the common fields the kind knows better). -EOPNOTSUPP with a message
-	 * "pid 12 fd 3: WHAT is not supported" refuses the checkpoint. May be NULL. */
-	int (*capture)(struct capture *c, const struct open_file *of, struct file *f, struct err *err);
+	/* Fills f->detail (and whatever of the common fields the kind knows better). -EOPNOTSUPP
+	 * with a message "pid 12 fd 3: WHAT is not supported" refuses the checkpoint. May be NULL.
+	 */
+	int (*capture)(struct capture *c, const struct open_file *of, struct file *f,
+		       struct err *err);
 	/* After all files are known (epoll needs the others' ids). May be NULL. */
 	int (*link)(struct capture *c, const struct open_file *of, struct file *f, struct err *err);
-	/* Before anything is created: can it be restored here? Message names path, fd and pid. May be NULL. */
+	/* Before anything is created: can it be restored here? Message names path, fd and pid. May
+	 * be NULL. */
 	int (*check)(const struct rebuild *rb, const struct file *f, struct err *err);
-	/* Makes the open file description; runs as ordinary C in the process that becomes the tree's root, in its
-	 * namespaces. Sets offset and status flags itself where the common code (F_SETFL, lseek) will not do. */
+	/* Makes the open file description; runs as ordinary C in the process that becomes the
+	 * tree's root, in its namespaces. Sets offset and status flags itself where the common code
+	 * (F_SETFL, lseek) will not do. */
 	int (*open)(struct rebuild *rb, const struct file *f, int *ret_fd, struct err *err);
-	/* When all descriptors of process p are in place, adds what is left to do to the batch (epoll_ctl), making room
-	 * with placer_room. Called once for each file of p, with its lowest descriptor. May be NULL. */
-	int (*finish)(struct rebuild *rb, const struct process *p, const struct fd *fd, const struct file *f,
-		      struct placer *pl, struct err *err);
+	/* When all descriptors of process p are in place, adds what is left to do to the batch
+	 * (epoll_ctl), making room with placer_room. Called once for each file of p, with its
+	 * lowest descriptor. May be NULL. */
+	int (*finish)(struct rebuild *rb, const struct process *p, const struct fd *fd,
+		      const struct file *f, struct placer *pl, struct err *err);
 };
 
-/* Captures all descriptors of all subjects: tree->files and process->fds. Refuses by name what no kind matches. */
+/* Captures all descriptors of all subjects: tree->files and process->fds. Refuses by name what no
+ * kind matches. */
 int files_capture(struct capture *c, struct err *err);
 /* Closes our duplicates (sources stay). */
 void files_capture_done(struct capture *c);
 /* The file (of tree->files) behind a descriptor number of a subject, NULL if not open. */
 struct file *files_by_fd(struct capture *c, const struct subject *s, int fd);
 
-/* --- restore -------------------------------------------------------------------------------------- */
+/* --- restore
+ * -------------------------------------------------------------------------------------- */
 
 struct path_map {
 	const char *old_prefix, *new_prefix;
@@ -113,7 +129,8 @@ struct path_map {
 struct rebuild_opts {
 	const struct path_map *maps;
 	unsigned n_maps;
-	const int *inherit; /* --inherit FD: descriptors of the caller to use in place of the image's */
+	const int *inherit; /* --inherit FD: descriptors of the caller to use in place of the
+			       image's */
 	unsigned n_inherit;
 };
 
@@ -121,9 +138,11 @@ struct rebuild {
 	const struct tree *tree;
 	const struct rebuild_opts *opts;
 	struct arena *arena;
-	int fd_base;    /* descriptors made for the tree lie at fd_base and above until they are put in place */
+	int fd_base; /* descriptors made for the tree lie at fd_base and above until they are put in
+			place */
 	int *file_fds;  /* parallel to tree->files: made description, -1 = none */
-	int *space_fds; /* parallel to tree->spaces: memfd or file to be filled with a SHM or FILE space, -1 = none */
+	int *space_fds; /* parallel to tree->spaces: memfd or file to be filled with a SHM or FILE
+			   space, -1 = none */
 	bool new_pids;  /* processes and threads did not get their recorded ids */
 	/* recorded id -> id in the rebuilt tree (the same unless new_pids); 0 when unknown */
 	int32_t (*new_id)(const struct rebuild *rb, int32_t recorded);
@@ -138,44 +157,59 @@ const char *rebuild_file_owner(const struct rebuild *rb, const struct file *f);
 
 /* Everything that can be said before anything is created. */
 int files_check(const struct rebuild *rb, struct err *err);
-/* In the maker: opens all files (and a memfd for each shared space without a file) at fd_base and above. */
+/* In the maker: opens all files (and a memfd for each shared space without a file) at fd_base and
+ * above. */
 int files_open(struct rebuild *rb, struct err *err);
-/* Remote: puts process p's descriptors in place, closes everything at fd_base and above, then finishes kinds. */
-int files_place(struct rebuild *rb, const struct process *p, struct batch *b, pid_t tid, struct err *err);
-/* Remote, once for each process when all processes and threads of the tree exist: who gets SIGIO (F_SETOWN_EX, O_ASYNC). */
-int files_place_late(struct rebuild *rb, const struct process *p, struct batch *b, pid_t tid, struct err *err);
+/* Remote: puts process p's descriptors in place, closes everything at fd_base and above, then
+ * finishes kinds. */
+int files_place(struct rebuild *rb, const struct process *p, struct batch *b, pid_t tid,
+		struct err *err);
+/* Remote, once for each process when all processes and threads of the tree exist: who gets SIGIO
+ * (F_SETOWN_EX, O_ASYNC). */
+int files_place_late(struct rebuild *rb, const struct process *p, struct batch *b, pid_t tid,
+		     struct err *err);
 /*
- * When all content is filled in and all mappings are made: cuts output files back to their recorded size, puts the
- * seals on memfds, and modes and times on files without a name. get_fd turns a number of rb->file_fds or rb->space_fds
- * into a descriptor of the caller's own, which is closed here (pidfd_getfd on a process that still holds it);
- * NULL: the caller is the maker itself.
+ * When all content is filled in and all mappings are made: cuts output files back to their recorded
+ * size, puts the seals on memfds, and modes and times on files without a name. get_fd turns a
+ * number of rb->file_fds or rb->space_fds into a descriptor of the caller's own, which is closed
+ * here (pidfd_getfd on a process that still holds it); NULL: the caller is the maker itself.
  */
-int files_seal(struct rebuild *rb, int (*get_fd)(void *arg, int maker_fd), void *arg, struct err *err);
+int files_seal(struct rebuild *rb, int (*get_fd)(void *arg, int maker_fd), void *arg,
+	       struct err *err);
 
-/* --- attributes of processes and threads (signals, timers, identity, scheduling) --------------------- */
+/* --- attributes of processes and threads (signals, timers, identity, scheduling)
+ * --------------------- */
 
 /*
- * Process attributes: signal dispositions, pending signals, itimers, POSIX timers, limits, umask, cwd, root, exe,
- * credentials, personality, prctl flags, oom_score_adj. Runs batches in the leader; reads /proc and uses
- * ptrace(PEEKSIGINFO) on the stopped threads. Refuses by name (seccomp filter, foreign uid, non-dumpable, ...).
+ * Process attributes: signal dispositions, pending signals, itimers, POSIX timers, limits, umask,
+ * cwd, root, exe, credentials, personality, prctl flags, oom_score_adj. Runs batches in the leader;
+ * reads /proc and uses ptrace(PEEKSIGINFO) on the stopped threads. Refuses by name (seccomp filter,
+ * foreign uid, non-dumpable, ...).
  */
 int attrs_capture_process(struct capture *c, struct subject *s, struct err *err);
 /*
- * To be called for the leader first, and before live_begin: the threads then still have their own signal masks, and this
- * is where a process is refused by name in which no calls must be run (seccomp filter, 32-bit, foreign uid, ...).
- * Thread attributes that can be had from outside: name, mask, pending signals, scheduling, affinity, ioprio, robust list,
- * rseq. (Those that only the thread itself can say - alternate stack, clear_child_tid, timer slack, parent-death
- * signal - come from inject/live.h.)
+ * To be called for the leader first, and before live_begin: the threads then still have their own
+ * signal masks, and this is where a process is refused by name in which no calls must be run
+ * (seccomp filter, 32-bit, foreign uid, ...). Thread attributes that can be had from outside: name,
+ * mask, pending signals, scheduling, affinity, ioprio, robust list, rseq. (Those that only the
+ * thread itself can say - alternate stack, clear_child_tid, timer slack, parent-death signal - come
+ * from inject/live.h.)
  */
-int attrs_capture_thread(struct capture *c, struct subject *s, pid_t tid, struct thread *t, struct err *err);
-/* Before anything is created: credentials that cannot be had, limits above the hard limit, missing cwd... */
+int attrs_capture_thread(struct capture *c, struct subject *s, pid_t tid, struct thread *t,
+			 struct err *err);
+/* Before anything is created: credentials that cannot be had, limits above the hard limit, missing
+ * cwd... */
 int attrs_check(const struct rebuild *rb, struct err *err);
-/* Remote, after memory and descriptors are in place, in the leader: everything process-wide but what late does. */
-int attrs_put_process(struct rebuild *rb, const struct process *p, struct batch *b, pid_t tid, struct err *err);
-/* Remote, in each thread (actual id tid): name, altstack, robust list, clear_child_tid, rseq, scheduling, pending. */
-int attrs_put_thread(struct rebuild *rb, const struct process *p, const struct thread *t, struct batch *b, pid_t tid,
-		     struct err *err);
-/* Remote, in every thread and last of all: limits, capabilities, credentials, no_new_privs, dumpable, timers armed,
- * pending signals queued. leader: this is the process's first thread (process-wide things are done once). */
-int attrs_put_late(struct rebuild *rb, const struct process *p, const struct thread *t, bool leader, struct batch *b,
-		   pid_t tid, struct err *err);
+/* Remote, after memory and descriptors are in place, in the leader: everything process-wide but
+ * what late does. */
+int attrs_put_process(struct rebuild *rb, const struct process *p, struct batch *b, pid_t tid,
+		      struct err *err);
+/* Remote, in each thread (actual id tid): name, altstack, robust list, clear_child_tid, rseq,
+ * scheduling, pending. */
+int attrs_put_thread(struct rebuild *rb, const struct process *p, const struct thread *t,
+		     struct batch *b, pid_t tid, struct err *err);
+/* Remote, in every thread and last of all: limits, capabilities, credentials, no_new_privs,
+ * dumpable, timers armed, pending signals queued. leader: this is the process's first thread
+ * (process-wide things are done once). */
+int attrs_put_late(struct rebuild *rb, const struct process *p, const struct thread *t, bool leader,
+		   struct batch *b, pid_t tid, struct err *err);

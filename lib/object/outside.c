@@ -167,10 +167,12 @@ static int outside_check(const struct rebuild *rb, const struct file *f, struct 
 
 	(void)rb;
 	if (d->stream > 2) { /* with --inherit nobody would ask */
-		err_set(err, -EBADF, "this %s led out of the job, to a program that is not restarted with it",
+		err_set(err, -EBADF,
+			"this %s led out of the job, to a program that is not restarted with it",
 			d->what ? d->what : "descriptor");
-		err_hint(err, "give the job one in its place: ckpt-restart --inherit %u ... %u<>FILE", d->stream,
-			 d->stream);
+		err_hint(err,
+			 "give the job one in its place: ckpt-restart --inherit %u ... %u<>FILE",
+			 d->stream, d->stream);
 		return -EBADF;
 	}
 	if (fcntl((int)d->stream, F_GETFD) >= 0)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Files and directories below /proc, /sys and the like: reopened by path. What they say is made up as it is read,
- * so that there is no size or content to compare. /proc/PID/... belongs to a process, which must be
- * there when the file is opened: that is so for the tree's root only.
+ * Files and directories below /proc, /sys and the like: reopened by path. What they say is made up
+ * as it is read, so that there is no size or content to compare. /proc/PID/... belongs to a
+ * process, which must be there when the file is opened: that is so for the tree's root only.
  */
 #include "object/kinds.h"
 
@@ -122,11 +122,12 @@ static int open_procfile(struct rebuild *rb, const struct file *f, int *ret_fd, 
 }
 
 /*
- * The offset last of all, by the process itself: text files here make up what lies before it when they are asked to go
- * on, and that must be about the job. Some have no offset at all, and then it is 0.
+ * The offset last of all, by the process itself: text files here make up what lies before it when
+ * they are asked to go on, and that must be about the job. Some have no offset at all, and then it
+ * is 0.
  */
-static int finish(struct rebuild *rb, const struct process *p, const struct fd *fd, const struct file *f,
-		  struct placer *pl, struct err *err)
+static int finish(struct rebuild *rb, const struct process *p, const struct fd *fd,
+		  const struct file *f, struct placer *pl, struct err *err)
 {
 	int rc;
 
@@ -136,7 +137,8 @@ static int finish(struct rebuild *rb, const struct process *p, const struct fd *
 		return 0;
 	rc = placer_room(pl, 1, 0, err);
 	if (rc == 0)
-		(void)batch_call(pl->b, "go on reading a file of /proc", SYS_lseek, fd->fd, f->pos, SEEK_SET);
+		(void)batch_call(pl->b, "go on reading a file of /proc", SYS_lseek, fd->fd, f->pos,
+				 SEEK_SET);
 	return rc;
 }
 

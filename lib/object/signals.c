@@ -220,7 +220,8 @@ void itimers_put(struct batch *b, const struct process *p)
 {
 	for (unsigned i = 0; i < p->n_itimers; i++) {
 		const struct itimer_state *t = &p->itimers[i];
-		/* Expired, with its signal still pending, it would be disarmed: it goes on with its next interval. */
+		/* Expired, with its signal still pending, it would be disarmed: it goes on with its
+		 * next interval. */
 		uint64_t value_us = t->value_us ? t->value_us : t->interval_us;
 		struct itimerval v = { .it_value = timeval_of(value_us),
 				       .it_interval = timeval_of(t->interval_us) };

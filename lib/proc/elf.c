@@ -10,7 +10,7 @@
 #include <string.h>
 
 #define MAX_NOTES_BYTES 65536
-#define MAX_PHDRS 256
+#define MAX_PHDRS       256
 
 static bool find_in_notes(const uint8_t *p, size_t len, struct arena *a, struct blob *ret)
 {
@@ -23,7 +23,8 @@ static bool find_in_notes(const uint8_t *p, size_t len, struct arena *a, struct 
 		desc = ((size_t)n.n_descsz + 3) & ~(size_t)3;
 		if (name > len - sizeof n || desc > len - sizeof n - name)
 			return false;
-		if (n.n_type == NT_GNU_BUILD_ID && n.n_namesz == 4 && !memcmp(p + sizeof n, "GNU", 4)) {
+		if (n.n_type == NT_GNU_BUILD_ID && n.n_namesz == 4 &&
+		    !memcmp(p + sizeof n, "GNU", 4)) {
 			ret->data = arena_memdup(a, p + sizeof n + name, n.n_descsz);
 			ret->len = ret->data ? n.n_descsz : 0;
 			return true;
@@ -40,14 +41,16 @@ void proc_build_id(int fd, struct arena *a, struct blob *ret)
 	Elf64_Ehdr eh;
 
 	*ret = (struct blob){ 0 };
-	if (io_pread_full(fd, &eh, sizeof eh, 0) != (ssize_t)sizeof eh || memcmp(eh.e_ident, ELFMAG, SELFMAG) ||
-	    eh.e_ident[EI_CLASS] != ELFCLASS64 || eh.e_phentsize != sizeof(Elf64_Phdr))
+	if (io_pread_full(fd, &eh, sizeof eh, 0) != (ssize_t)sizeof eh ||
+	    memcmp(eh.e_ident, ELFMAG, SELFMAG) || eh.e_ident[EI_CLASS] != ELFCLASS64 ||
+	    eh.e_phentsize != sizeof(Elf64_Phdr))
 		return;
 	for (unsigned i = 0; i < eh.e_phnum && i < MAX_PHDRS; i++) {
 		Elf64_Phdr ph;
 		ssize_t n;
 
-		if (io_pread_full(fd, &ph, sizeof ph, eh.e_phoff + i * sizeof ph) != (ssize_t)sizeof ph)
+		if (io_pread_full(fd, &ph, sizeof ph, eh.e_phoff + i * sizeof ph) !=
+		    (ssize_t)sizeof ph)
 			return;
 		if (ph.p_type != PT_NOTE)
 			continue;

@@ -20,10 +20,10 @@
 #include <fcntl.h>
 #include <pthread.h>
 
-#define REGIONS  4096  /* a call of PAGEMAP_SCAN: 96 KiB */
-#define ENTRIES  32768 /* a read of pagemap: 256 KiB, 128 MiB of addresses */
-#define PAGE     ((uint64_t)CKPT_PAGE_SIZE)
-#define USER_END (1ull << 56) /* no user's page lies beyond (x86-64, five-level tables) */
+#define REGIONS   4096  /* a call of PAGEMAP_SCAN: 96 KiB */
+#define ENTRIES   32768 /* a read of pagemap: 256 KiB, 128 MiB of addresses */
+#define PAGE      ((uint64_t)CKPT_PAGE_SIZE)
+#define USER_END  (1ull << 56)      /* no user's page lies beyond (x86-64, five-level tables) */
 #define USER_END4 0x7ffffffff000ull /* where page tables have four levels */
 
 bool proc_pagemap_force_classic;

@@ -5,10 +5,10 @@
 #include <stdbool.h>
 
 enum probe_id {
-	PROBE_PAGEMAP_SCAN,  /* ioctl(PAGEMAP_SCAN) tells touched pages from others */
-	PROBE_USERNS,        /* user, pid and mount namespaces, with /proc mounted and pids chosen */
-	PROBE_SET_TID,       /* clone3 set_tid is allowed here, without a namespace */
-	PROBE_TIMENS,        /* a time namespace (in a user namespace) shifts the clock */
+	PROBE_PAGEMAP_SCAN, /* ioctl(PAGEMAP_SCAN) tells touched pages from others */
+	PROBE_USERNS,       /* user, pid and mount namespaces, with /proc mounted and pids chosen */
+	PROBE_SET_TID,      /* clone3 set_tid is allowed here, without a namespace */
+	PROBE_TIMENS,       /* a time namespace (in a user namespace) shifts the clock */
 	PROBE_GUARD_REGIONS, /* madvise(MADV_GUARD_INSTALL) makes pages unreadable */
 	PROBE_UFFD_WP_ASYNC, /* asynchronous write-protection + PAGEMAP_SCAN find a written page */
 	PROBE_SOFT_DIRTY,    /* clear_refs and pagemap bit 55 find a written page */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What /proc says of a process: parsers are pure (text in, struct out), readers open the file and call them. */
+/* What /proc says of a process: parsers are pure (text in, struct out), readers open the file and
+ * call them. */
 #pragma once
 
 #include "state/tree.h"
@@ -10,13 +11,15 @@
 #include <sys/types.h>
 
 /*
- * Readers take a descriptor of the directory /proc/PID (or /proc/PID/task/TID where they say tid), opened with
- * O_PATH or O_RDONLY. -ESRCH when the process is gone. Parsed strings live in the arena.
+ * Readers take a descriptor of the directory /proc/PID (or /proc/PID/task/TID where they say tid),
+ * opened with O_PATH or O_RDONLY. -ESRCH when the process is gone. Parsed strings live in the
+ * arena.
  */
 int proc_open_pid(pid_t pid, int *ret_dirfd, struct err *err);
 int proc_open_tid(pid_t pid, pid_t tid, int *ret_dirfd, struct err *err);
 
-/* --- status and stat ----------------------------------------------------------------------------- */
+/* --- status and stat -----------------------------------------------------------------------------
+ */
 
 struct proc_status {
 	char state; /* R S D T t Z X ... */
@@ -55,16 +58,17 @@ int proc_stat_read(int dirfd, struct proc_stat *ret, struct err *err);
 int proc_threads(int dirfd, struct arena *a, pid_t **ret, unsigned *ret_n, struct err *err);
 int proc_children(int dirfd, struct arena *a, pid_t **ret, unsigned *ret_n, struct err *err);
 
-/* --- memory -------------------------------------------------------------------------------------- */
+/* --- memory --------------------------------------------------------------------------------------
+ */
 
 /* One mapping as /proc/PID/smaps (or maps) shows it. */
 struct proc_map {
 	uint64_t start, end, offset;
-	uint32_t prot;   /* PROT_* */
+	uint32_t prot; /* PROT_* */
 	bool shared;
-	uint64_t dev;    /* major << 20 | minor */
+	uint64_t dev; /* major << 20 | minor */
 	uint64_t ino;
-	char *path;      /* unescaped, "" where none; " (deleted)" cut off and flagged */
+	char *path; /* unescaped, "" where none; " (deleted)" cut off and flagged */
 	bool deleted;
 	uint32_t advice; /* enum vma_advice, from VmFlags; 0 when read from maps only */
 	uint32_t pkey;
@@ -72,14 +76,15 @@ struct proc_map {
 	bool has_flags;
 };
 /* with_flags: smaps (slow: walks page tables), else maps. */
-int proc_maps_parse(char *text, struct arena *a, struct proc_map **ret, unsigned *ret_n, struct err *err);
-int proc_maps_read(int dirfd, bool with_flags, struct arena *a, struct proc_map **ret, unsigned *ret_n,
-		   struct err *err);
+int proc_maps_parse(char *text, struct arena *a, struct proc_map **ret, unsigned *ret_n,
+		    struct err *err);
+int proc_maps_read(int dirfd, bool with_flags, struct arena *a, struct proc_map **ret,
+		   unsigned *ret_n, struct err *err);
 
 /* Classes of pages in a mapping, as runs. */
 enum page_class {
-	PAGE_ANON = 1,  /* present, private to the process */
-	PAGE_FILE = 2,  /* file page or shared-memory page, present */
+	PAGE_ANON = 1,    /* present, private to the process */
+	PAGE_FILE = 2,    /* file page or shared-memory page, present */
 	PAGE_SWAPPED = 4, /* or, on Linux 6.13 and 6.14, a guard page: reading it gives EFAULT */
 	PAGE_PFNZERO = 8, /* the zero page: reads as zero (without PAGEMAP_SCAN it is PAGE_ANON) */
 	PAGE_GUARD = 16,
@@ -89,19 +94,22 @@ struct page_class_run {
 	uint32_t classes;    /* exactly one of enum page_class */
 };
 /*
- * Calls each for every run of populated pages in [start, end), ascending. Uses PAGEMAP_SCAN (probed once for the
- * categories it knows), else reads pagemap; a caller that knows that nothing is populated (rss + swap = 0) should
- * not ask, since plain pagemap costs 8 bytes for every page of a 16 TiB reservation. pagemap_fd: /proc/PID/pagemap.
- * The callback returns 0 to go on, or a negative errno that is passed on. Runs do not overlap; neighbours of one class
- * come as one. A shared mapping's page tables do not say what its object holds (pages that only others touched).
+ * Calls each for every run of populated pages in [start, end), ascending. Uses PAGEMAP_SCAN (probed
+ * once for the categories it knows), else reads pagemap; a caller that knows that nothing is
+ * populated (rss + swap = 0) should not ask, since plain pagemap costs 8 bytes for every page of a
+ * 16 TiB reservation. pagemap_fd: /proc/PID/pagemap. The callback returns 0 to go on, or a negative
+ * errno that is passed on. Runs do not overlap; neighbours of one class come as one. A shared
+ * mapping's page tables do not say what its object holds (pages that only others touched).
  */
 typedef int (*page_run_fn)(void *arg, const struct page_class_run *run, struct err *err);
 int proc_pagemap_open(int dirfd, int *ret_fd, struct err *err);
-int proc_pagemap_scan(int pagemap_fd, uint64_t start, uint64_t end, page_run_fn each, void *arg, struct err *err);
+int proc_pagemap_scan(int pagemap_fd, uint64_t start, uint64_t end, page_run_fn each, void *arg,
+		      struct err *err);
 /* For tests: force the classic path. */
 extern bool proc_pagemap_force_classic;
 
-/* --- descriptors --------------------------------------------------------------------------------- */
+/* --- descriptors ---------------------------------------------------------------------------------
+ */
 
 struct proc_fdinfo_watch { /* epoll: tfd/events/data; inotify: wd/ino/dev/mask */
 	int32_t fd;
@@ -137,20 +145,26 @@ int proc_fdinfo_parse(char *text, struct arena *a, struct proc_fdinfo *ret, stru
 int proc_fdinfo_read(int dirfd, int fd, struct arena *a, struct proc_fdinfo *ret, struct err *err);
 /* The open descriptors, ascending. */
 int proc_fds(int dirfd, struct arena *a, int **ret, unsigned *ret_n, struct err *err);
-/* readlink of fd/N, cwd, exe, root, ...; deleted: " (deleted)" was cut off. ret_deleted may be NULL. */
-int proc_link(int dirfd, const char *name, struct arena *a, char **ret, bool *ret_deleted, struct err *err);
+/* readlink of fd/N, cwd, exe, root, ...; deleted: " (deleted)" was cut off. ret_deleted may be
+ * NULL. */
+int proc_link(int dirfd, const char *name, struct arena *a, char **ret, bool *ret_deleted,
+	      struct err *err);
 
-/* --- timers, limits, the machine ------------------------------------------------------------------ */
+/* --- timers, limits, the machine
+ * ------------------------------------------------------------------ */
 
 /* /proc/PID/timers: id, signal/sigval, notify kind and pid/tid, clock. Values are not in it. */
-int proc_timers_parse(char *text, struct arena *a, struct posix_timer **ret, unsigned *ret_n, struct err *err);
-int proc_timers_read(int dirfd, struct arena *a, struct posix_timer **ret, unsigned *ret_n, struct err *err);
+int proc_timers_parse(char *text, struct arena *a, struct posix_timer **ret, unsigned *ret_n,
+		      struct err *err);
+int proc_timers_read(int dirfd, struct arena *a, struct posix_timer **ret, unsigned *ret_n,
+		     struct err *err);
 
 /* Small integers: oom_score_adj, timerslack_ns, ... */
 int proc_int_read(int dirfd, const char *name, int64_t *ret, struct err *err);
 /* The auxiliary vector (/proc/PID/auxv). */
 int proc_auxv_read(int dirfd, struct arena *a, struct blob *ret, struct err *err);
-/* Fills release, version, machine, nodename, boot_id, cpu_model, xfeatures/xsave_size (CPUID), realtime. */
+/* Fills release, version, machine, nodename, boot_id, cpu_model, xfeatures/xsave_size (CPUID),
+ * realtime. */
 int proc_host_read(struct arena *a, struct host *ret, struct err *err);
 /* Lowest address that mmap may use (/proc/sys/vm/mmap_min_addr), 65536 if unknown. */
 uint64_t proc_mmap_min(void);

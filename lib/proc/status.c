@@ -169,7 +169,8 @@ static int read_line(char *line, struct arena *a, struct proc_status *s, struct 
 		s->has_vm = true;
 	for (size_t i = 0; i < ARRAY_SIZE(labels); i++) {
 		if (line[0] != labels[i].name[0] || line[2] != labels[i].name[2])
-			continue; /* most lines are for nobody: strncmp for each costs more than reading the file */
+			continue; /* most lines are for nobody: strncmp for each costs more than
+				     reading the file */
 		p = text_after(line, labels[i].name);
 		if (p && !read_value(&labels[i], p, s))
 			return err_set(err, -EBADMSG,

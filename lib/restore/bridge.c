@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Under another kernel the vdso is another one, and its data pages ([vvar]) have another layout. The job keeps pointers
- * to the old functions. So the old vdso comes back as ordinary memory at its old place, with the entry of each
- * function patched to jump to the new vdso's function of the same name, or to the system call where there is none.
+ * Under another kernel the vdso is another one, and its data pages ([vvar]) have another layout.
+ * The job keeps pointers to the old functions. So the old vdso comes back as ordinary memory at its
+ * old place, with the entry of each function patched to jump to the new vdso's function of the same
+ * name, or to the system call where there is none.
  */
 #include "restore/internal.h"
 
@@ -27,23 +28,26 @@ struct vdso_image {
 	size_t strings_len;
 };
 
-/* Section headers are kept in the kernel's vdso images; an image from disk is checked at every step. */
+/* Section headers are kept in the kernel's vdso images; an image from disk is checked at every
+ * step. */
 static bool parse(const uint8_t *data, size_t len, struct vdso_image *ret)
 {
 	const Elf64_Ehdr *eh = (const void *)data;
 	const Elf64_Shdr *sh, *str;
 
 	*ret = (struct vdso_image){ .data = data, .len = len };
-	if (len < sizeof *eh || memcmp(eh->e_ident, ELFMAG, SELFMAG) || eh->e_shentsize != sizeof *sh ||
-	    eh->e_shoff % 8 || eh->e_shoff > len || (len - eh->e_shoff) / sizeof *sh < eh->e_shnum)
+	if (len < sizeof *eh || memcmp(eh->e_ident, ELFMAG, SELFMAG) ||
+	    eh->e_shentsize != sizeof *sh || eh->e_shoff % 8 || eh->e_shoff > len ||
+	    (len - eh->e_shoff) / sizeof *sh < eh->e_shnum)
 		return false;
 	sh = (const void *)(data + eh->e_shoff);
 	for (unsigned i = 0; i < eh->e_shnum; i++) {
 		if (sh[i].sh_type != SHT_DYNSYM || sh[i].sh_link >= eh->e_shnum)
 			continue;
 		str = &sh[sh[i].sh_link];
-		if (sh[i].sh_offset % 8 || sh[i].sh_offset > len || sh[i].sh_size > len - sh[i].sh_offset ||
-		    str->sh_offset > len || str->sh_size > len - str->sh_offset || str->sh_size == 0 ||
+		if (sh[i].sh_offset % 8 || sh[i].sh_offset > len ||
+		    sh[i].sh_size > len - sh[i].sh_offset || str->sh_offset > len ||
+		    str->sh_size > len - str->sh_offset || str->sh_size == 0 ||
 		    data[str->sh_offset + str->sh_size - 1] != 0)
 			return false;
 		ret->syms = (const void *)(data + sh[i].sh_offset);
@@ -59,8 +63,8 @@ static bool is_function(const struct vdso_image *v, size_t i)
 {
 	const Elf64_Sym *s = &v->syms[i];
 
-	return ELF64_ST_TYPE(s->st_info) == STT_FUNC && s->st_shndx != SHN_UNDEF && s->st_name < v->strings_len &&
-	       s->st_value <= v->len - JUMP_BYTES;
+	return ELF64_ST_TYPE(s->st_info) == STT_FUNC && s->st_shndx != SHN_UNDEF &&
+	       s->st_name < v->strings_len && s->st_value <= v->len - JUMP_BYTES;
 }
 
 static uint64_t find(const struct vdso_image *v, const char *name)
@@ -77,8 +81,12 @@ static long syscall_for(const char *name)
 		const char *name;
 		long nr;
 	} table[] = {
-		{ "clock_gettime", SYS_clock_gettime }, { "gettimeofday", SYS_gettimeofday }, { "time", SYS_time },
-		{ "getcpu", SYS_getcpu }, { "clock_getres", SYS_clock_getres }, { "getrandom", SYS_getrandom },
+		{ "clock_gettime", SYS_clock_gettime },
+		{ "gettimeofday", SYS_gettimeofday },
+		{ "time", SYS_time },
+		{ "getcpu", SYS_getcpu },
+		{ "clock_getres", SYS_clock_getres },
+		{ "getrandom", SYS_getrandom },
 	};
 
 	if (!strncmp(name, "__vdso_", 7))
@@ -110,8 +118,8 @@ static void patch(uint8_t *at, uint64_t target, long nr)
 	}
 }
 
-static int patch_all(uint8_t *copy, const struct vdso_image *was, const struct vdso_image *now, uint64_t now_at,
-		     struct err *err)
+static int patch_all(uint8_t *copy, const struct vdso_image *was, const struct vdso_image *now,
+		     uint64_t now_at, struct err *err)
 {
 	for (size_t i = 0; i < was->n_syms; i++) {
 		const char *name;
@@ -124,7 +132,8 @@ static int patch_all(uint8_t *copy, const struct vdso_image *was, const struct v
 		offset = find(now, name);
 		nr = syscall_for(name);
 		if (!offset && nr < 0)
-			return err_set(err, -EOPNOTSUPP, "this kernel's vdso has no %s, which the job may use", name);
+			return err_set(err, -EOPNOTSUPP,
+				       "this kernel's vdso has no %s, which the job may use", name);
 		patch(copy + was->syms[i].st_value, offset ? now_at + offset : 0, nr);
 	}
 	return 0;
@@ -133,7 +142,8 @@ static int patch_all(uint8_t *copy, const struct vdso_image *was, const struct v
 static const struct vma *recorded_vdso(const struct process *p)
 {
 	for (unsigned i = 0; i < p->n_vmas; i++)
-		if (p->vmas[i].kind == VMA_VDSO && p->vmas[i].path && !strcmp(p->vmas[i].path, "[vdso]"))
+		if (p->vmas[i].kind == VMA_VDSO && p->vmas[i].path &&
+		    !strcmp(p->vmas[i].path, "[vdso]"))
 			return &p->vmas[i];
 	return NULL;
 }
@@ -146,7 +156,8 @@ static int nobody_inside(const struct process *p, const struct vma *v, struct er
 
 		memcpy(&gp, p->threads[i].gregs.data, sizeof gp);
 		if (gp.rip >= v->start && gp.rip < v->end) {
-			err_set(err, -EOPNOTSUPP, "thread %d was inside the vdso of another kernel at the checkpoint",
+			err_set(err, -EOPNOTSUPP,
+				"thread %d was inside the vdso of another kernel at the checkpoint",
 				p->threads[i].tid);
 			return err_hint(err, "try an earlier image with --at, or boot that kernel");
 		}
@@ -169,7 +180,8 @@ int vdso_bridge(struct restoring *r, struct build_process *bp, struct err *err)
 	if (!copy)
 		return err_nomem(err);
 	if (!v || v->end - v->start != blob->len)
-		return err_image(err, -EINVAL, "the image does not hold the vdso that it was made with");
+		return err_image(err, -EINVAL,
+				 "the image does not hold the vdso that it was made with");
 	rc = nobody_inside(bp->state, v, err);
 	if (rc == 0)
 		rc = vdso_move_ours(r, bp, park, &now_at, &now_len, err);
@@ -182,8 +194,9 @@ int vdso_bridge(struct restoring *r, struct build_process *bp, struct err *err)
 	if (rc < 0)
 		return rc;
 	batch_start(bp->batch);
-	(void)batch_call(bp->batch, "map the old vdso", SYS_mmap, v->start, blob->len, PROT_READ | PROT_EXEC,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	(void)batch_call(bp->batch, "map the old vdso", SYS_mmap, v->start, blob->len,
+			 PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
+			 -1, 0);
 	rc = batch_run(bp->batch, bp->pid, err);
 	if (rc == 0 && io_pwrite_full(build_remote_mem(bp->remote), copy, blob->len, v->start) < 0)
 		rc = err_set(err, -EFAULT, "cannot write the old vdso");

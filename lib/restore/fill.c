@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Memory and the content of shared spaces. The resolved runs are cut at block boundaries and grouped by block, so that
- * every block of every image is read once; worker threads read, check, decompress and write into place: through
- * /proc/PID/mem, which may write to read-only mappings too, or to the file behind a shared space.
+ * Memory and the content of shared spaces. The resolved runs are cut at block boundaries and
+ * grouped by block, so that every block of every image is read once; worker threads read, check,
+ * decompress and write into place: through /proc/PID/mem, which may write to read-only mappings
+ * too, or to the file behind a shared space.
  */
 #include "restore/internal.h"
 
@@ -59,13 +60,18 @@ static int add_run(struct filler *f, const struct resolved_run *rr, int fd, stru
 	uint64_t page = rr->run.page;
 
 	for (uint64_t left = rr->run.npages; left > 0;) {
-		struct piece p = { .image = rr->image, .block = block, .in_block = in_block, .fd = fd,
+		struct piece p = { .image = rr->image,
+				   .block = block,
+				   .in_block = in_block,
+				   .fd = fd,
 				   .offset = page * CKPT_PAGE_SIZE };
 		int rc;
 
-		p.npages = (uint32_t)MIN((uint64_t)(image_reader_block_pages(image, block) - in_block), left);
+		p.npages = (uint32_t)MIN(
+			(uint64_t)(image_reader_block_pages(image, block) - in_block), left);
 		if (p.npages == 0)
-			return err_image(err, -EINVAL, "image '%s': a run of pages leads past its block",
+			return err_image(err, -EINVAL,
+					 "image '%s': a run of pages leads past its block",
 					 image_reader_name(image));
 		rc = add_piece(f, &p, err);
 		if (rc < 0)
@@ -92,20 +98,22 @@ static int write_zeros(const struct process *p, const struct page_run *run, int 
 			continue;
 		for (; first < end; first++)
 			if (io_pwrite_full(fd, zero, sizeof zero, first * CKPT_PAGE_SIZE) < 0)
-				return err_set(err, -EFAULT, "pid %d: cannot fill its memory", p->pid);
+				return err_set(err, -EFAULT, "pid %d: cannot fill its memory",
+					       p->pid);
 	}
 	return 0;
 }
 
-static int add_space(struct filler *f, uint32_t space, const struct process *p, int fd, struct err *err)
+static int add_space(struct filler *f, uint32_t space, const struct process *p, int fd,
+		     struct err *err)
 {
 	const struct resolved_run *runs;
 	unsigned n;
 
 	runs = resolved_runs(f->r->images, space, &n);
 	for (unsigned i = 0; i < n; i++) {
-		int rc = runs[i].run.kind == RUN_ZERO ? write_zeros(p, &runs[i].run, fd, err) :
-							add_run(f, &runs[i], fd, err);
+		int rc = runs[i].run.kind == RUN_ZERO ? write_zeros(p, &runs[i].run, fd, err)
+						      : add_run(f, &runs[i], fd, err);
 
 		if (rc < 0)
 			return rc;
@@ -142,7 +150,8 @@ static bool take(struct filler *f, size_t *first, size_t *end)
 	return some;
 }
 
-static int fill_blocks(struct filler *f, size_t first, size_t end, uint8_t *buf, uint8_t *scratch, struct err *err)
+static int fill_blocks(struct filler *f, size_t first, size_t end, uint8_t *buf, uint8_t *scratch,
+		       struct err *err)
 {
 	uint32_t block = f->pieces[first].block;
 	int rc = image_reader_blocks(resolved_image(f->r->images, f->pieces[first].image), block,
@@ -150,11 +159,14 @@ static int fill_blocks(struct filler *f, size_t first, size_t end, uint8_t *buf,
 
 	for (size_t i = first; rc == 0 && i < end; i++) {
 		const struct piece *p = &f->pieces[i];
-		const uint8_t *from = buf + ((size_t)(p->block - block) * IMAGE_BLOCK_PAGES + p->in_block) * CKPT_PAGE_SIZE;
+		const uint8_t *from =
+			buf + ((size_t)(p->block - block) * IMAGE_BLOCK_PAGES + p->in_block) *
+				      CKPT_PAGE_SIZE;
 
 		rc = io_pwrite_full(p->fd, from, (size_t)p->npages * CKPT_PAGE_SIZE, p->offset);
 		if (rc < 0)
-			err_set(err, rc, "cannot fill the job's memory at %#llx: %m", (unsigned long long)p->offset);
+			err_set(err, rc, "cannot fill the job's memory at %#llx: %m",
+				(unsigned long long)p->offset);
 	}
 	return rc;
 }
@@ -162,7 +174,8 @@ static int fill_blocks(struct filler *f, size_t first, size_t end, uint8_t *buf,
 static void *work(void *arg)
 {
 	struct filler *f = arg;
-	CLEANUP_FREE uint8_t *buf = aligned_alloc(CKPT_PAGE_SIZE, (size_t)IMAGE_BULK_BLOCKS * IMAGE_BLOCK_PAGES * CKPT_PAGE_SIZE);
+	CLEANUP_FREE uint8_t *buf = aligned_alloc(
+		CKPT_PAGE_SIZE, (size_t)IMAGE_BULK_BLOCKS * IMAGE_BLOCK_PAGES * CKPT_PAGE_SIZE);
 	CLEANUP_FREE uint8_t *scratch = aligned_alloc(CKPT_PAGE_SIZE, IMAGE_BULK_SCRATCH);
 	struct err err = { 0 };
 	size_t first, end;
@@ -217,13 +230,16 @@ static int fetch_fd(void *arg, int maker_fd)
 	return fd;
 }
 
-static int add_shared(struct filler *f, const struct space *s, int maker_fd, int *ret_fd, struct err *err)
+static int add_shared(struct filler *f, const struct space *s, int maker_fd, int *ret_fd,
+		      struct err *err)
 {
 	*ret_fd = fetch_fd(f->r, maker_fd);
 	if (*ret_fd < 0)
-		return err_set(err, *ret_fd, "cannot reach the content of '%s': %m", s->name ? s->name : "");
+		return err_set(err, *ret_fd, "cannot reach the content of '%s': %m",
+			       s->name ? s->name : "");
 	if (ftruncate(*ret_fd, (off_t)s->size) < 0)
-		return err_set(err, -errno, "cannot set the size of '%s': %m", s->name ? s->name : "");
+		return err_set(err, -errno, "cannot set the size of '%s': %m",
+			       s->name ? s->name : "");
 	return add_space(f, s->id, NULL, *ret_fd, err);
 }
 
@@ -235,7 +251,8 @@ int fill_all(struct restoring *r, struct err *err)
 	unsigned n = 0;
 
 	if (rc == 0)
-		rc = add_space(&f, r->proc.state->space, r->proc.state, build_remote_mem(r->proc.remote), err);
+		rc = add_space(&f, r->proc.state->space, r->proc.state,
+			       build_remote_mem(r->proc.remote), err);
 	for (; rc == 0 && n < r->tree->n_spaces; n++) {
 		fds[n] = -1;
 		if (r->tree->spaces[n].kind != SPACE_MM && r->rb.space_fds[n] >= 0)

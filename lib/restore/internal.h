@@ -9,7 +9,8 @@
 
 #include <stdbool.h>
 
-/* Where in a process our own things lie while it is rebuilt: free in the image's layout and in ours. */
+/* Where in a process our own things lie while it is rebuilt: free in the image's layout and in
+ * ours. */
 struct workspace {
 	uint64_t start, end; /* the whole */
 	uint64_t stub;       /* one page, executable */
@@ -38,7 +39,8 @@ struct build_process {
 
 /* What the maker (maker.c) opened for mappings, in memory that it shares with us. */
 struct map_fds {
-	int *by_vma; /* descriptor in the maker for each VMA, -1: none; one more at the end for /proc/PID/exe */
+	int *by_vma; /* descriptor in the maker for each VMA, -1: none; one more at the end for
+			/proc/PID/exe */
 };
 
 struct restoring {
@@ -47,25 +49,29 @@ struct restoring {
 	const struct restore_opts *opts;
 	struct arena *arena;
 	struct rebuild rb;
-	struct build_process proc; /* FIXME(trees): one process for now; the structures know several */
+	struct build_process
+		proc; /* FIXME(trees): one process for now; the structures know several */
 	struct map_fds map_fds;
 	enum pids_mode pids; /* what was decided; PIDS_AUTO: new ids */
 	bool own_userns;
-	pid_t child;    /* our child: the maker, or init of the namespace */
-	pid_t init;     /* == child with a pid namespace, else 0 */
-	int control;    /* our end of a socket to the maker (and init) */
-	int status_fd;  /* init writes the root's wait status here; -1 */
-	pid_t maker;    /* as seen from here */
+	pid_t child;   /* our child: the maker, or init of the namespace */
+	pid_t init;    /* == child with a pid namespace, else 0 */
+	int control;   /* our end of a socket to the maker (and init) */
+	int status_fd; /* init writes the root's wait status here; -1 */
+	pid_t maker;   /* as seen from here */
 };
 
-void restore_warn(const struct restoring *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void restore_warn(const struct restoring *r, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
 
 /* plan.c: everything that can be checked before anything is created; decides on pids. */
 int plan_check(struct restoring *r, struct err *err);
-int plan_workspace(const struct process *p, struct arena *a, struct workspace *ret, struct err *err);
+int plan_workspace(const struct process *p, struct arena *a, struct workspace *ret,
+		   struct err *err);
 int plan_marker_signal(const struct tree *t);
 
-/* spawn.c: creates the maker with its pid, in new namespaces if so decided; returns with it seized and running. */
+/* spawn.c: creates the maker with its pid, in new namespaces if so decided; returns with it seized
+ * and running. */
 int spawn_maker(struct restoring *r, struct err *err);
 /* After a failure: ends and reaps everything that spawn_maker made. */
 void spawn_undo(struct restoring *r);
@@ -88,10 +94,11 @@ int layout_map(struct restoring *r, struct build_process *bp, struct err *err);
 /* After the memory is filled: locks, seals, guard pages. */
 int layout_finish(struct restoring *r, struct build_process *bp, struct err *err);
 
-/* vdso.c: moves the vdso; bridge.c: when the image comes from another kernel, leads the old one to the new. */
+/* vdso.c: moves the vdso; bridge.c: when the image comes from another kernel, leads the old one to
+ * the new. */
 int vdso_bridge(struct restoring *r, struct build_process *bp, struct err *err);
-int vdso_move_ours(struct restoring *r, struct build_process *bp, uint64_t to, uint64_t *ret_vdso, size_t *ret_len,
-		   struct err *err);
+int vdso_move_ours(struct restoring *r, struct build_process *bp, uint64_t to, uint64_t *ret_vdso,
+		   size_t *ret_len, struct err *err);
 int vdso_place(struct restoring *r, struct build_process *bp, struct err *err);
 
 /* fill.c: memory and the content of shared spaces. */

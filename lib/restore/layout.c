@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The address space: everything of ours out, but for the workspace; everything of the image's in. */
+/* The address space: everything of ours out, but for the workspace; everything of the image's in.
+ */
 #include "restore/internal.h"
 
 #include "util/cleanup.h"
@@ -20,10 +21,11 @@
 #ifndef MAP_DROPPABLE
 #define MAP_DROPPABLE 0x08
 #endif
-#define SYS_MSEAL 462
+#define SYS_MSEAL       462
 #define RSEQ_UNREGISTER 1
 
-/* glibc registered an rseq area for the maker; the kernel would go on writing to it when it is unmapped. */
+/* glibc registered an rseq area for the maker; the kernel would go on writing to it when it is
+ * unmapped. */
 static int leave_rseq(struct build_process *bp, struct err *err)
 {
 	struct {
@@ -32,10 +34,11 @@ static int leave_rseq(struct build_process *bp, struct err *err)
 	} conf = { 0 };
 
 	batch_start(bp->batch);
-	if (ptrace((enum __ptrace_request)0x420f /* PTRACE_GET_RSEQ_CONFIGURATION */, bp->pid, sizeof conf, &conf) > 0 &&
+	if (ptrace((enum __ptrace_request)0x420f /* PTRACE_GET_RSEQ_CONFIGURATION */, bp->pid,
+		   sizeof conf, &conf) > 0 &&
 	    conf.ptr)
-		(void)batch_call(bp->batch, "unregister rseq", SYS_rseq, conf.ptr, conf.size, RSEQ_UNREGISTER,
-				 conf.signature);
+		(void)batch_call(bp->batch, "unregister rseq", SYS_rseq, conf.ptr, conf.size,
+				 RSEQ_UNREGISTER, conf.signature);
 	(void)batch_call(bp->batch, "reset the robust list", SYS_set_robust_list, 0, 24);
 	(void)batch_call(bp->batch, "reset the thread id address", SYS_set_tid_address, 0);
 	return batch_run(bp->batch, bp->pid, err);
@@ -117,11 +120,12 @@ static void advise(struct build_process *bp, const struct vma *v)
 
 	for (size_t i = 0; i < ARRAY_SIZE(table); i++)
 		if ((v->advice & table[i].bit) && !(v->advice & ADVICE_DROPPABLE))
-			(void)batch_call(bp->batch, table[i].what, SYS_madvise, v->start, v->end - v->start,
-					 table[i].advice);
+			(void)batch_call(bp->batch, table[i].what, SYS_madvise, v->start,
+					 v->end - v->start, table[i].advice);
 	if (v->anon_name)
-		(void)batch_call(bp->batch, NULL, SYS_prctl, PR_SET_VMA, PR_SET_VMA_ANON_NAME, v->start,
-				 v->end - v->start, batch_in(bp->batch, v->anon_name, strlen(v->anon_name) + 1));
+		(void)batch_call(bp->batch, NULL, SYS_prctl, PR_SET_VMA, PR_SET_VMA_ANON_NAME,
+				 v->start, v->end - v->start,
+				 batch_in(bp->batch, v->anon_name, strlen(v->anon_name) + 1));
 }
 
 static int make_room(struct build_process *bp, unsigned calls, size_t data, struct err *err)
@@ -140,12 +144,14 @@ static bool is_ours_to_map(const struct vma *v)
 	return v->kind == VMA_ANON || v->kind == VMA_FILE || v->kind == VMA_SHM;
 }
 
-/* --- groups ------------------------------------------------------------------------------------- */
+/* --- groups -------------------------------------------------------------------------------------
+ */
 
 /*
- * The kernel merges neighbouring anonymous mappings that become alike (by mprotect, say) only if their pages hang
- * off the same anon_vma, as they do when the program once split them off one mapping. So neighbours that can have been one
- * are mapped as one, get a first page, and are then split as they were.
+ * The kernel merges neighbouring anonymous mappings that become alike (by mprotect, say) only if
+ * their pages hang off the same anon_vma, as they do when the program once split them off one
+ * mapping. So neighbours that can have been one are mapped as one, get a first page, and are then
+ * split as they were.
  */
 static bool groupable(const struct vma *v)
 {
@@ -156,7 +162,8 @@ static bool same_group(const struct vma *a, const struct vma *b)
 {
 	const uint32_t reserve = ADVICE_NORESERVE | ADVICE_ACCOUNT;
 
-	return groupable(a) && groupable(b) && a->end == b->start && (a->advice & reserve) == (b->advice & reserve);
+	return groupable(a) && groupable(b) && a->end == b->start &&
+	       (a->advice & reserve) == (b->advice & reserve);
 }
 
 static unsigned group_end(const struct process *p, unsigned i)
@@ -175,10 +182,12 @@ static uint64_t first_prot(const struct vma *v, bool alone)
 		return v->prot;
 	if (v->advice & ADVICE_ACCOUNT)
 		return v->prot | PROT_READ | PROT_WRITE;
-	return alone ? v->prot : (v->advice & ADVICE_NORESERVE ? PROT_READ | PROT_WRITE : PROT_NONE);
+	return alone ? v->prot
+		     : (v->advice & ADVICE_NORESERVE ? PROT_READ | PROT_WRITE : PROT_NONE);
 }
 
-static int map_group(struct restoring *r, struct build_process *bp, unsigned i, unsigned end, struct err *err)
+static int map_group(struct restoring *r, struct build_process *bp, unsigned i, unsigned end,
+		     struct err *err)
 {
 	const struct vma *v = &bp->state->vmas[i];
 	uint64_t len = bp->state->vmas[end - 1].end - v->start;
@@ -186,15 +195,17 @@ static int map_group(struct restoring *r, struct build_process *bp, unsigned i, 
 
 	if (rc < 0)
 		return rc;
-	(void)batch_call(bp->batch, v->path && v->path[0] == '/' ? v->path : "map memory", SYS_mmap, v->start, len,
-			 first_prot(v, end == i + 1), map_flags(v),
+	(void)batch_call(bp->batch, v->path && v->path[0] == '/' ? v->path : "map memory", SYS_mmap,
+			 v->start, len, first_prot(v, end == i + 1), map_flags(v),
 			 v->kind == VMA_ANON ? (uint64_t)-1 : (uint64_t)r->map_fds.by_vma[i],
 			 v->kind == VMA_ANON ? 0 : v->offset);
 	return 0;
 }
 
-/* A page that will be filled anyway is touched, so that the whole group has one anon_vma before it is split. */
-static int touch_group(struct restoring *r, struct build_process *bp, unsigned i, unsigned end, struct err *err)
+/* A page that will be filled anyway is touched, so that the whole group has one anon_vma before it
+ * is split. */
+static int touch_group(struct restoring *r, struct build_process *bp, unsigned i, unsigned end,
+		       struct err *err)
 {
 	const struct vma *vmas = bp->state->vmas;
 	uint64_t first = vmas[i].start / CKPT_PAGE_SIZE, last = vmas[end - 1].end / CKPT_PAGE_SIZE;
@@ -218,7 +229,8 @@ static int touch_group(struct restoring *r, struct build_process *bp, unsigned i
 	if (lo == n)
 		return 0;
 	page = MAX(runs[lo].run.page, first);
-	if (page >= last || io_pwrite_full(build_remote_mem(bp->remote), "", 1, page * CKPT_PAGE_SIZE) == 0)
+	if (page >= last ||
+	    io_pwrite_full(build_remote_mem(bp->remote), "", 1, page * CKPT_PAGE_SIZE) == 0)
 		return 0;
 	return err_set(err, -EFAULT, "pid %d: cannot write to its memory", bp->state->pid);
 }
@@ -232,7 +244,8 @@ static int split_group(struct build_process *bp, unsigned i, unsigned end, struc
 		if (rc < 0)
 			return rc;
 		if (first_prot(&bp->state->vmas[i], end == i + 1) != v->prot)
-			(void)batch_call(bp->batch, "protect memory", SYS_mprotect, v->start, v->end - v->start, v->prot);
+			(void)batch_call(bp->batch, "protect memory", SYS_mprotect, v->start,
+					 v->end - v->start, v->prot);
 		advise(bp, v);
 	}
 	return 0;
@@ -249,9 +262,9 @@ static int each_group(struct restoring *r, struct build_process *bp, int step, s
 		end = group_end(p, i);
 		if (!is_ours_to_map(&p->vmas[i]))
 			continue;
-		rc = step == 0 ? map_group(r, bp, i, end, err) :
-		     step == 1 ? touch_group(r, bp, i, end, err) :
-				 split_group(bp, i, end, err);
+		rc = step == 0   ? map_group(r, bp, i, end, err)
+		     : step == 1 ? touch_group(r, bp, i, end, err)
+				 : split_group(bp, i, end, err);
 	}
 	return rc < 0 ? rc : batch_run(bp->batch, bp->pid, err);
 }
@@ -265,15 +278,24 @@ int layout_map(struct restoring *r, struct build_process *bp, struct err *err)
 	return rc < 0 ? rc : fault_point("restore-mapped", err);
 }
 
-/* brk, the places of arguments and environment, auxv, /proc/PID/exe: all in one call (prctl(2), PR_SET_MM_MAP). */
+/* brk, the places of arguments and environment, auxv, /proc/PID/exe: all in one call (prctl(2),
+ * PR_SET_MM_MAP). */
 static int set_mm(struct restoring *r, struct build_process *bp, struct err *err)
 {
 	const struct mm_layout *mm = &bp->state->mm;
 	int exe = r->map_fds.by_vma[bp->state->n_vmas];
 	struct prctl_mm_map map = {
-		.start_code = mm->start_code, .end_code = mm->end_code, .start_data = mm->start_data,
-		.end_data = mm->end_data, .start_brk = mm->start_brk, .brk = mm->brk, .start_stack = mm->start_stack,
-		.arg_start = mm->arg_start, .arg_end = mm->arg_end, .env_start = mm->env_start, .env_end = mm->env_end,
+		.start_code = mm->start_code,
+		.end_code = mm->end_code,
+		.start_data = mm->start_data,
+		.end_data = mm->end_data,
+		.start_brk = mm->start_brk,
+		.brk = mm->brk,
+		.start_stack = mm->start_stack,
+		.arg_start = mm->arg_start,
+		.arg_end = mm->arg_end,
+		.env_start = mm->env_start,
+		.env_end = mm->env_end,
 		.exe_fd = (uint32_t)exe,
 	};
 	unsigned with_exe;
@@ -282,8 +304,8 @@ static int set_mm(struct restoring *r, struct build_process *bp, struct err *err
 	batch_start(bp->batch);
 	map.auxv = (void *)(uintptr_t)batch_in(bp->batch, mm->auxv.data, mm->auxv.len);
 	map.auxv_size = mm->auxv.len;
-	with_exe = batch_call(bp->batch, NULL, SYS_prctl, PR_SET_MM, PR_SET_MM_MAP, batch_in(bp->batch, &map, sizeof map),
-			      sizeof map, 0);
+	with_exe = batch_call(bp->batch, NULL, SYS_prctl, PR_SET_MM, PR_SET_MM_MAP,
+			      batch_in(bp->batch, &map, sizeof map), sizeof map, 0);
 	rc = batch_run(bp->batch, bp->pid, err);
 	if (rc < 0 || batch_ret(bp->batch, with_exe) == 0)
 		return rc;
@@ -291,8 +313,8 @@ static int set_mm(struct restoring *r, struct build_process *bp, struct err *err
 	batch_start(bp->batch);
 	map.exe_fd = (uint32_t)-1;
 	map.auxv = (void *)(uintptr_t)batch_in(bp->batch, mm->auxv.data, mm->auxv.len);
-	(void)batch_call(bp->batch, "set the program break (PR_SET_MM_MAP)", SYS_prctl, PR_SET_MM, PR_SET_MM_MAP,
-			 batch_in(bp->batch, &map, sizeof map), sizeof map, 0);
+	(void)batch_call(bp->batch, "set the program break (PR_SET_MM_MAP)", SYS_prctl, PR_SET_MM,
+			 PR_SET_MM_MAP, batch_in(bp->batch, &map, sizeof map), sizeof map, 0);
 	rc = batch_run(bp->batch, bp->pid, err);
 	if (rc == 0 && !r->rb.new_pids)
 		restore_warn(r, "pid %d: /proc/PID/exe does not show its program", bp->state->pid);
@@ -312,12 +334,13 @@ int layout_finish(struct restoring *r, struct build_process *bp, struct err *err
 			continue;
 		rc = make_room(bp, 2, 0, err);
 		if (rc == 0 && (v->advice & ADVICE_LOCKED))
-			(void)batch_call(bp->batch, "lock memory", SYS_mlock2, v->start, v->end - v->start,
-					 v->advice & ADVICE_LOCKONFAULT ? 1 : 0);
+			(void)batch_call(bp->batch, "lock memory", SYS_mlock2, v->start,
+					 v->end - v->start, v->advice & ADVICE_LOCKONFAULT ? 1 : 0);
 		for (unsigned j = 0; rc == 0 && j < v->n_guards; j++) {
 			rc = make_room(bp, 1, 0, err);
-			(void)batch_call(bp->batch, "install guard pages", SYS_madvise, v->guards[j].start,
-					 v->guards[j].end - v->guards[j].start, MADV_GUARD_INSTALL);
+			(void)batch_call(bp->batch, "install guard pages", SYS_madvise,
+					 v->guards[j].start, v->guards[j].end - v->guards[j].start,
+					 MADV_GUARD_INSTALL);
 		}
 	}
 	for (unsigned i = 0; rc == 0 && i < p->n_vmas; i++) {
@@ -326,7 +349,8 @@ int layout_finish(struct restoring *r, struct build_process *bp, struct err *err
 		if (!is_ours_to_map(v) || !(v->advice & ADVICE_SEALED))
 			continue;
 		rc = make_room(bp, 1, 0, err);
-		(void)batch_call(bp->batch, "seal memory", SYS_MSEAL, v->start, v->end - v->start, 0);
+		(void)batch_call(bp->batch, "seal memory", SYS_MSEAL, v->start, v->end - v->start,
+				 0);
 	}
 	return rc < 0 ? rc : batch_run(bp->batch, bp->pid, err);
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the maker does itself, as ordinary C in a fork of ckpt-restart, before its memory is replaced: everything that needs
- * paths and libraries. It opens the job's files and the files behind mappings, high up out of the way, and
- * maps the workspace from which it is driven from then on. Then it stops for good: its tracer takes over.
+ * What the maker does itself, as ordinary C in a fork of ckpt-restart, before its memory is
+ * replaced: everything that needs paths and libraries. It opens the job's files and the files
+ * behind mappings, high up out of the way, and maps the workspace from which it is driven from then
+ * on. Then it stops for good: its tracer takes over.
  */
 #include "restore/internal.h"
 
@@ -20,7 +21,8 @@
 
 static int *shared_ints(size_t n)
 {
-	int *p = mmap(NULL, (n + 1) * sizeof *p, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	int *p = mmap(NULL, (n + 1) * sizeof *p, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+		      -1, 0);
 
 	if (p == MAP_FAILED)
 		return NULL;
@@ -79,7 +81,8 @@ static int drop_descriptors(struct restoring *r, int *control, struct err *err)
 	}
 	high = fcntl(*control, F_DUPFD_CLOEXEC, base);
 	if (high < 0)
-		return err_set(err, -errno, "cannot use descriptor %d (open-files limit): %m", base);
+		return err_set(err, -errno, "cannot use descriptor %d (open-files limit): %m",
+			       base);
 	for (int fd = 0; fd < base; fd++)
 		if (!is_inherited(r, fd))
 			(void)close(fd);
@@ -103,8 +106,8 @@ static int open_lifted(struct restoring *r, const char *path, int flags, struct 
 	return high;
 }
 
-/* A read-only description of a shared space, so that a mapping made from it can never be written to: a sealed memfd
- * refuses its seal while a mapping could be. */
+/* A read-only description of a shared space, so that a mapping made from it can never be written
+ * to: a sealed memfd refuses its seal while a mapping could be. */
 static int reopen_readonly(struct restoring *r, int fd, struct err *err)
 {
 	char path[64];
@@ -121,7 +124,8 @@ static int fd_of_space(const struct restoring *r, uint32_t space)
 	return -1;
 }
 
-static int open_for_vma(struct restoring *r, const struct process *p, const struct vma *v, struct err *err)
+static int open_for_vma(struct restoring *r, const struct process *p, const struct vma *v,
+			struct err *err)
 {
 	const char *path;
 	int fd;
@@ -129,12 +133,16 @@ static int open_for_vma(struct restoring *r, const struct process *p, const stru
 	if (v->kind == VMA_SHM) {
 		fd = fd_of_space(r, v->shm_space);
 		if (fd < 0)
-			return err_image(err, -EINVAL, "pid %d: no content for the mapping at %#llx", p->pid,
+			return err_image(err, -EINVAL,
+					 "pid %d: no content for the mapping at %#llx", p->pid,
 					 (unsigned long long)v->start);
-		return (v->prot & PROT_WRITE) || !(v->flags & MAP_SHARED) || !v->file ? fd : reopen_readonly(r, fd, err);
+		return (v->prot & PROT_WRITE) || !(v->flags & MAP_SHARED) || !v->file
+			       ? fd
+			       : reopen_readonly(r, fd, err);
 	}
 	path = rebuild_path(&r->rb, v->path);
-	if (v->flags & MAP_SHARED) { /* it may be made writable later, where that is allowed at all */
+	if (v->flags &
+	    MAP_SHARED) { /* it may be made writable later, where that is allowed at all */
 		fd = open_lifted(r, path, O_RDWR, NULL);
 		if (fd >= 0 || (v->prot & PROT_WRITE))
 			return fd >= 0 ? fd : open_lifted(r, path, O_RDWR, err);
@@ -154,8 +162,8 @@ static int open_mapped(struct restoring *r, struct err *err)
 
 		if (v->kind != VMA_FILE && v->kind != VMA_SHM)
 			continue;
-		if (w && w->kind == VMA_FILE && v->kind == VMA_FILE && w->flags == v->flags && !strcmp(w->path, v->path) &&
-		    (w->prot & PROT_WRITE) == (v->prot & PROT_WRITE))
+		if (w && w->kind == VMA_FILE && v->kind == VMA_FILE && w->flags == v->flags &&
+		    !strcmp(w->path, v->path) && (w->prot & PROT_WRITE) == (v->prot & PROT_WRITE))
 			by_vma[i] = by_vma[last];
 		else
 			by_vma[i] = open_for_vma(r, p, v, err);

@@ -20,17 +20,21 @@ static int check_host(const struct restoring *r, struct err *err)
 	if (rc < 0)
 		return rc;
 	if (was->machine && now.machine && strcmp(was->machine, now.machine))
-		return err_image(err, -EOPNOTSUPP, "the image was made on %s, this machine is %s", was->machine,
-				 now.machine);
+		return err_image(err, -EOPNOTSUPP, "the image was made on %s, this machine is %s",
+				 was->machine, now.machine);
 	if (was->xfeatures & ~now.xfeatures) {
-		err_image(err, -EOPNOTSUPP, "this CPU lacks features that the job may use (state components %#llx, here %#llx)",
+		err_image(err, -EOPNOTSUPP,
+			  "this CPU lacks features that the job may use (state components %#llx, "
+			  "here %#llx)",
 			  (unsigned long long)was->xfeatures, (unsigned long long)now.xfeatures);
-		return err_hint(err, "the image was made on: %s", was->cpu_model ? was->cpu_model : "unknown");
+		return err_hint(err, "the image was made on: %s",
+				was->cpu_model ? was->cpu_model : "unknown");
 	}
 	return 0;
 }
 
-static int check_mapped_file(const struct restoring *r, const struct process *p, const struct vma *v, struct err *err)
+static int check_mapped_file(const struct restoring *r, const struct process *p,
+			     const struct vma *v, struct err *err)
 {
 	const char *path = rebuild_path(&r->rb, v->path);
 	CLEANUP_FD int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
@@ -43,22 +47,30 @@ static int check_mapped_file(const struct restoring *r, const struct process *p,
 		return err_hint(err, "--map OLD=NEW looks for it elsewhere");
 	}
 	if (!S_ISREG(st.st_mode))
-		return err_set(err, -EINVAL, "pid %d: the mapped file '%s' is not a regular file any more", p->pid, path);
+		return err_set(err, -EINVAL,
+			       "pid %d: the mapped file '%s' is not a regular file any more",
+			       p->pid, path);
 	mtime = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
 	if ((v->flags & MAP_SHARED) && (uint64_t)st.st_size >= v->file_size)
 		return 0;
 	if ((uint64_t)st.st_size != v->file_size)
-		return err_set(err, -EINVAL, "pid %d: the mapped file '%s' has changed: %llu bytes, at the checkpoint %llu",
-			       p->pid, path, (unsigned long long)st.st_size, (unsigned long long)v->file_size);
+		return err_set(err, -EINVAL,
+			       "pid %d: the mapped file '%s' has changed: %llu bytes, at the "
+			       "checkpoint %llu",
+			       p->pid, path, (unsigned long long)st.st_size,
+			       (unsigned long long)v->file_size);
 	if (v->build_id.len) {
 		if (fd >= 0)
 			proc_build_id(fd, r->arena, &id);
 		if (id.len != v->build_id.len || memcmp(id.data, v->build_id.data, id.len))
-			return err_set(err, -EINVAL, "pid %d: the mapped file '%s' is another build than at the checkpoint",
+			return err_set(err, -EINVAL,
+				       "pid %d: the mapped file '%s' is another build than at the "
+				       "checkpoint",
 				       p->pid, path);
 	} else if (mtime != v->file_mtime_ns) {
-		return err_set(err, -EINVAL, "pid %d: the mapped file '%s' was modified since the checkpoint", p->pid,
-			       path);
+		return err_set(err, -EINVAL,
+			       "pid %d: the mapped file '%s' was modified since the checkpoint",
+			       p->pid, path);
 	}
 	return 0;
 }
@@ -71,10 +83,12 @@ static int check_memory(const struct restoring *r, const struct process *p, stru
 		const struct vma *v = &p->vmas[i];
 		int rc;
 
-		if (v->kind != VMA_FILE || (last && !strcmp(last->path, v->path) && last->flags == v->flags))
+		if (v->kind != VMA_FILE ||
+		    (last && !strcmp(last->path, v->path) && last->flags == v->flags))
 			continue;
 		if (!v->path)
-			return err_image(err, -EINVAL, "pid %d: a file mapping without a path", p->pid);
+			return err_image(err, -EINVAL, "pid %d: a file mapping without a path",
+					 p->pid);
 		rc = check_mapped_file(r, p, v, err);
 		if (rc < 0)
 			return rc;
@@ -101,7 +115,8 @@ static bool is_init(const struct tree *t)
 
 static int decide_pids(struct restoring *r, struct err *err)
 {
-	const struct probe_result *set_tid = probe_get(PROBE_SET_TID), *userns = probe_get(PROBE_USERNS);
+	const struct probe_result *set_tid = probe_get(PROBE_SET_TID),
+				  *userns = probe_get(PROBE_USERNS);
 	enum pids_mode wish = r->opts->pids;
 	pid_t taken = 0;
 
@@ -115,10 +130,12 @@ static int decide_pids(struct restoring *r, struct err *err)
 	if (wish == PIDS_KEEP) {
 		if (taken) {
 			err_set(err, -EEXIST, "process id %d is in use", taken);
-			return err_hint(err, "--pids namespace restarts the job with its ids in a new pid namespace");
+			return err_hint(err, "--pids namespace restarts the job with its ids in a "
+					     "new pid namespace");
 		}
 		err_set(err, -EPERM, "process ids cannot be chosen here: %s", set_tid->why);
-		return err_hint(err, "run as root, give ckpt-restart cap_checkpoint_restore, or use --pids namespace");
+		return err_hint(err, "run as root, give ckpt-restart cap_checkpoint_restore, or "
+				     "use --pids namespace");
 	}
 	if (userns->ok && !is_init(r->tree)) {
 		r->pids = PIDS_NAMESPACE;
@@ -132,7 +149,9 @@ static int decide_pids(struct restoring *r, struct err *err)
 	}
 	r->pids = PIDS_AUTO;
 	r->rb.new_pids = true;
-	restore_warn(r, "the job gets new process ids (%s%s); a program that remembers its own pid or thread ids may notice",
+	restore_warn(r,
+		     "the job gets new process ids (%s%s); a program that remembers its own pid or "
+		     "thread ids may notice",
 		     taken ? "the old ones are in use; " : "", userns->why);
 	return 0;
 }
@@ -142,7 +161,8 @@ int plan_check(struct restoring *r, struct err *err)
 	int rc;
 
 	if (r->tree->n_processes != 1)
-		return err_image(err, -EOPNOTSUPP, "the image holds %u processes, this version restarts one",
+		return err_image(err, -EOPNOTSUPP,
+				 "the image holds %u processes, this version restarts one",
 				 r->tree->n_processes);
 	rc = check_host(r, err);
 	for (unsigned i = 0; rc == 0 && i < r->tree->n_processes; i++)
@@ -156,7 +176,6 @@ int plan_check(struct restoring *r, struct err *err)
 	return rc;
 }
 
-
 static int by_start(const void *a, const void *b)
 {
 	const struct range *x = a, *y = b;
@@ -164,7 +183,8 @@ static int by_start(const void *a, const void *b)
 	return x->start < y->start ? -1 : x->start > y->start;
 }
 
-/* The first hole of WORKSPACE_BYTES, well away from both ends, that neither the image nor we ourselves use. */
+/* The first hole of WORKSPACE_BYTES, well away from both ends, that neither the image nor we
+ * ourselves use. */
 int plan_workspace(const struct process *p, struct arena *a, struct workspace *ret, struct err *err)
 {
 	CLEANUP_FD int dirfd = -1;
@@ -195,10 +215,15 @@ int plan_workspace(const struct process *p, struct arena *a, struct workspace *r
 			at = (used[i].end + (1u << 20)) & ~(uint64_t)0xfff;
 	}
 	if (at >= 0x7fffffffe000 - WORKSPACE_BYTES)
-		return err_set(err, -ENOMEM, "pid %d: no room in its address space for %u KiB", p->pid,
-			       WORKSPACE_BYTES / 1024);
-	*ret = (struct workspace){ .start = at, .end = at + WORKSPACE_BYTES, .stub = at, .arena = at + 0x10000,
-				   .stack = at + 0x10000 + ((build_arena_bytes() + 0xfff) & ~(uint64_t)0xfff) + 0x20000,
+		return err_set(err, -ENOMEM, "pid %d: no room in its address space for %u KiB",
+			       p->pid, WORKSPACE_BYTES / 1024);
+	*ret = (struct workspace){ .start = at,
+				   .end = at + WORKSPACE_BYTES,
+				   .stub = at,
+				   .arena = at + 0x10000,
+				   .stack = at + 0x10000 +
+					    ((build_arena_bytes() + 0xfff) & ~(uint64_t)0xfff) +
+					    0x20000,
 				   .scratch = at + 0x100000 };
 	return 0;
 }
@@ -212,7 +237,8 @@ static uint64_t signals_in(const struct pending_signal *list, unsigned n)
 	return set;
 }
 
-/* Signals that are pending, or that a timer or descriptor may send while the tree is being rebuilt. */
+/* Signals that are pending, or that a timer or descriptor may send while the tree is being rebuilt.
+ */
 static uint64_t signals_expected(const struct tree *t)
 {
 	uint64_t set = 1ULL << (SIGALRM - 1) | 1ULL << (SIGVTALRM - 1) | 1ULL << (SIGPROF - 1);
@@ -232,7 +258,8 @@ static uint64_t signals_expected(const struct tree *t)
 	return set;
 }
 
-/* A signal with which threads can tell us that they have run their calls: nothing else sends it meanwhile. */
+/* A signal with which threads can tell us that they have run their calls: nothing else sends it
+ * meanwhile. */
 int plan_marker_signal(const struct tree *t)
 {
 	static const int candidates[] = { SIGURG, SIGWINCH, SIGIO, SIGPWR, SIGUSR1, SIGUSR2 };

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The story of a restart: check the plan, make the process, replace its memory, give it all it had, let it go. */
+/* The story of a restart: check the plan, make the process, replace its memory, give it all it had,
+ * let it go. */
 #include "restore/restore.h"
 
 #include "restore/internal.h"
@@ -122,13 +123,17 @@ static int rebuild(struct restoring *r, struct err *err)
 int restore_tree(struct resolved *state, const struct tree *tree, const struct restore_opts *opts,
 		 struct restored *ret, struct err *err)
 {
-	struct restoring r = { .images = state, .tree = tree, .opts = opts, .control = -1, .status_fd = -1 };
+	struct restoring r = {
+		.images = state, .tree = tree, .opts = opts, .control = -1, .status_fd = -1
+	};
 	int rc;
 
 	r.arena = arena_new();
 	if (!r.arena)
 		return err_nomem(err);
-	r.rb = (struct rebuild){ .tree = tree, .opts = &opts->rebuild, .arena = r.arena, .new_id = new_id };
+	r.rb = (struct rebuild){
+		.tree = tree, .opts = &opts->rebuild, .arena = r.arena, .new_id = new_id
+	};
 	r.proc.state = &tree->processes[0];
 	rc = plan_check(&r, err);
 	if (rc == 0)
@@ -136,7 +141,9 @@ int restore_tree(struct resolved *state, const struct tree *tree, const struct r
 	if (rc == 0)
 		rc = rebuild(&r, err);
 	if (rc == 0) {
-		*ret = (struct restored){ .root = r.maker, .child = r.child, .status_fd = r.status_fd };
+		*ret = (struct restored){ .root = r.maker,
+					  .child = r.child,
+					  .status_fd = r.status_fd };
 		ret->pidfd = (int)syscall(SYS_pidfd_open, r.maker, 0);
 		threads_release(&r.proc);
 		r.status_fd = -1;
@@ -147,6 +154,7 @@ int restore_tree(struct resolved *state, const struct tree *tree, const struct r
 	batch_free(r.proc.batch);
 	build_remote_free(r.proc.remote);
 	arena_free(r.arena);
-	log_debug("restart of '%s': %d", resolved_n_images(state) ? image_reader_name(resolved_image(state, 0)) : "", rc);
+	log_debug("restart of '%s': %d",
+		  resolved_n_images(state) ? image_reader_name(resolved_image(state, 0)) : "", rc);
 	return rc;
 }

@@ -21,13 +21,15 @@ struct restored {
 	pid_t root;    /* the root process as seen from here */
 	pid_t child;   /* our own child: root itself, or the init of the tree's pid namespace */
 	int pidfd;     /* of root */
-	int status_fd; /* the root's wait status (4 bytes, host order) can be read here when it ends; -1: root is our
-			  own child, use waitpid(root). With status_fd, child is to be reaped too. */
+	int status_fd; /* the root's wait status (4 bytes, host order) can be read here when it
+			  ends; -1: root is our own child, use waitpid(root). With status_fd, child
+			  is to be reaped too. */
 };
 
 /*
- * Rebuilds the tree and lets it go on. On failure no process, file or namespace is left and err says which object
- * failed. The image is never written to. trees are started stopped and released at the very end, all at once.
+ * Rebuilds the tree and lets it go on. On failure no process, file or namespace is left and err
+ * says which object failed. The image is never written to. trees are started stopped and released
+ * at the very end, all at once.
  */
 int restore_tree(struct resolved *state, const struct tree *tree, const struct restore_opts *opts,
 		 struct restored *ret, struct err *err);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Creating the maker: the process that becomes the job's, with the job's process id. As root (or with
- * CAP_CHECKPOINT_RESTORE) clone3(2) can choose the id; else a new user and pid namespace is made, in which it can too, with a
- * small init that reaps orphans and passes on how the job ended. A time namespace lets CLOCK_MONOTONIC go on.
+ * Creating the maker: the process that becomes the job's, with the job's process id. As root (or
+ * with CAP_CHECKPOINT_RESTORE) clone3(2) can choose the id; else a new user and pid namespace is
+ * made, in which it can too, with a small init that reaps orphans and passes on how the job ended.
+ * A time namespace lets CLOCK_MONOTONIC go on.
  */
 #include "restore/internal.h"
 
@@ -26,7 +27,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LOG_ROOM "restore"
+#define LOG_ROOM      "restore"
 #define SEIZE_OPTIONS (PTRACE_O_TRACECLONE | PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL)
 
 #ifndef CLONE_NEWTIME
@@ -77,8 +78,8 @@ static int shift_clocks(const struct host *was)
 			sec--;
 			nsec += 1000000000;
 		}
-		n += snprintf(text + n, sizeof text - (size_t)n, "%s %lld %lld\n", clocks[i].name, (long long)sec,
-			      (long long)nsec);
+		n += snprintf(text + n, sizeof text - (size_t)n, "%s %lld %lld\n", clocks[i].name,
+			      (long long)sec, (long long)nsec);
 	}
 	return io_write_file(-1, path, text);
 }
@@ -92,7 +93,8 @@ static void say(int control, enum maker_kind kind, const struct err *err)
 	(void)send(control, &m, sizeof m, MSG_NOSIGNAL);
 }
 
-/* --- in the init of a new namespace ------------------------------------------------------------------ */
+/* --- in the init of a new namespace
+ * ------------------------------------------------------------------ */
 
 static int map_ids(uid_t uid, gid_t gid, struct err *err)
 {
@@ -116,7 +118,9 @@ static void mount_proc(int control)
 	(void)mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL);
 	if (mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) == 0)
 		return;
-	err_set(&err, -errno, "cannot mount /proc for the job's pid namespace (%m): it sees other processes there");
+	err_set(&err, -errno,
+		"cannot mount /proc for the job's pid namespace (%m): it sees other processes "
+		"there");
 	say(control, MAKER_WARN, &err);
 }
 
@@ -127,7 +131,8 @@ static void close_all_but(int keep)
 	(void)syscall(SYS_close_range, keep + 1, ~0U, 0);
 }
 
-/* Reaps everything; when the job's root process ends, says how and ends too, and with it the namespace. */
+/* Reaps everything; when the job's root process ends, says how and ends too, and with it the
+ * namespace. */
 _Noreturn static void reap(pid_t root, int status_fd)
 {
 	int status;
@@ -147,7 +152,8 @@ _Noreturn static void reap(pid_t root, int status_fd)
 	_exit(0);
 }
 
-_Noreturn static void init_main(struct restoring *r, int control, int status_fd, uid_t uid, gid_t gid)
+_Noreturn static void init_main(struct restoring *r, int control, int status_fd, uid_t uid,
+				gid_t gid)
 {
 	struct err err = { 0 };
 	sigset_t none;
@@ -164,7 +170,8 @@ _Noreturn static void init_main(struct restoring *r, int control, int status_fd,
 		mount_proc(control);
 		rc = shift_clocks(&r->tree->host);
 		if (rc < 0) {
-			err_set(&err, rc, "cannot shift the monotonic clock (%m): it jumps for the job");
+			err_set(&err, rc,
+				"cannot shift the monotonic clock (%m): it jumps for the job");
 			say(control, MAKER_WARN, &err);
 			rc = 0;
 		}
@@ -172,7 +179,8 @@ _Noreturn static void init_main(struct restoring *r, int control, int status_fd,
 		if (maker == 0)
 			maker_main(r, control);
 		if (maker < 0)
-			rc = err_set(&err, -errno, "cannot create process %d in a new pid namespace: %m",
+			rc = err_set(&err, -errno,
+				     "cannot create process %d in a new pid namespace: %m",
 				     r->tree->processes[0].pid);
 	}
 	if (rc < 0) {
@@ -183,7 +191,8 @@ _Noreturn static void init_main(struct restoring *r, int control, int status_fd,
 	reap(maker, status_fd);
 }
 
-/* --- in ckpt-restart --------------------------------------------------------------------------------- */
+/* --- in ckpt-restart
+ * --------------------------------------------------------------------------------- */
 
 /* The next message of importance; warnings are passed on. */
 static int hear(struct restoring *r, struct maker_message *ret, struct err *err)
@@ -261,7 +270,9 @@ static int spawn_here(struct restoring *r, int theirs, struct err *err)
 	if (r->pids == PIDS_KEEP) {
 		rc = shift_clocks(&r->tree->host);
 		if (rc < 0)
-			restore_warn(r, "cannot shift the monotonic clock (%s): it jumps for the job", strerror(-rc));
+			restore_warn(r,
+				     "cannot shift the monotonic clock (%s): it jumps for the job",
+				     strerror(-rc));
 	}
 	r->child = clone_with(0, want);
 	if (r->child == 0) {
@@ -291,7 +302,8 @@ static int wait_ready(struct restoring *r, struct err *err)
 		if (rc == 0 && stop.kind == STOP_SIGNAL && stop.sig == SIGSTOP)
 			return 0; /* held there from now on */
 		if (rc == 0)
-			rc = trace_resume(r->maker, PTRACE_CONT, stop.kind == STOP_SIGNAL ? stop.sig : 0, err);
+			rc = trace_resume(r->maker, PTRACE_CONT,
+					  stop.kind == STOP_SIGNAL ? stop.sig : 0, err);
 	}
 	return rc;
 }
@@ -307,7 +319,8 @@ int spawn_maker(struct restoring *r, struct err *err)
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return err_set(err, -errno, "cannot create a socket pair: %m");
 	r->control = pair[0];
-	rc = r->pids == PIDS_NAMESPACE ? spawn_in_namespace(r, pair[1], err) : spawn_here(r, pair[1], err);
+	rc = r->pids == PIDS_NAMESPACE ? spawn_in_namespace(r, pair[1], err)
+				       : spawn_here(r, pair[1], err);
 	if (rc == 0)
 		rc = fault_point("restore-spawned", err);
 	if (rc == 0)
@@ -332,7 +345,8 @@ void spawn_undo(struct restoring *r)
 	if (r->child <= 0)
 		return;
 	(void)kill(r->child, SIGKILL);
-	/* as their tracer we are told of every thread first, and a leader is not reaped before its threads are */
+	/* as their tracer we are told of every thread first, and a leader is not reaped before its
+	 * threads are */
 	do
 		pid = waitpid(-1, NULL, __WALL);
 	while (pid != r->child && !(pid < 0 && errno == ECHILD));

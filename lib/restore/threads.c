@@ -17,7 +17,7 @@
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 
-#define THREAD_FLAGS                                                                                  \
+#define THREAD_FLAGS                                                                               \
 	(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM)
 
 static int clone_threads(struct restoring *r, struct build_process *bp, struct err *err)
@@ -27,14 +27,17 @@ static int clone_threads(struct restoring *r, struct build_process *bp, struct e
 
 	batch_start(bp->batch);
 	for (unsigned i = 1; rc == 0 && i < p->n_threads; i++) {
-		struct clone_args args = { .flags = THREAD_FLAGS, .stack = bp->ws.stack - 0x8000, .stack_size = 0x4000 };
+		struct clone_args args = { .flags = THREAD_FLAGS,
+					   .stack = bp->ws.stack - 0x8000,
+					   .stack_size = 0x4000 };
 
 		if (!batch_room(bp->batch, 1, sizeof args + 16)) {
 			rc = batch_run(bp->batch, bp->pid, err);
 			batch_start(bp->batch);
 		}
 		if (!r->rb.new_pids) {
-			args.set_tid = batch_in(bp->batch, &p->threads[i].tid, sizeof p->threads[i].tid);
+			args.set_tid =
+				batch_in(bp->batch, &p->threads[i].tid, sizeof p->threads[i].tid);
 			args.set_tid_size = 1;
 		}
 		(void)batch_call(bp->batch, "create a thread with its id", SYS_clone3,
@@ -43,7 +46,8 @@ static int clone_threads(struct restoring *r, struct build_process *bp, struct e
 	return rc < 0 ? rc : batch_run(bp->batch, bp->pid, err);
 }
 
-/* Newborn threads stop before their first instruction; their registers are set before they run the stub. */
+/* Newborn threads stop before their first instruction; their registers are set before they run the
+ * stub. */
 static int settle(pid_t tid, struct err *err)
 {
 	struct stop stop;
@@ -67,7 +71,8 @@ static int ns_tid_of(struct restoring *r, pid_t pid, pid_t tid, pid_t *ret, stru
 	return rc;
 }
 
-static struct build_thread *slot_for(struct restoring *r, struct build_process *bp, pid_t ns_tid, unsigned next)
+static struct build_thread *slot_for(struct restoring *r, struct build_process *bp, pid_t ns_tid,
+				     unsigned next)
 {
 	if (r->rb.new_pids)
 		return &bp->threads[next];
@@ -80,8 +85,8 @@ static struct build_thread *slot_for(struct restoring *r, struct build_process *
 int threads_make(struct restoring *r, struct build_process *bp, struct err *err)
 {
 	CLEANUP_FD int dirfd = -1;
-	pid_t *tids;
-	unsigned n, next = 1;
+	pid_t *tids = NULL;
+	unsigned n = 0, next = 1;
 	int rc = clone_threads(r, bp, err);
 
 	if (rc == 0)
@@ -89,8 +94,8 @@ int threads_make(struct restoring *r, struct build_process *bp, struct err *err)
 	if (rc == 0)
 		rc = proc_threads(dirfd, r->arena, &tids, &n, err);
 	if (rc == 0 && n != bp->state->n_threads)
-		rc = err_set(err, -EIO, "pid %d: %u threads were made instead of %u", bp->state->pid, n,
-			     bp->state->n_threads);
+		rc = err_set(err, -EIO, "pid %d: %u threads were made instead of %u",
+			     bp->state->pid, n, bp->state->n_threads);
 	for (unsigned i = 0; rc == 0 && i < n; i++) {
 		struct build_thread *slot;
 		pid_t ns_tid = 0;
@@ -104,7 +109,8 @@ int threads_make(struct restoring *r, struct build_process *bp, struct err *err)
 			return rc;
 		slot = slot_for(r, bp, ns_tid, next++);
 		if (!slot)
-			return err_set(err, -EIO, "pid %d: thread %d got another id", bp->state->pid, ns_tid);
+			return err_set(err, -EIO, "pid %d: thread %d got another id",
+				       bp->state->pid, ns_tid);
 		slot->tid = tids[i];
 		slot->ns_tid = ns_tid;
 		rc = build_remote_add_thread(bp->remote, slot->tid, slot->ns_tid, err);
@@ -117,16 +123,19 @@ int threads_attributes(struct restoring *r, struct build_process *bp, struct err
 	int rc = 0;
 
 	for (unsigned i = 0; rc == 0 && i < bp->state->n_threads; i++)
-		rc = attrs_put_thread(&r->rb, bp->state, bp->threads[i].state, bp->batch, bp->threads[i].tid, err);
+		rc = attrs_put_thread(&r->rb, bp->state, bp->threads[i].state, bp->batch,
+				      bp->threads[i].tid, err);
 	/* the leader last: what it gives up, the others needed */
 	for (unsigned i = bp->state->n_threads; rc == 0 && i-- > 0;)
-		rc = attrs_put_late(&r->rb, bp->state, bp->threads[i].state, i == 0, bp->batch, bp->threads[i].tid, err);
+		rc = attrs_put_late(&r->rb, bp->state, bp->threads[i].state, i == 0, bp->batch,
+				    bp->threads[i].tid, err);
 	return rc;
 }
 
-/* An address in the process that holds a syscall instruction: in the vdso, or put at the start of executable memory (*saved
- * is what was there). */
-static int find_syscall(struct build_process *bp, uint64_t *ret, uint64_t *poked, uint8_t saved[2], struct err *err)
+/* An address in the process that holds a syscall instruction: in the vdso, or put at the start of
+ * executable memory (*saved is what was there). */
+static int find_syscall(struct build_process *bp, uint64_t *ret, uint64_t *poked, uint8_t saved[2],
+			struct err *err)
 {
 	static const uint8_t insn[2] = { 0x0f, 0x05 };
 	int mem = build_remote_mem(bp->remote);
@@ -150,7 +159,8 @@ static int find_syscall(struct build_process *bp, uint64_t *ret, uint64_t *poked
 		const struct vma *v = &bp->state->vmas[i];
 
 		if (!(v->prot & PROT_EXEC) || v->kind == VMA_VSYSCALL ||
-		    io_pread_full(mem, saved, 2, v->start) != 2 || io_pwrite_full(mem, insn, 2, v->start) < 0)
+		    io_pread_full(mem, saved, 2, v->start) != 2 ||
+		    io_pwrite_full(mem, insn, 2, v->start) < 0)
 			continue;
 		*ret = *poked = v->start;
 		return 0;
@@ -189,14 +199,15 @@ static int unmap_workspace(struct build_process *bp, struct err *err)
 	if (rc == 0)
 		rc = regs_get(bp->pid, &regs, err);
 	if (rc == 0 && regs.gp.rax != 0)
-		rc = err_set(err, (int)regs.gp.rax, "pid %d: cannot unmap the workspace: %m", bp->state->pid);
+		rc = err_set(err, (int)regs.gp.rax, "pid %d: cannot unmap the workspace: %m",
+			     bp->state->pid);
 	if (rc == 0 && poked)
 		rc = io_pwrite_full(build_remote_mem(bp->remote), saved, sizeof saved, poked);
 	return rc;
 }
 
-/* PTRACE_SETREGSET takes an area of exactly this CPU's size; components that the other CPU did not know are in their
- * initial state (XSTATE_BV says so). */
+/* PTRACE_SETREGSET takes an area of exactly this CPU's size; components that the other CPU did not
+ * know are in their initial state (XSTATE_BV says so). */
 static int set_xstate(struct restoring *r, pid_t tid, const struct thread *t, struct err *err)
 {
 	uint8_t buf[16384] = { 0 };
@@ -207,7 +218,8 @@ static int set_xstate(struct restoring *r, pid_t tid, const struct thread *t, st
 	if (rc < 0)
 		return rc;
 	if (t->xstate.len > len)
-		return err_image(err, -EOPNOTSUPP, "thread %d: its FPU state has %u bytes, this CPU's %zu", t->tid,
+		return err_image(err, -EOPNOTSUPP,
+				 "thread %d: its FPU state has %u bytes, this CPU's %zu", t->tid,
 				 t->xstate.len, len);
 	memset(buf, 0, len);
 	memcpy(buf, t->xstate.data, t->xstate.len);

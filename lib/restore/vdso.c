@@ -31,7 +31,8 @@ static void add_part(struct parts *p, const char *name, uint64_t start, uint64_t
 		p->part[p->n++] = (struct part){ name, start, end - start };
 }
 
-static int find_ours(struct restoring *r, const struct build_process *bp, struct parts *ret, struct err *err)
+static int find_ours(struct restoring *r, const struct build_process *bp, struct parts *ret,
+		     struct err *err)
 {
 	CLEANUP_FD int dirfd = -1;
 	struct proc_map *maps;
@@ -67,16 +68,19 @@ static bool same_vdso(const struct host *host)
 static void move(struct build_process *bp, uint64_t from, uint64_t len, uint64_t to)
 {
 	if (from != to)
-		(void)batch_call(bp->batch, "move the vdso", SYS_mremap, from, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, to);
+		(void)batch_call(bp->batch, "move the vdso", SYS_mremap, from, len, len,
+				 MREMAP_MAYMOVE | MREMAP_FIXED, to);
 }
 
 /* By way of the scratch area, since the old and the new place may overlap. */
-static int move_all(struct build_process *bp, const struct parts *from, const struct parts *to, struct err *err)
+static int move_all(struct build_process *bp, const struct parts *from, const struct parts *to,
+		    struct err *err)
 {
 	uint64_t at = bp->ws.scratch;
 
 	batch_start(bp->batch);
-	(void)batch_call(bp->batch, "unmap memory", SYS_munmap, bp->ws.scratch, bp->ws.end - bp->ws.scratch);
+	(void)batch_call(bp->batch, "unmap memory", SYS_munmap, bp->ws.scratch,
+			 bp->ws.end - bp->ws.scratch);
 	for (unsigned i = 0; i < from->n; i++) {
 		move(bp, from->part[i].start, from->part[i].len, at);
 		at += from->part[i].len;
@@ -89,8 +93,8 @@ static int move_all(struct build_process *bp, const struct parts *from, const st
 	return batch_run(bp->batch, bp->pid, err);
 }
 
-int vdso_move_ours(struct restoring *r, struct build_process *bp, uint64_t to, uint64_t *ret_vdso, size_t *ret_len,
-		   struct err *err)
+int vdso_move_ours(struct restoring *r, struct build_process *bp, uint64_t to, uint64_t *ret_vdso,
+		   size_t *ret_len, struct err *err)
 {
 	struct parts ours = { 0 }, there;
 	int rc = find_ours(r, bp, &ours, err);
@@ -126,11 +130,13 @@ int vdso_place(struct restoring *r, struct build_process *bp, struct err *err)
 		return rc;
 	for (unsigned i = 0; i < bp->state->n_vmas; i++)
 		if (bp->state->vmas[i].kind == VMA_VDSO)
-			add_part(&theirs, bp->state->vmas[i].path, bp->state->vmas[i].start, bp->state->vmas[i].end);
+			add_part(&theirs, bp->state->vmas[i].path, bp->state->vmas[i].start,
+				 bp->state->vmas[i].end);
 	if (theirs.n == 0) {
 		batch_start(bp->batch);
 		for (unsigned i = 0; i < ours.n; i++)
-			(void)batch_call(bp->batch, "unmap the vdso", SYS_munmap, ours.part[i].start, ours.part[i].len);
+			(void)batch_call(bp->batch, "unmap the vdso", SYS_munmap,
+					 ours.part[i].start, ours.part[i].len);
 		return batch_run(bp->batch, bp->pid, err);
 	}
 	if (!same_shape(&ours, &theirs) || !same_vdso(&r->tree->host) || pretend_other_kernel())

@@ -44,7 +44,8 @@ enum signal_action signal_decide(const struct signalfd_siginfo *si,
  * affected: the kernel forces those.
  */
 int signals_open(int *ret_fd, struct err *err);
-/* Every stop of a traced thread sends SIGCHLD: while a checkpoint is under way nobody listens to that one. */
+/* Every stop of a traced thread sends SIGCHLD: while a checkpoint is under way nobody listens to
+ * that one. */
 void signals_watch_children(int fd, bool watch);
 /* Passes a signal on, with the value that came with it (sigqueue). -ESRCH when the process has
  * ended. */

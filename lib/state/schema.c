@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The field tables of every struct in state/tree.h: the one place that lists what an image records. */
+/* The field tables of every struct in state/tree.h: the one place that lists what an image records.
+ */
 #include "state/tree.h"
 
 #include <stddef.h>
 
-#define KIND_OF(x)                      \
+#define KIND_OF(x)                                                                                 \
 	_Generic((x),                   \
 		uint8_t: FIELD_U8,      \
 		uint16_t: FIELD_U16,    \
@@ -16,17 +17,24 @@
 		struct blob: FIELD_BLOB, \
 		struct id128: FIELD_ID)
 
-#define SHOWN(T, m, how) \
-	{ #m, KIND_OF(((T *)0)->m), how, offsetof(T, m), 0, NULL }
+#define SHOWN(T, m, how)                                                                           \
+	{                                                                                          \
+#m, KIND_OF(((T *)0)->m), how, offsetof(T, m), 0, NULL                             \
+	}
 #define VAL(T, m) SHOWN(T, m, SHOW_DEC)
 #define HEX(T, m) SHOWN(T, m, SHOW_HEX)
 #define OCT(T, m) SHOWN(T, m, SHOW_OCT)
-#define SUB(T, m, s) \
-	{ #m, FIELD_STRUCT, SHOW_DEC, offsetof(T, m), 0, &(s) }
-#define LIST(T, m, s) \
-	{ #m, FIELD_LIST, SHOW_DEC, offsetof(T, m), offsetof(T, n_##m), &(s) }
-#define SCHEMA(var, label, T) \
-	const struct schema var = { label, sizeof(T), var##_fields, sizeof var##_fields / sizeof var##_fields[0] }
+#define SUB(T, m, s)                                                                               \
+	{                                                                                          \
+#m, FIELD_STRUCT, SHOW_DEC, offsetof(T, m), 0, &(s)                                \
+	}
+#define LIST(T, m, s)                                                                              \
+	{                                                                                          \
+#m, FIELD_LIST, SHOW_DEC, offsetof(T, m), offsetof(T, n_##m), &(s)                 \
+	}
+#define SCHEMA(var, label, T)                                                                      \
+	const struct schema var = { label, sizeof(T), var##_fields,                                \
+				    sizeof var##_fields / sizeof var##_fields[0] }
 
 #define T struct range
 static const struct field range_schema_fields[] = { HEX(T, start), HEX(T, end) };
@@ -34,23 +42,40 @@ static SCHEMA(range_schema, "range", T);
 #undef T
 
 #define T struct space
-static const struct field space_schema_fields[] = { VAL(T, id), VAL(T, kind), VAL(T, size), VAL(T, name) };
+static const struct field space_schema_fields[] = { VAL(T, id), VAL(T, kind), VAL(T, size),
+						    VAL(T, name) };
 static SCHEMA(space_schema, "space", T);
 #undef T
 
 #define T struct vma
 static const struct field vma_schema_fields[] = {
-	HEX(T, start), HEX(T, end), VAL(T, kind), HEX(T, prot), HEX(T, flags), HEX(T, advice), HEX(T, offset),
-	VAL(T, path), HEX(T, dev), VAL(T, ino), VAL(T, file_size), VAL(T, file_mtime_ns), VAL(T, build_id),
-	VAL(T, shm_space), VAL(T, file), VAL(T, pkey), LIST(T, guards, range_schema), VAL(T, anon_name),
+	HEX(T, start),
+	HEX(T, end),
+	VAL(T, kind),
+	HEX(T, prot),
+	HEX(T, flags),
+	HEX(T, advice),
+	HEX(T, offset),
+	VAL(T, path),
+	HEX(T, dev),
+	VAL(T, ino),
+	VAL(T, file_size),
+	VAL(T, file_mtime_ns),
+	VAL(T, build_id),
+	VAL(T, shm_space),
+	VAL(T, file),
+	VAL(T, pkey),
+	LIST(T, guards, range_schema),
+	VAL(T, anon_name),
 };
 static SCHEMA(vma_schema, "vma", T);
 #undef T
 
 #define T struct mm_layout
 static const struct field mm_schema_fields[] = {
-	HEX(T, start_code), HEX(T, end_code), HEX(T, start_data), HEX(T, end_data), HEX(T, start_brk), HEX(T, brk),
-	HEX(T, start_stack), HEX(T, arg_start), HEX(T, arg_end), HEX(T, env_start), HEX(T, env_end), VAL(T, auxv),
+	HEX(T, start_code), HEX(T, end_code),  HEX(T, start_data),  HEX(T, end_data),
+	HEX(T, start_brk),  HEX(T, brk),       HEX(T, start_stack), HEX(T, arg_start),
+	HEX(T, arg_end),    HEX(T, env_start), HEX(T, env_end),     VAL(T, auxv),
 };
 static SCHEMA(mm_schema, "mm", T);
 #undef T
@@ -62,12 +87,35 @@ static SCHEMA(pending_schema, "pending", T);
 
 #define T struct thread
 static const struct field thread_schema_fields[] = {
-	VAL(T, tid), VAL(T, gregs), VAL(T, xstate), VAL(T, syscall_nr), HEX(T, sigmask), HEX(T, altstack_sp),
-	VAL(T, altstack_size), HEX(T, altstack_flags), HEX(T, robust_list), VAL(T, robust_list_len),
-	HEX(T, clear_child_tid), HEX(T, rseq_ptr), VAL(T, rseq_len), HEX(T, rseq_sig), HEX(T, rseq_flags), VAL(T, comm),
-	VAL(T, sched_policy), VAL(T, sched_priority), HEX(T, sched_flags), VAL(T, nice), VAL(T, sched_runtime),
-	VAL(T, sched_deadline), VAL(T, sched_period), VAL(T, affinity), VAL(T, timer_slack_ns),
-	VAL(T, parent_death_signal), HEX(T, ioprio), LIST(T, pending, pending_schema), HEX(T, personality),
+	VAL(T, tid),
+	VAL(T, gregs),
+	VAL(T, xstate),
+	VAL(T, syscall_nr),
+	HEX(T, sigmask),
+	HEX(T, altstack_sp),
+	VAL(T, altstack_size),
+	HEX(T, altstack_flags),
+	HEX(T, robust_list),
+	VAL(T, robust_list_len),
+	HEX(T, clear_child_tid),
+	HEX(T, rseq_ptr),
+	VAL(T, rseq_len),
+	HEX(T, rseq_sig),
+	HEX(T, rseq_flags),
+	VAL(T, comm),
+	VAL(T, sched_policy),
+	VAL(T, sched_priority),
+	HEX(T, sched_flags),
+	VAL(T, nice),
+	VAL(T, sched_runtime),
+	VAL(T, sched_deadline),
+	VAL(T, sched_period),
+	VAL(T, affinity),
+	VAL(T, timer_slack_ns),
+	VAL(T, parent_death_signal),
+	HEX(T, ioprio),
+	LIST(T, pending, pending_schema),
+	HEX(T, personality),
 };
 static SCHEMA(thread_schema, "thread", T);
 #undef T
@@ -80,14 +128,15 @@ static SCHEMA(sigaction_schema, "sigaction", T);
 #undef T
 
 #define T struct itimer_state
-static const struct field itimer_schema_fields[] = { VAL(T, which), VAL(T, value_us), VAL(T, interval_us) };
+static const struct field itimer_schema_fields[] = { VAL(T, which), VAL(T, value_us),
+						     VAL(T, interval_us) };
 static SCHEMA(itimer_schema, "itimer", T);
 #undef T
 
 #define T struct posix_timer
 static const struct field timer_schema_fields[] = {
-	VAL(T, id), VAL(T, clockid), VAL(T, notify), VAL(T, signo), HEX(T, sigval), VAL(T, notify_tid), VAL(T, value_ns),
-	VAL(T, interval_ns), VAL(T, overrun),
+	VAL(T, id),         VAL(T, clockid),  VAL(T, notify),      VAL(T, signo),   HEX(T, sigval),
+	VAL(T, notify_tid), VAL(T, value_ns), VAL(T, interval_ns), VAL(T, overrun),
 };
 static SCHEMA(timer_schema, "timer", T);
 #undef T
@@ -98,19 +147,33 @@ static SCHEMA(rlimit_schema, "rlimit", T);
 #undef T
 
 #define T struct file_lock
-static const struct field lock_schema_fields[] = { VAL(T, type), VAL(T, write), VAL(T, start), VAL(T, len) };
+static const struct field lock_schema_fields[] = { VAL(T, type), VAL(T, write), VAL(T, start),
+						   VAL(T, len) };
 static SCHEMA(lock_schema, "lock", T);
 #undef T
 
 #define T struct posix_lock
-static const struct field posix_lock_schema_fields[] = { VAL(T, file), VAL(T, write), VAL(T, start), VAL(T, len) };
+static const struct field posix_lock_schema_fields[] = { VAL(T, file), VAL(T, write), VAL(T, start),
+							 VAL(T, len) };
 static SCHEMA(posix_lock_schema, "posix_lock", T);
 #undef T
 
 #define T struct file
 static const struct field file_schema_fields[] = {
-	VAL(T, id), VAL(T, kind), OCT(T, flags), OCT(T, mode), VAL(T, pos), VAL(T, path), HEX(T, dev), VAL(T, ino),
-	HEX(T, rdev), VAL(T, size), VAL(T, mtime_ns), VAL(T, owner_type), VAL(T, owner_pid), VAL(T, owner_sig),
+	VAL(T, id),
+	VAL(T, kind),
+	OCT(T, flags),
+	OCT(T, mode),
+	VAL(T, pos),
+	VAL(T, path),
+	HEX(T, dev),
+	VAL(T, ino),
+	HEX(T, rdev),
+	VAL(T, size),
+	VAL(T, mtime_ns),
+	VAL(T, owner_type),
+	VAL(T, owner_pid),
+	VAL(T, owner_sig),
 	LIST(T, locks, lock_schema),
 	{ "detail", FIELD_DETAIL, SHOW_DEC, offsetof(T, detail), offsetof(T, kind), NULL },
 };
@@ -124,7 +187,10 @@ static SCHEMA(fd_schema, "fd", T);
 
 #define T struct file_content
 static const struct field content_schema_fields[] = {
-	VAL(T, space), HEX(T, seals), HEX(T, memfd_flags), VAL(T, nlink_was_zero),
+	VAL(T, space),
+	HEX(T, seals),
+	HEX(T, memfd_flags),
+	VAL(T, nlink_was_zero),
 };
 static SCHEMA(content_schema, "content", T);
 #undef T
@@ -136,8 +202,8 @@ static SCHEMA(packet_schema, "packet", T);
 
 #define T struct file_pipe
 static const struct field pipe_schema_fields[] = {
-	VAL(T, pipe), VAL(T, capacity), VAL(T, has_content), VAL(T, no_readers), VAL(T, no_writers),
-	LIST(T, packets, packet_schema),
+	VAL(T, pipe),       VAL(T, capacity),   VAL(T, has_content),
+	VAL(T, no_readers), VAL(T, no_writers), LIST(T, packets, packet_schema),
 };
 static SCHEMA(pipe_schema, "pipe", T);
 #undef T
@@ -149,7 +215,8 @@ static SCHEMA(eventfd_schema, "eventfd", T);
 
 #define T struct file_timerfd
 static const struct field timerfd_schema_fields[] = {
-	VAL(T, clockid), HEX(T, settime_flags), VAL(T, ticks), VAL(T, value_ns), VAL(T, interval_ns),
+	VAL(T, clockid),  HEX(T, settime_flags), VAL(T, ticks),
+	VAL(T, value_ns), VAL(T, interval_ns),
 };
 static SCHEMA(timerfd_schema, "timerfd", T);
 #undef T
@@ -160,7 +227,8 @@ static SCHEMA(signalfd_schema, "signalfd", T);
 #undef T
 
 #define T struct epoll_watch
-static const struct field epoll_watch_schema_fields[] = { VAL(T, fd), HEX(T, events), HEX(T, data), VAL(T, file) };
+static const struct field epoll_watch_schema_fields[] = { VAL(T, fd), HEX(T, events), HEX(T, data),
+							  VAL(T, file) };
 static SCHEMA(epoll_watch_schema, "epoll_watch", T);
 #undef T
 
@@ -177,7 +245,8 @@ static SCHEMA(inotify_watch_schema, "inotify_watch", T);
 #undef T
 
 #define T struct file_inotify
-static const struct field inotify_schema_fields[] = { LIST(T, watches, inotify_watch_schema), VAL(T, queued) };
+static const struct field inotify_schema_fields[] = { LIST(T, watches, inotify_watch_schema),
+						      VAL(T, queued) };
 static SCHEMA(inotify_schema, "inotify", T);
 #undef T
 
@@ -193,30 +262,55 @@ static SCHEMA(cred_id_schema, "id", T);
 
 #define T struct credentials
 static const struct field creds_schema_fields[] = {
-	VAL(T, ruid), VAL(T, euid), VAL(T, suid), VAL(T, fsuid), VAL(T, rgid), VAL(T, egid), VAL(T, sgid), VAL(T, fsgid),
-	LIST(T, groups, cred_id_schema), HEX(T, cap_inh), HEX(T, cap_prm), HEX(T, cap_eff), HEX(T, cap_bnd),
-	HEX(T, cap_amb), HEX(T, securebits), VAL(T, no_new_privs),
+	VAL(T, ruid),         VAL(T, euid),    VAL(T, suid),
+	VAL(T, fsuid),        VAL(T, rgid),    VAL(T, egid),
+	VAL(T, sgid),         VAL(T, fsgid),   LIST(T, groups, cred_id_schema),
+	HEX(T, cap_inh),      HEX(T, cap_prm), HEX(T, cap_eff),
+	HEX(T, cap_bnd),      HEX(T, cap_amb), HEX(T, securebits),
+	VAL(T, no_new_privs),
 };
 static SCHEMA(creds_schema, "creds", T);
 #undef T
 
 #define T struct process
 static const struct field process_schema_fields[] = {
-	VAL(T, pid), VAL(T, ppid), VAL(T, pgid), VAL(T, sid), VAL(T, space), VAL(T, exe), VAL(T, cwd), VAL(T, root),
-	VAL(T, exe_size), VAL(T, exe_mtime_ns), OCT(T, umask), VAL(T, dumpable), VAL(T, child_subreaper),
-	VAL(T, thp_disable), VAL(T, oom_score_adj), SUB(T, creds, creds_schema), SUB(T, mm, mm_schema),
-	LIST(T, vmas, vma_schema), LIST(T, threads, thread_schema), LIST(T, fds, fd_schema),
-	LIST(T, sigactions, sigaction_schema), LIST(T, pending, pending_schema), LIST(T, itimers, itimer_schema),
-	LIST(T, timers, timer_schema), LIST(T, rlimits, rlimit_schema), LIST(T, posix_locks, posix_lock_schema),
-	VAL(T, stopped), VAL(T, next_timer_id),
+	VAL(T, pid),
+	VAL(T, ppid),
+	VAL(T, pgid),
+	VAL(T, sid),
+	VAL(T, space),
+	VAL(T, exe),
+	VAL(T, cwd),
+	VAL(T, root),
+	VAL(T, exe_size),
+	VAL(T, exe_mtime_ns),
+	OCT(T, umask),
+	VAL(T, dumpable),
+	VAL(T, child_subreaper),
+	VAL(T, thp_disable),
+	VAL(T, oom_score_adj),
+	SUB(T, creds, creds_schema),
+	SUB(T, mm, mm_schema),
+	LIST(T, vmas, vma_schema),
+	LIST(T, threads, thread_schema),
+	LIST(T, fds, fd_schema),
+	LIST(T, sigactions, sigaction_schema),
+	LIST(T, pending, pending_schema),
+	LIST(T, itimers, itimer_schema),
+	LIST(T, timers, timer_schema),
+	LIST(T, rlimits, rlimit_schema),
+	LIST(T, posix_locks, posix_lock_schema),
+	VAL(T, stopped),
+	VAL(T, next_timer_id),
 };
 static SCHEMA(process_schema, "process", T);
 #undef T
 
 #define T struct host
 static const struct field host_schema_fields[] = {
-	VAL(T, release), VAL(T, version), VAL(T, machine), VAL(T, nodename), VAL(T, boot_id), VAL(T, cpu_model),
-	HEX(T, xfeatures), VAL(T, xsave_size), VAL(T, realtime_ns), VAL(T, monotonic_ns), VAL(T, boottime_ns), VAL(T, vdso),
+	VAL(T, release),     VAL(T, version),      VAL(T, machine),     VAL(T, nodename),
+	VAL(T, boot_id),     VAL(T, cpu_model),    HEX(T, xfeatures),   VAL(T, xsave_size),
+	VAL(T, realtime_ns), VAL(T, monotonic_ns), VAL(T, boottime_ns), VAL(T, vdso),
 };
 static SCHEMA(host_schema, "host", T);
 #undef T
@@ -228,16 +322,24 @@ static SCHEMA(string_schema, "string", T);
 
 #define T struct settings
 static const struct field settings_schema_fields[] = {
-	VAL(T, name), LIST(T, argv, string_schema), VAL(T, interval_ns), VAL(T, full_every), VAL(T, incremental),
-	VAL(T, keep), VAL(T, compress), VAL(T, snapshot), VAL(T, on_term), VAL(T, tracker), VAL(T, stats),
+	VAL(T, name),        LIST(T, argv, string_schema),
+	VAL(T, interval_ns), VAL(T, full_every),
+	VAL(T, incremental), VAL(T, keep),
+	VAL(T, compress),    VAL(T, snapshot),
+	VAL(T, on_term),     VAL(T, tracker),
+	VAL(T, stats),
 };
 static SCHEMA(settings_schema, "settings", T);
 #undef T
 
 #define T struct tree
 static const struct field tree_schema_fields[] = {
-	VAL(T, seq), SUB(T, host, host_schema), SUB(T, settings, settings_schema), LIST(T, spaces, space_schema),
-	LIST(T, files, file_schema), LIST(T, processes, process_schema),
+	VAL(T, seq),
+	SUB(T, host, host_schema),
+	SUB(T, settings, settings_schema),
+	LIST(T, spaces, space_schema),
+	LIST(T, files, file_schema),
+	LIST(T, processes, process_schema),
 };
 SCHEMA(tree_schema, "tree", T);
 #undef T
@@ -279,7 +381,8 @@ const char *file_kind_name(uint32_t kind)
 
 const char *vma_kind_name(uint32_t kind)
 {
-	static const char *const names[] = { "unknown", "anonymous", "file", "shared", "vdso", "vsyscall" };
+	static const char *const names[] = { "unknown", "anonymous", "file",
+					     "shared",  "vdso",      "vsyscall" };
 
 	return kind < sizeof names / sizeof names[0] ? names[kind] : "unknown";
 }

@@ -27,7 +27,8 @@ enum field_kind {
 	FIELD_ID,     /* struct id128 */
 	FIELD_STRUCT, /* an embedded struct with the schema sub */
 	FIELD_LIST,   /* T *x; unsigned n_x; elements have the schema sub */
-	FIELD_DETAIL, /* void *, a struct whose schema file_kind_schema() gives for the u32 at count_offset */
+	FIELD_DETAIL, /* void *, a struct whose schema file_kind_schema() gives for the u32 at
+			 count_offset */
 };
 
 enum field_show { SHOW_DEC, SHOW_HEX, SHOW_OCT };
@@ -44,8 +45,8 @@ struct field {
 };
 
 /*
- * The on-disk form of a struct is its fields in table order. Fields are only ever appended: a shorter
- * record than the table leaves the rest zero, a longer one (from a newer writer) is cut.
+ * The on-disk form of a struct is its fields in table order. Fields are only ever appended: a
+ * shorter record than the table leaves the rest zero, a longer one (from a newer writer) is cut.
  */
 struct schema {
 	const char *name;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What a process tree is: plain structs, captured by dump/, stored by image/, rebuilt by restore/. */
+/* What a process tree is: plain structs, captured by dump/, stored by image/, rebuilt by restore/.
+ */
 #pragma once
 
 #include "state/schema.h"
@@ -8,21 +9,25 @@
 #include <stdint.h>
 
 /*
- * Everything hangs off a struct tree and lives in one arena. Addresses in the job are uint64_t. Ids (files,
- * spaces) are unique within a tree and never 0. Signal masks and sets are the kernel's 64-bit sigset: bit
- * N-1 is signal N. Times are nanoseconds. Process and thread ids are as the job itself sees them (innermost
- * pid namespace).
+ * Everything hangs off a struct tree and lives in one arena. Addresses in the job are uint64_t. Ids
+ * (files, spaces) are unique within a tree and never 0. Signal masks and sets are the kernel's
+ * 64-bit sigset: bit N-1 is signal N. Times are nanoseconds. Process and thread ids are as the job
+ * itself sees them (innermost pid namespace).
  */
 
 #define CKPT_PAGE_SIZE 4096u
 
-/* --- memory -------------------------------------------------------------------------------------- */
+/* --- memory --------------------------------------------------------------------------------------
+ */
 
-/* A set of pages that an image holds: a process's private memory, or the content of a shared object. */
+/* A set of pages that an image holds: a process's private memory, or the content of a shared
+ * object. */
 enum space_kind {
 	SPACE_MM = 1,  /* page number = virtual address / 4096 */
-	SPACE_SHM = 2, /* shared memory (anonymous MAP_SHARED, memfd, SysV): page number = offset / 4096 */
-	SPACE_FILE = 3, /* content of a deleted or unnamed regular file: page number = offset / 4096 */
+	SPACE_SHM = 2, /* shared memory (anonymous MAP_SHARED, memfd, SysV): page number = offset /
+			  4096 */
+	SPACE_FILE =
+		3, /* content of a deleted or unnamed regular file: page number = offset / 4096 */
 };
 
 struct space {
@@ -33,35 +38,36 @@ struct space {
 };
 
 enum vma_kind {
-	VMA_ANON = 1,     /* private anonymous; [heap], [stack] too (name says which) */
-	VMA_FILE = 2,     /* private or shared mapping of a named file */
-	VMA_SHM = 3,      /* mapping of the space shm_space (shared anonymous, memfd, deleted file) */
-	VMA_VDSO = 4,     /* [vdso], [vvar], [vvar_vclock]: moved, not copied */
+	VMA_ANON = 1, /* private anonymous; [heap], [stack] too (name says which) */
+	VMA_FILE = 2, /* private or shared mapping of a named file */
+	VMA_SHM = 3,  /* mapping of the space shm_space (shared anonymous, memfd, deleted file) */
+	VMA_VDSO = 4, /* [vdso], [vvar], [vvar_vclock]: moved, not copied */
 	VMA_VSYSCALL = 5, /* [vsyscall]: nothing to do */
 };
 
 /* What /proc/PID/smaps calls VmFlags, as bits (only those that a restart must bring back). */
 enum vma_advice {
-	ADVICE_DONTFORK = 1 << 0,    /* dc */
-	ADVICE_DONTDUMP = 1 << 1,    /* dd */
-	ADVICE_HUGEPAGE = 1 << 2,    /* hg */
-	ADVICE_NOHUGEPAGE = 1 << 3,  /* nh */
-	ADVICE_MERGEABLE = 1 << 4,   /* mg */
-	ADVICE_WIPEONFORK = 1 << 5,  /* wf */
-	ADVICE_LOCKED = 1 << 6,      /* lo: mlock */
-	ADVICE_LOCKONFAULT = 1 << 7, /* lf */
-	ADVICE_SEQUENTIAL = 1 << 8,  /* sr */
-	ADVICE_RANDOM = 1 << 9,      /* rr */
-	ADVICE_NORESERVE = 1 << 10,  /* nr */
-	ADVICE_GROWSDOWN = 1 << 11,  /* gd */
-	ADVICE_SEALED = 1 << 12,     /* sl: mseal */
-	ADVICE_DROPPABLE = 1 << 13,  /* dp: MAP_DROPPABLE, content not captured */
-	ADVICE_HUGETLB = 1 << 14,    /* ht */
-	ADVICE_SYNC = 1 << 15,       /* sf: MAP_SYNC */
+	ADVICE_DONTFORK = 1 << 0,      /* dc */
+	ADVICE_DONTDUMP = 1 << 1,      /* dd */
+	ADVICE_HUGEPAGE = 1 << 2,      /* hg */
+	ADVICE_NOHUGEPAGE = 1 << 3,    /* nh */
+	ADVICE_MERGEABLE = 1 << 4,     /* mg */
+	ADVICE_WIPEONFORK = 1 << 5,    /* wf */
+	ADVICE_LOCKED = 1 << 6,        /* lo: mlock */
+	ADVICE_LOCKONFAULT = 1 << 7,   /* lf */
+	ADVICE_SEQUENTIAL = 1 << 8,    /* sr */
+	ADVICE_RANDOM = 1 << 9,        /* rr */
+	ADVICE_NORESERVE = 1 << 10,    /* nr */
+	ADVICE_GROWSDOWN = 1 << 11,    /* gd */
+	ADVICE_SEALED = 1 << 12,       /* sl: mseal */
+	ADVICE_DROPPABLE = 1 << 13,    /* dp: MAP_DROPPABLE, content not captured */
+	ADVICE_HUGETLB = 1 << 14,      /* ht */
+	ADVICE_SYNC = 1 << 15,         /* sf: MAP_SYNC */
 	ADVICE_UFFD_MISSING = 1 << 16, /* um: the program's own userfaultfd */
-	ADVICE_UFFD_WP = 1 << 17,    /* uw */
-	ADVICE_IO = 1 << 18,         /* io or pf: device memory */
-	ADVICE_ACCOUNT = 1 << 19,    /* ac: counts as committed memory, since it is or once was writable */
+	ADVICE_UFFD_WP = 1 << 17,      /* uw */
+	ADVICE_IO = 1 << 18,           /* io or pf: device memory */
+	ADVICE_ACCOUNT =
+		1 << 19, /* ac: counts as committed memory, since it is or once was writable */
 };
 
 /* A range of guard pages (MADV_GUARD_INSTALL) inside a mapping. */
@@ -71,22 +77,25 @@ struct range {
 
 struct vma {
 	uint64_t start, end;
-	uint32_t kind;   /* enum vma_kind */
-	uint32_t prot;   /* PROT_* */
-	uint32_t flags;  /* MAP_SHARED or MAP_PRIVATE, | MAP_ANONYMOUS */
-	uint32_t advice; /* enum vma_advice */
-	uint64_t offset; /* in the file or shared object, bytes */
-	char *path;      /* VMA_FILE: path; else the bracketed name or NULL */
-	uint64_t dev, ino; /* of the mapped file, as /proc/PID/maps shows them (dev = major << 20 | minor) */
-	uint64_t file_size; /* VMA_FILE: at the checkpoint; a private mapping's file must not have changed */
+	uint32_t kind;      /* enum vma_kind */
+	uint32_t prot;      /* PROT_* */
+	uint32_t flags;     /* MAP_SHARED or MAP_PRIVATE, | MAP_ANONYMOUS */
+	uint32_t advice;    /* enum vma_advice */
+	uint64_t offset;    /* in the file or shared object, bytes */
+	char *path;         /* VMA_FILE: path; else the bracketed name or NULL */
+	uint64_t dev, ino;  /* of the mapped file, as /proc/PID/maps shows them (dev = major << 20 |
+			       minor) */
+	uint64_t file_size; /* VMA_FILE: at the checkpoint; a private mapping's file must not have
+			       changed */
 	int64_t file_mtime_ns;
 	struct blob build_id; /* of a mapped ELF file, when it has one */
 	uint32_t shm_space;   /* VMA_SHM: the space that holds the content */
-	uint32_t file;        /* VMA_SHM of a memfd or deleted file that is open too: struct file id; else 0 */
-	uint32_t pkey;        /* memory protection key, 0 = none */
+	uint32_t file; /* VMA_SHM of a memfd or deleted file that is open too: struct file id; else
+			  0 */
+	uint32_t pkey; /* memory protection key, 0 = none */
 	struct range *guards;
 	unsigned n_guards;
-	char *anon_name;      /* PR_SET_VMA_ANON_NAME */
+	char *anon_name; /* PR_SET_VMA_ANON_NAME */
 };
 
 /* prctl(PR_SET_MM_MAP) fields, in the order of struct prctl_mm_map. */
@@ -96,7 +105,8 @@ struct mm_layout {
 	struct blob auxv;
 };
 
-/* --- threads and signals ------------------------------------------------------------------------- */
+/* --- threads and signals -------------------------------------------------------------------------
+ */
 
 struct pending_signal {
 	struct blob siginfo; /* the kernel's 128-byte siginfo_t */
@@ -104,11 +114,13 @@ struct pending_signal {
 
 struct thread {
 	int32_t tid;
-	struct blob gregs;  /* struct user_regs_struct (27 u64) in the kernel's order, fs_base and gs_base in it */
+	struct blob gregs;  /* struct user_regs_struct (27 u64) in the kernel's order, fs_base and
+			       gs_base in it */
 	struct blob xstate; /* NT_X86_XSTATE: standard-format XSAVE area */
 	/*
-	 * The system call that the thread was inside of, to be issued again with its arguments; -1 when it was
-	 * in user code. gregs are already rewound to the syscall instruction (rip - 2, rax = number).
+	 * The system call that the thread was inside of, to be issued again with its arguments; -1
+	 * when it was in user code. gregs are already rewound to the syscall instruction (rip - 2,
+	 * rax = number).
 	 */
 	int64_t syscall_nr;
 	uint64_t sigmask;
@@ -147,7 +159,7 @@ struct posix_timer {
 	int32_t notify; /* SIGEV_* */
 	int32_t signo;
 	uint64_t sigval;
-	int32_t notify_tid; /* SIGEV_THREAD_ID */
+	int32_t notify_tid;             /* SIGEV_THREAD_ID */
 	uint64_t value_ns, interval_ns; /* relative; value 0 = disarmed */
 	uint32_t overrun;
 };
@@ -157,25 +169,28 @@ struct rlimit_state {
 	uint64_t soft, hard;
 };
 
-/* --- open files ---------------------------------------------------------------------------------- */
+/* --- open files ----------------------------------------------------------------------------------
+ */
 
 enum file_kind {
 	FILE_REGULAR = 1, /* named regular file: reopened by path */
-	FILE_DELETED = 2, /* regular file without a name (unlinked, O_TMPFILE): content in a space */
+	FILE_DELETED =
+		2, /* regular file without a name (unlinked, O_TMPFILE): content in a space */
 	FILE_DIRECTORY = 3,
-	FILE_PATH = 4,    /* O_PATH of anything */
-	FILE_DEVICE = 5,  /* /dev/null, zero, full, random, urandom: reopened by path */
-	FILE_PIPE = 6,    /* one end of a pipe inside the tree */
-	FILE_FIFO = 7,    /* one end of a named FIFO inside the tree */
+	FILE_PATH = 4,   /* O_PATH of anything */
+	FILE_DEVICE = 5, /* /dev/null, zero, full, random, urandom: reopened by path */
+	FILE_PIPE = 6,   /* one end of a pipe inside the tree */
+	FILE_FIFO = 7,   /* one end of a named FIFO inside the tree */
 	FILE_EVENTFD = 8,
 	FILE_TIMERFD = 9,
 	FILE_SIGNALFD = 10,
 	FILE_EPOLL = 11,
 	FILE_INOTIFY = 12,
 	FILE_MEMFD = 13,
-	FILE_OUTSIDE = 14, /* standard stream that leads out of the tree: taken from ckpt-restart's own */
-	FILE_TTY = 15,     /* the controlling terminal opened by name: ckpt-restart's own terminal */
-	FILE_PROC = 16,    /* a file below /proc or /sys: reopened by path */
+	FILE_OUTSIDE =
+		14, /* standard stream that leads out of the tree: taken from ckpt-restart's own */
+	FILE_TTY = 15,  /* the controlling terminal opened by name: ckpt-restart's own terminal */
+	FILE_PROC = 16, /* a file below /proc or /sys: reopened by path */
 	FILE_PIDFD = 17,
 	FILE_SOCKET = 18,
 	FILE_PTY = 19,
@@ -183,8 +198,8 @@ enum file_kind {
 };
 
 struct file_lock {
-	uint32_t type; /* enum lock_type */
-	uint32_t write; /* 1 = exclusive */
+	uint32_t type;       /* enum lock_type */
+	uint32_t write;      /* 1 = exclusive */
 	uint64_t start, len; /* len 0 = to the end; flock: 0, 0 */
 };
 
@@ -193,17 +208,18 @@ enum lock_type { LOCK_TYPE_FLOCK = 1, LOCK_TYPE_OFD = 2, LOCK_TYPE_POSIX = 3 };
 /* An open file description: what dup'ed and inherited descriptors share. */
 struct file {
 	uint32_t id;
-	uint32_t kind;   /* enum file_kind */
-	uint32_t flags;  /* F_GETFL: access mode and status flags, plus O_DIRECTORY, O_NOFOLLOW, O_PATH as opened */
-	uint32_t mode;   /* st_mode */
-	uint64_t pos;    /* file offset */
-	char *path;      /* as /proc/PID/fd says, without " (deleted)"; NULL where it has none */
+	uint32_t kind;  /* enum file_kind */
+	uint32_t flags; /* F_GETFL: access mode and status flags, plus O_DIRECTORY, O_NOFOLLOW,
+			   O_PATH as opened */
+	uint32_t mode;  /* st_mode */
+	uint64_t pos;   /* file offset */
+	char *path;     /* as /proc/PID/fd says, without " (deleted)"; NULL where it has none */
 	uint64_t dev, ino, rdev, size; /* from fstat */
 	int64_t mtime_ns;
 	int32_t owner_type, owner_pid, owner_sig; /* F_GETOWN_EX, F_GETSIG; pid 0 = none */
 	struct file_lock *locks; /* flock and OFD locks held through this description */
 	unsigned n_locks;
-	void *detail;    /* struct for the kind (below), or NULL */
+	void *detail; /* struct for the kind (below), or NULL */
 };
 
 struct fd {
@@ -215,7 +231,7 @@ struct fd {
 /* FILE_DELETED, FILE_MEMFD: the content is a space. */
 struct file_content {
 	uint32_t space;
-	uint32_t seals; /* F_GET_SEALS; memfd only */
+	uint32_t seals;       /* F_GET_SEALS; memfd only */
 	uint32_t memfd_flags; /* MFD_*: as far as they can be known */
 	uint32_t nlink_was_zero;
 };
@@ -226,7 +242,8 @@ struct file_pipe {
 	uint32_t capacity; /* F_GETPIPE_SZ */
 	uint32_t has_content;
 	uint32_t no_readers, no_writers; /* the other side was closed at the checkpoint */
-	struct pipe_packet *packets; /* unread bytes, front first; one element unless in packet mode */
+	struct pipe_packet
+		*packets; /* unread bytes, front first; one element unless in packet mode */
 	unsigned n_packets;
 };
 
@@ -251,10 +268,10 @@ struct file_signalfd {
 };
 
 struct epoll_watch {
-	int32_t fd;      /* the number under which it was added */
+	int32_t fd; /* the number under which it was added */
 	uint32_t events;
 	uint64_t data;
-	uint32_t file;   /* struct file id of the watched description */
+	uint32_t file; /* struct file id of the watched description */
 };
 
 struct file_epoll {
@@ -281,7 +298,8 @@ struct file_outside {
 	char *what;      /* "terminal /dev/pts/3", "pipe", "socket" */
 };
 
-/* --- processes ----------------------------------------------------------------------------------- */
+/* --- processes -----------------------------------------------------------------------------------
+ */
 
 struct cred_id {
 	uint32_t id;
@@ -297,7 +315,8 @@ struct credentials {
 
 struct process {
 	int32_t pid, ppid, pgid, sid;
-	uint32_t space; /* SPACE_MM of its memory; processes with the same one share memory (CLONE_VM) */
+	uint32_t space; /* SPACE_MM of its memory; processes with the same one share memory
+			   (CLONE_VM) */
 	char *exe, *cwd, *root;
 	uint64_t exe_size;
 	int64_t exe_mtime_ns;
@@ -324,7 +343,7 @@ struct process {
 	unsigned n_rlimits;
 	struct posix_lock *posix_locks;
 	unsigned n_posix_locks;
-	uint32_t stopped; /* in a group stop (SIGSTOP) at the checkpoint: stays stopped */
+	uint32_t stopped;      /* in a group stop (SIGSTOP) at the checkpoint: stays stopped */
 	int32_t next_timer_id; /* what the kernel would give the next timer, -1 unknown */
 };
 
@@ -335,7 +354,8 @@ struct posix_lock {
 	uint64_t start, len;
 };
 
-/* --- the machine, the job, the tree ------------------------------------------------------------- */
+/* --- the machine, the job, the tree -------------------------------------------------------------
+ */
 
 struct host {
 	char *release, *version, *machine, *nodename;
@@ -343,9 +363,9 @@ struct host {
 	char *cpu_model;
 	uint64_t xfeatures; /* XCR0: state components in use by the xstate blobs */
 	uint32_t xsave_size;
-	uint64_t realtime_ns;             /* at the checkpoint */
+	uint64_t realtime_ns;               /* at the checkpoint */
 	uint64_t monotonic_ns, boottime_ns; /* as the job sees them (time namespace) */
-	struct blob vdso;                 /* the [vdso] image, to bridge to another kernel's */
+	struct blob vdso;                   /* the [vdso] image, to bridge to another kernel's */
 };
 
 struct string {
@@ -354,18 +374,18 @@ struct string {
 
 /* The settings of the job, so that ckpt-restart goes on with them. */
 struct settings {
-	char *name;             /* program's base name */
-	struct string *argv;    /* as given to ckpt-run */
+	char *name;          /* program's base name */
+	struct string *argv; /* as given to ckpt-run */
 	unsigned n_argv;
-	uint64_t interval_ns;   /* 0 = only on demand */
+	uint64_t interval_ns; /* 0 = only on demand */
 	uint32_t full_every;
-	uint32_t incremental;   /* 0 = --no-incremental */
+	uint32_t incremental; /* 0 = --no-incremental */
 	uint32_t keep;
-	uint32_t compress;      /* enum compress_mode */
-	uint32_t snapshot;      /* 0 = --no-snapshot */
-	uint32_t on_term;       /* 1 = checkpoint */
-	char *tracker;          /* "auto", ... */
-	char *stats;            /* path of --stats, or NULL */
+	uint32_t compress; /* enum compress_mode */
+	uint32_t snapshot; /* 0 = --no-snapshot */
+	uint32_t on_term;  /* 1 = checkpoint */
+	char *tracker;     /* "auto", ... */
+	char *stats;       /* path of --stats, or NULL */
 };
 
 enum compress_mode { COMPRESS_AUTO = 0, COMPRESS_LZ4 = 1, COMPRESS_NONE = 2 };

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Freezing a tree. While it runs the tree changes under our eyes: threads and processes are born and die. So: seize and
- * interrupt all that can be seen, wait for them, look again, until a round finds nothing new; everything is stopped
- * then, and nothing stopped can create anything. PTRACE_O_TRACECLONE and friends attach newborns at birth,
- * so that none slips through between two looks.
+ * Freezing a tree. While it runs the tree changes under our eyes: threads and processes are born
+ * and die. So: seize and interrupt all that can be seen, wait for them, look again, until a round
+ * finds nothing new; everything is stopped then, and nothing stopped can create anything.
+ * PTRACE_O_TRACECLONE and friends attach newborns at birth, so that none slips through between two
+ * looks.
  */
 #include "trace/freeze.h"
 
@@ -20,13 +21,13 @@
 #include <sys/ptrace.h>
 
 #define LOG_ROOM "trace"
-#define SEIZE_OPTIONS \
+#define SEIZE_OPTIONS                                                                              \
 	(PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACESYSGOOD)
 #define MAX_ROUNDS 1000
 /*
- * Threads stop within microseconds, on other CPUs, while the next are asked to. But not all are asked at once: the sooner
- * the registers of one are seen, the shorter a call that our stop has interrupted is left with EINTR
- * (take_registers), which it would return were we killed in between.
+ * Threads stop within microseconds, on other CPUs, while the next are asked to. But not all are
+ * asked at once: the sooner the registers of one are seen, the shorter a call that our stop has
+ * interrupted is left with EINTR (take_registers), which it would return were we killed in between.
  */
 #define STOPS_AHEAD 4
 
@@ -60,12 +61,13 @@ void freeze_kill(struct frozen *f)
 
 	for (unsigned i = 0; f && i < f->n_procs; i++)
 		(void)kill(f->procs[i].pid, SIGKILL);
-	/* A traced thread stays a zombie until its tracer has looked; the leaders that are our children are left to
-	 * whoever waits for them. */
+	/* A traced thread stays a zombie until its tracer has looked; the leaders that are our
+	 * children are left to whoever waits for them. */
 	for (unsigned i = 0; f && i < f->n_procs; i++)
 		for (unsigned j = f->procs[i].n_threads; j-- > 0;)
 			do
-				if (trace_wait(f->procs[i].threads[j].tid, trace_now_ns() + 1000000000, &stop, NULL) < 0)
+				if (trace_wait(f->procs[i].threads[j].tid,
+					       trace_now_ns() + 1000000000, &stop, NULL) < 0)
 					break;
 			while (stop.kind != STOP_EXITED);
 	frozen_free(f);
@@ -125,7 +127,8 @@ static int settle(struct frozen_thread *t, int64_t deadline_ns, struct err *err)
 			return take_registers(t, err);
 		case STOP_EXITED:
 			return -ESRCH;
-		case STOP_SIGNAL: /* deliver it: the stop that we asked for comes before its handler's first instruction */
+		case STOP_SIGNAL: /* deliver it: the stop that we asked for comes before its
+				     handler's first instruction */
 			rc = trace_resume(t->tid, PTRACE_CONT, stop.sig, err);
 			break;
 		case STOP_EVENT:
@@ -146,8 +149,8 @@ static bool is_ours_already(struct freezer *z, pid_t tid)
 	struct proc_status st;
 	CLEANUP_FD int dirfd = -1;
 
-	return proc_open_pid(tid, &dirfd, NULL) == 0 && proc_status_read(dirfd, z->scratch, &st, NULL) == 0 &&
-	       st.tracer == getpid();
+	return proc_open_pid(tid, &dirfd, NULL) == 0 &&
+	       proc_status_read(dirfd, z->scratch, &st, NULL) == 0 && st.tracer == getpid();
 }
 
 /* One look at a process: its new threads are seized and stopped. Returns how many were new. */
@@ -245,7 +248,8 @@ static int freeze_process(struct freezer *z, unsigned i, struct err *err)
 			return n < 0 ? n : news;
 		news += n;
 	}
-	return err_set(err, -EAGAIN, "process %d creates threads faster than they can be stopped", z->f->procs[i].pid);
+	return err_set(err, -EAGAIN, "process %d creates threads faster than they can be stopped",
+		       z->f->procs[i].pid);
 }
 
 static int freeze_all(struct freezer *z, struct err *err)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Registers of a stopped thread; the kernel's system call restart codes (include/linux/errno.h) told apart. */
+/* Registers of a stopped thread; the kernel's system call restart codes (include/linux/errno.h)
+ * told apart. */
 #include "trace/regs.h"
 
 #include <elf.h>
@@ -8,9 +9,9 @@
 #include <sys/uio.h>
 
 /* Kernel-internal return values, seen only by tracers. */
-#define ERESTARTSYS 512
-#define ERESTARTNOINTR 513
-#define ERESTARTNOHAND 514
+#define ERESTARTSYS           512
+#define ERESTARTNOINTR        513
+#define ERESTARTNOHAND        514
 #define ERESTART_RESTARTBLOCK 516
 
 #define SYSCALL_INSN_BYTES 2
@@ -111,7 +112,8 @@ bool regs_eintr_on_handler(const struct user_regs_struct *gp)
 	       ((int64_t)gp->rax == -ERESTARTNOHAND || (int64_t)gp->rax == -ERESTART_RESTARTBLOCK);
 }
 
-int64_t regs_reissue(const struct user_regs_struct *gp, int64_t restart_nr, struct user_regs_struct *ret)
+int64_t regs_reissue(const struct user_regs_struct *gp, int64_t restart_nr,
+		     struct user_regs_struct *ret)
 {
 	*ret = *gp;
 	ret->orig_rax = (uint64_t)-1;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Seize, interrupt, wait, let go. waitid(2) is used so that the exit of a child of ours can be seen without being
- * reaped (WNOWAIT): its status belongs to whoever supervises the job.
+ * Seize, interrupt, wait, let go. waitid(2) is used so that the exit of a child of ours can be seen
+ * without being reaped (WNOWAIT): its status belongs to whoever supervises the job.
  */
 #include "trace/stop.h"
 
@@ -33,12 +33,16 @@ static void hint_eperm(struct err *err)
 {
 	char *text = NULL;
 
-	if (io_read_file(-1, "/proc/sys/kernel/yama/ptrace_scope", &text, NULL) == 0 && text[0] != '0')
+	if (io_read_file(-1, "/proc/sys/kernel/yama/ptrace_scope", &text, NULL) == 0 &&
+	    text[0] != '0')
 		err_hint(err,
-			 "kernel.yama.ptrace_scope is %c: a process may be traced only by its ancestors%s", text[0],
+			 "kernel.yama.ptrace_scope is %c: a process may be traced only by its "
+			 "ancestors%s",
+			 text[0],
 			 text[0] == '1' ? ", so start it under ckpt-run" : " or not at all");
 	else
-		err_hint(err, "it is being traced by another program, runs as another user, or is not dumpable");
+		err_hint(err, "it is being traced by another program, runs as another user, or is "
+			      "not dumpable");
 	free(text);
 }
 
@@ -105,7 +109,8 @@ static int look(pid_t tid, struct stop *ret, struct err *err)
 	if (waitid(P_PID, (id_t)tid, &si, WEXITED | WSTOPPED | WNOHANG | WNOWAIT | __WALL) < 0) {
 		if (errno == EINTR)
 			return 0;
-		if (errno == ECHILD) { /* reaped by someone else, or swallowed by an exec in another thread */
+		if (errno == ECHILD) { /* reaped by someone else, or swallowed by an exec in another
+					  thread */
 			*ret = (struct stop){ .kind = STOP_EXITED };
 			return 1;
 		}
@@ -133,8 +138,9 @@ int trace_wait(pid_t tid, int64_t deadline_ns, struct stop *ret, struct err *err
 		}
 		if (trace_now_ns() > deadline_ns)
 			return err_set(err, -ETIMEDOUT, "thread %d does not stop", tid);
-		(void)clock_nanosleep(CLOCK_MONOTONIC, 0,
-				      &(struct timespec){ .tv_nsec = round < 1000 ? 20000 : 1000000 }, NULL);
+		(void)clock_nanosleep(
+			CLOCK_MONOTONIC, 0,
+			&(struct timespec){ .tv_nsec = round < 1000 ? 20000 : 1000000 }, NULL);
 	}
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Seize, interrupt, wait, let go: the ptrace state of one thread. Nobody else looks at a raw wait status. */
+/* Seize, interrupt, wait, let go: the ptrace state of one thread. Nobody else looks at a raw wait
+ * status. */
 #pragma once
 
 #include "util/err.h"
@@ -9,8 +10,8 @@
 #include <sys/types.h>
 
 /*
- * ptrace(2) binds a tracee to the tracing *thread*: all calls for a tracee come from the thread that seized it,
- * and when that thread ends the kernel lets go of everything it still holds.
+ * ptrace(2) binds a tracee to the tracing *thread*: all calls for a tracee come from the thread
+ * that seized it, and when that thread ends the kernel lets go of everything it still holds.
  */
 enum stop_kind {
 	STOP_TRAP,    /* by PTRACE_INTERRUPT, or a newborn's first stop: quiet, between signals */
@@ -29,7 +30,8 @@ struct stop {
 
 int64_t trace_now_ns(void);
 
-/* Seizes a thread without stopping it. -EPERM comes with the usual causes as a hint; -ESRCH: gone. */
+/* Seizes a thread without stopping it. -EPERM comes with the usual causes as a hint; -ESRCH: gone.
+ */
 int trace_seize(pid_t tid, unsigned long options, struct err *err);
 /* Asks for a stop (PTRACE_INTERRUPT). */
 int trace_interrupt(pid_t tid, struct err *err);

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #define CHUNK_BYTES (64 * 1024)
-#define ALIGNMENT 16
+#define ALIGNMENT   16
 
 struct chunk {
 	struct chunk *next;

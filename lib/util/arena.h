@@ -18,7 +18,8 @@ void *arena_memdup(struct arena *a, const void *p, size_t len);
 char *arena_strdup(struct arena *a, const char *s);
 char *arena_printf(struct arena *a, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /*
- * Appends room for one more element to an array of *n elements of size bytes that came from a (or is
- * NULL); grows by doubling. Returns the zeroed new element, or NULL when out of memory (array unchanged).
+ * Appends room for one more element to an array of *n elements of size bytes that came from a (or
+ * is NULL); grows by doubling. Returns the zeroed new element, or NULL when out of memory (array
+ * unchanged).
  */
 void *arena_push(struct arena *a, void *array_ptr, unsigned *n, size_t size);

@@ -42,10 +42,10 @@ static inline void cleanup_dir_(DIR **d)
 	errno = saved;
 }
 
-#define CLEANUP_FD CLEANUP(cleanup_fd_)
+#define CLEANUP_FD   CLEANUP(cleanup_fd_)
 #define CLEANUP_FREE CLEANUP(cleanup_free_)
 #define CLEANUP_FILE CLEANUP(cleanup_file_)
-#define CLEANUP_DIR CLEANUP(cleanup_dir_)
+#define CLEANUP_DIR  CLEANUP(cleanup_dir_)
 
 /* Hands a descriptor on: the scope no longer owns it. */
 static inline int fd_take(int *fd)
@@ -57,13 +57,13 @@ static inline int fd_take(int *fd)
 }
 
 /* Hands an allocation on: p = ptr_take(&scoped). */
-#define ptr_take(pp)                    \
-	({                              \
-		__auto_type taken_ = *(pp); \
-		*(pp) = NULL;           \
-		taken_;                 \
+#define ptr_take(pp)                                                                               \
+	({                                                                                         \
+		__auto_type taken_ = *(pp);                                                        \
+		*(pp) = NULL;                                                                      \
+		taken_;                                                                            \
 	})
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
-#define MIN(a, b) ((a) < (b) ? (a) : (b))
-#define MAX(a, b) ((a) > (b) ? (a) : (b))
+#define MIN(a, b)     ((a) < (b) ? (a) : (b))
+#define MAX(a, b)     ((a) > (b) ? (a) : (b))

@@ -11,7 +11,8 @@
  * CKPT_FAULT=NAME=stop  SIGSTOP to ourselves there
  * CKPT_FAULT=list       prints each point's name on standard error as it is passed
  *
- * Returns 0, or -EIO with the message set. Costs one test of a static flag when CKPT_FAULT is unset.
+ * Returns 0, or -EIO with the message set. Costs one test of a static flag when CKPT_FAULT is
+ * unset.
  */
 #define fault_point(name, err) (fault_armed ? fault_hit((name), (err)) : 0)
 

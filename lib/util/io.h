@@ -13,8 +13,8 @@ ssize_t io_pread_full(int fd, void *buf, size_t len, uint64_t off);
 int io_write_full(int fd, const void *buf, size_t len);
 int io_pwrite_full(int fd, const void *buf, size_t len, uint64_t off);
 /*
- * The whole of a (small, perhaps size-0) file such as those in /proc, NUL-terminated, malloc'ed (the caller
- * frees). ret_len may be NULL. dirfd as for openat. Negative errno on failure.
+ * The whole of a (small, perhaps size-0) file such as those in /proc, NUL-terminated, malloc'ed
+ * (the caller frees). ret_len may be NULL. dirfd as for openat. Negative errno on failure.
  */
 int io_read_file(int dirfd, const char *path, char **ret_text, size_t *ret_len);
 /* open(path, O_WRONLY|O_CLOEXEC) and one write of text. */

@@ -1,72 +1,87 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Benchmark target: so many MiB of random data in 4 KiB pages, rewritten at a given rate; measures its own longest gap. */
-#include <stdint.h>
+/* Benchmark target: so many MiB of random data in 4 KiB pages, rewritten at a given rate or on order. */
+#include "gap.h"
+
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <time.h>
-#include <unistd.h>
 
-static int64_t now_ns(void)
+#define PAGE_WORDS 512
+
+static uint64_t *mem;
+static size_t n_pages;
+
+/* The first word of a page never changes, so that a restarted program can be asked whether all of them are there. */
+static void fill(void)
+{
+	for (size_t i = 0; i < n_pages * PAGE_WORDS; i++)
+		mem[i] = gap_mix(i + 1);
+}
+
+static void verify(void)
+{
+	for (size_t i = 0; i < n_pages * PAGE_WORDS; i += PAGE_WORDS)
+		if (mem[i] != gap_mix(i + 1))
+			gap_bad("a page is not what it was");
+}
+
+/* One page in every so many, not the same ones each time. */
+static void dirty(size_t every)
+{
+	static size_t round;
+
+	round++;
+	for (size_t i = round % every; i < n_pages; i += every)
+		mem[i * PAGE_WORDS + 1 + round % (PAGE_WORDS - 1)] ^= gap_mix(round) | 1;
+}
+
+static void obey(int order)
+{
+	switch (order) {
+	case ORDER_DIRTY_10:
+		dirty(10);
+		break;
+	case ORDER_DIRTY_1:
+		dirty(100);
+		break;
+	case ORDER_VERIFY:
+		verify();
+		break;
+	default:
+		return;
+	}
+	gap_done(order);
+}
+
+/* CPU time, so that a pause is not made up for by a burst of writes. */
+static uint64_t cpu_us(void)
 {
 	struct timespec ts;
 
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+	(void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
+	return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
 }
 
-static uint64_t next_random(uint64_t *state)
-{
-	*state ^= *state << 13;
-	*state ^= *state >> 7;
-	*state ^= *state << 17;
-	return *state;
-}
-
-/*
- * memory MIB RATE GAPFILE: writes RATE MiB/s into random pages, and into GAPFILE the longest time in microseconds that it did
- * not get to run since the file was last removed.
- */
+/* bench-memory LOG MIB RATE: with RATE MiB a second (0: none) rewritten in pages all over. */
 int main(int argc, char **argv)
 {
-	size_t mib = argc > 1 ? strtoul(argv[1], NULL, 10) : 1024, npages = mib * 256;
-	uint64_t rate = argc > 2 ? strtoul(argv[2], NULL, 10) : 0, state = 88172645463325252ULL;
-	const char *gap_file = argc > 3 ? argv[3] : NULL;
-	uint64_t *mem = mmap(NULL, mib << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	int64_t start, last, longest = 0, told = 0;
-	uint64_t written = 0;
+	size_t size = gap_number(argc, argv, 2) << 20;
+	uint64_t rate = gap_number(argc, argv, 3), written = 0, start;
 
-	if (mem == MAP_FAILED)
+	mem = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (mem == MAP_FAILED || madvise(mem, size, MADV_NOHUGEPAGE)) {
+		perror("memory");
 		return 1;
-	(void)madvise(mem, mib << 20, MADV_NOHUGEPAGE);
-	for (size_t i = 0; i < (mib << 20) / 8; i++)
-		mem[i] = next_random(&state);
-	printf("ready %d\n", (int)getpid());
-	fflush(stdout);
-	start = last = now_ns();
-	for (;;) {
-		int64_t t = now_ns();
-
-		if (t - last > longest)
-			longest = t - last;
-		last = t;
-		if (rate && written < (uint64_t)(t - start) / 1000 * rate / 4096) {
-			mem[(next_random(&state) % npages) * 512 + t % 512] ^= 1;
-			written += 1;
-		}
-		if (gap_file && t - told > 20000000) {
-			FILE *f;
-
-			told = t;
-			if (access(gap_file, F_OK) != 0)
-				longest = 0;
-			f = fopen(gap_file, "w");
-			if (f) {
-				fprintf(f, "%lld\n", (long long)longest / 1000);
-				(void)fclose(f);
-			}
-			last = now_ns();
+	}
+	n_pages = size / 4096;
+	fill();
+	gap_start(argv[1]);
+	start = cpu_us();
+	for (uint64_t n = 0;; n++) {
+		obey(gap_tick());
+		if (rate && n % 16 == 0 && written < (cpu_us() - start) * rate / 4096 * 1048576 / 1000000) {
+			mem[gap_mix(written) % n_pages * PAGE_WORDS + 1 + n % (PAGE_WORDS - 1)] ^= 1;
+			written++;
 		}
 	}
 }

@@ -13,7 +13,8 @@
 
 #define CHECK(cond) ((cond) ? (void)0 : test_fail(__FILE__, __LINE__, #cond, NULL))
 /* rc is 0, or the error's message is the test's. */
-#define OK(call, err)        ((call) == 0 ? (void)0 : test_fail(__FILE__, __LINE__, #call, (err)->msg))
+#define OK(call, err) \
+	((call) == 0 ? (void)0 : test_fail(__FILE__, __LINE__, #call, (err)->msg))
 #define CHECK_MSG(err, text) test_check_msg(__FILE__, __LINE__, (err), (text))
 
 _Noreturn void test_fail(const char *file, int line, const char *what, const char *why);

@@ -10,11 +10,11 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 
-#define PAGE  4096ul
-#define HUGE  (2ul << 20)
-#define PAGES 16u
-#define MANY  20000u      /* alternating pages: more runs than several calls of the ioctl return */
-#define ANY   0x80000000u /* in what is wanted: whatever the kernel found convenient */
+#define PAGE                 4096ul
+#define HUGE                 (2ul << 20)
+#define PAGES                16u
+#define MANY                 20000u /* alternating pages: more runs than several calls of the ioctl return */
+#define ANY                  0x80000000u /* in what is wanted: whatever the kernel found convenient */
 #define ADVICE_GUARD_INSTALL 102
 
 static struct err err;
