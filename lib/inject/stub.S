@@ -2,12 +2,14 @@
 /*
  * The stub: position-independent code that runs system calls in a process that we hold stopped.
  *
- * It uses general registers only and never the stack, so that the process's floating-point state and memory stay its
- * own. Each part ends with a *marker*, a tgkill() of the thread to itself with a signal that the process ignores by
- * default: traced, the thread stops there and we take over; not traced (we have died), the kernel drops the
- * signal and the code goes on by itself: it unmaps the arena and loads the thread's original context from its slot.
+ * It uses general registers only and never the stack, so that the process's floating-point state
+ * and memory stay its own. Each part ends with a *marker*, a tgkill() of the thread to itself with
+ * a signal that the process ignores by default: traced, the thread stops there and we take over;
+ * not traced (we have died), the kernel drops the signal and the code goes on by itself: it unmaps
+ * the arena and loads the thread's original context from its slot.
  *
- * Registers throughout: rbp the thread's slot, r13 arena (0 or -errno: none), rbx next call, r14 number of calls left.
+ * Registers throughout: rbp the thread's slot, r13 arena (0 or -errno: none), rbx next call, r14
+ * number of calls left.
  */
 #include <sys/syscall.h>
 
@@ -68,7 +70,10 @@ stub_map:
 stub_batch:
 	CALLS
 	MARKER stub_marker_batch
-	/* We are gone. First what the batch said must be undone (close, munmap): calls at the arena's start. */
+	/*
+	 * We are gone. First what the batch said must be undone (close, munmap): calls at the
+	 * arena's start.
+	 */
 	mov (%r13), %r14
 	lea 64(%r13), %rbx
 	CALLS
@@ -88,7 +93,10 @@ heal:
 	mov $8, %r10d
 	mov $SYS_rt_sigprocmask, %eax
 	syscall
-	/* From here on a handler may run on the thread's stack, so rsp stays what it was; flags without a stack. */
+	/*
+	 * From here on a handler may run on the thread's stack, so rsp stays what it was; flags
+	 * without a stack.
+	 */
 	mov REG(1)(%rbp), %rbx
 	mov REG(2)(%rbp), %rcx
 	mov REG(3)(%rbp), %rdx
@@ -125,9 +133,10 @@ stub_unmap:
 	jmp heal
 
 /*
- * What only the thread itself can say, in one go: rax, rdi .. r9 hold an mmap call for one page of room, which is gone
- * again at the marker. Answers: r8, r9, r10 the alternate stack (sp, flags, size), r12 clear_child_tid, rbx timer
- * slack, r13 parent-death signal, r15 personality; rbx = -1: no room.
+ * What only the thread itself can say, in one go: rax, rdi .. r9 hold an mmap call for one page of
+ * room, which is gone again at the marker. Answers: r8, r9, r10 the alternate stack (sp, flags,
+ * size), r12 clear_child_tid, rbx timer slack, r13 parent-death signal, r15 personality; rbx = -1:
+ * no room.
  */
 	.globl stub_thread
 stub_thread:
@@ -168,7 +177,10 @@ stub_thread:
 6:	MARKER stub_marker_thread
 	jmp heal
 
-/* A slot: the original context of a thread that is in the stub. There is room for several behind this one. */
+/*
+ * A slot: the original context of a thread that is in the stub. There is room for several behind
+ * this one.
+ */
 	.balign 8
 	.globl stub_slots
 stub_slots:

@@ -13,8 +13,8 @@
 #define PAGE                 4096ul
 #define HUGE                 (2ul << 20)
 #define PAGES                16u
-#define MANY                 20000u /* alternating pages: more runs than several calls of the ioctl return */
-#define ANY                  0x80000000u /* in what is wanted: whatever the kernel found convenient */
+#define MANY                 20000u /* alternating pages: more runs than one call returns */
+#define ANY                  0x80000000u /* in what is wanted: whatever suits the kernel */
 #define ADVICE_GUARD_INSTALL 102
 
 static struct err err;
