@@ -153,6 +153,16 @@ static bool is_ours_already(struct freezer *z, pid_t tid)
 	       proc_status_read(dirfd, z->scratch, &st, NULL) == 0 && st.tracer == getpid();
 }
 
+/* The leader first; ids wrap round, so it need not be the lowest. */
+static void leader_first(pid_t pid, pid_t *tids, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		if (tids[i] == pid) {
+			tids[i] = tids[0];
+			tids[0] = pid;
+		}
+}
+
 /* One look at a process: its new threads are seized and stopped. Returns how many were new. */
 static int freeze_threads(struct freezer *z, struct frozen_process *p, struct err *err)
 {
@@ -166,6 +176,7 @@ static int freeze_threads(struct freezer *z, struct frozen_process *p, struct er
 		rc = proc_threads(dirfd, z->scratch, &tids, &n, err);
 	if (rc < 0)
 		return rc;
+	leader_first(p->pid, tids, n);
 	for (unsigned i = 0; i < n; i++) {
 		if (has_thread(p, tids[i]))
 			continue;
