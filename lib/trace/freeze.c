@@ -143,14 +143,22 @@ static int settle(struct frozen_thread *t, int64_t deadline_ns, struct err *err)
 	}
 }
 
-/* Attached at birth, by PTRACE_O_TRACECLONE and the like. */
-static bool is_ours_already(struct freezer *z, pid_t tid)
+/*
+ * A thread that may not be seized, -EPERM being in err. 0: it was attached at birth, by
+ * PTRACE_O_TRACECLONE and the like. -ESRCH: it is on its way out, when the kernel says EPERM too
+ * (ptrace_attach, exit_state).
+ */
+static int why_not_seized(struct freezer *z, pid_t tid)
 {
 	struct proc_status st;
 	CLEANUP_FD int dirfd = -1;
 
-	return proc_open_pid(tid, &dirfd, NULL) == 0 &&
-	       proc_status_read(dirfd, z->scratch, &st, NULL) == 0 && st.tracer == getpid();
+	if (proc_open_pid(tid, &dirfd, NULL) < 0 ||
+	    proc_status_read(dirfd, z->scratch, &st, NULL) < 0)
+		return -ESRCH;
+	if (st.tracer == getpid())
+		return 0;
+	return st.state == 'Z' || st.state == 'X' ? -ESRCH : -EPERM;
 }
 
 /* The leader first; ids wrap round, so it need not be the lowest. */
@@ -183,8 +191,8 @@ static int freeze_threads(struct freezer *z, struct frozen_process *p, struct er
 		rc = trace_seize(tids[i], SEIZE_OPTIONS, err);
 		if (rc == 0)
 			rc = trace_interrupt(tids[i], err);
-		else if (rc == -EPERM && is_ours_already(z, tids[i]))
-			rc = 0; /* its first stop comes by itself */
+		else if (rc == -EPERM)
+			rc = why_not_seized(z, tids[i]); /* ours: its first stop comes by itself */
 		if (rc == -ESRCH)
 			continue;
 		if (rc == 0)
@@ -288,9 +296,17 @@ static int freeze_all(struct freezer *z, struct err *err)
 
 static int all_alive(const struct frozen *f, struct err *err)
 {
-	for (unsigned i = 0; i < f->n_procs; i++)
-		if (f->procs[i].n_threads == 0)
-			return err_set(err, -ESRCH, "process %d has ended", f->procs[i].pid);
+	for (unsigned i = 0; i < f->n_procs; i++) {
+		const struct frozen_process *p = &f->procs[i];
+
+		if (p->n_threads == 0)
+			return err_set(err, -ESRCH, "process %d has ended", p->pid);
+		if (p->threads[0].tid != p->pid)
+			return err_set(err, -EOPNOTSUPP,
+				       "pid %d: its first thread has exited and others go on; that "
+				       "is not supported yet",
+				       p->pid);
+	}
 	return 0;
 }
 
