@@ -80,7 +80,8 @@ PROCESS = [("pid", "i32"), ("ppid", "i32"), ("pgid", "i32"), ("sid", "i32"), ("s
            ("creds", CREDS), ("mm", MM), ("vmas", [VMA]), ("threads", [THREAD]), ("fds", [FD]),
            ("sigactions", [SIGACTION]), ("pending", [PENDING]), ("itimers", [ITIMER]),
            ("timers", [TIMER]), ("rlimits", [RLIMIT]), ("posix_locks", [POSIX_LOCK]),
-           ("stopped", "u32"), ("next_timer_id", "i32")]
+           ("stopped", "u32"), ("next_timer_id", "i32"),
+           ("coredump_filter", "u32")]
 HOST = [("release", "str"), ("version", "str"), ("machine", "str"), ("nodename", "str"),
         ("boot_id", "str"), ("cpu_model", "str"), ("xfeatures", "u64"), ("xsave_size", "u32"),
         ("realtime_ns", "u64"), ("monotonic_ns", "u64"), ("boottime_ns", "u64"), ("vdso", "blob")]

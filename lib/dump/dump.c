@@ -117,10 +117,10 @@ static int open_writer(struct dumper *d, struct err *err)
 /* With the job running again (or held for good): what is left until the image is durable. */
 static int finish(struct dumper *d, struct err *err)
 {
-	int rc = memory_describe_files(d, err);
+	int rc;
 
-	if (rc == 0)
-		rc = sync_files(d->tree, err);
+	memory_describe_files(d);
+	rc = sync_files(d->tree, err);
 	if (rc == 0)
 		rc = fault_point("dump-finish", err);
 	if (rc < 0)

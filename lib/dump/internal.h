@@ -36,6 +36,13 @@ struct remembered_call {
 	int64_t nr;
 };
 
+/* A wait with a timeout that checkpoints keep starting anew (dump/waits.c). */
+struct remembered_wait {
+	pid_t tid;
+	uint64_t rip, rsp;
+	int64_t first_seen_ns;
+};
+
 struct space_key {
 	char *key;
 	uint32_t id;
@@ -54,6 +61,8 @@ struct dump_job {
 	uint32_t next_space;
 	struct remembered_call *calls;
 	unsigned n_calls;
+	struct remembered_wait *waits;
+	unsigned n_waits;
 	struct tracker *tracker;
 };
 
@@ -90,8 +99,8 @@ struct dumper {
 int memory_read_maps(struct dumper *d, int proc_dirfd, struct map_list *ret, struct err *err);
 int memory_capture(struct dumper *d, struct subject *s, const struct map_list *maps, int mem_fd,
 		   struct err *err);
-/* Size, time and build id of mapped files: after the thaw, since only names are needed. */
-int memory_describe_files(struct dumper *d, struct err *err);
+/* Build ids of mapped files: after the thaw, since reading them takes time. */
+void memory_describe_files(struct dumper *d);
 
 /* dump/shared.c: content of shared spaces (memfds, deleted files, shared anonymous memory). */
 int shared_capture(struct dumper *d, struct err *err);
@@ -116,6 +125,9 @@ int64_t syscalls_original(struct dump_job *job, pid_t tid, const struct user_reg
 			  int mem_fd);
 /* Forgets threads that are no longer in the call that was remembered. */
 void syscalls_remember(struct dump_job *job, const struct frozen *f);
+
+/* dump/waits.c: interrupted waits whose time is over return. */
+int waits_expire(struct dumper *d, unsigned index, struct err *err);
 
 /* dump/pages.c: reads the listed pages and hands them to the writer. */
 int pages_write(struct dumper *d, struct image_writer *w, struct err *err);

@@ -37,6 +37,7 @@ void dump_job_free(struct dump_job *job)
 		free(job->keys[i].key);
 	free(job->keys);
 	free(job->calls);
+	free(job->waits);
 	tracker_free(job->tracker);
 	free(job);
 }

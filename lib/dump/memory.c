@@ -7,6 +7,7 @@
  */
 #include "dump/internal.h"
 #include "proc/elf.h"
+#include "proc/probe.h"
 #include "util/cleanup.h"
 #include "util/log.h"
 
@@ -159,6 +160,9 @@ static int scan_pages(struct dumper *d, struct page_list *list, int pagemap_fd,
 			       ? err_nomem(err)
 			       : 0;
 	}
+	/* plain pagemap costs 8 bytes for every page of a reservation, touched or not */
+	if (!probe_get(PROBE_PAGEMAP_SCAN)->ok && !m->rss_bytes && !m->swap_bytes)
+		return 0;
 	return proc_pagemap_scan(pagemap_fd, m->start, m->end, on_run, &z, err);
 }
 
@@ -194,6 +198,58 @@ static int capture_map(struct dumper *d, struct subject *s, const struct proc_ma
 	if (rc == 0)
 		rc = scan_pages(d, list, pagemap_fd, m, v, err);
 	return rc;
+}
+
+static int64_t mtime_ns(const struct stat *st)
+{
+	return (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec;
+}
+
+/* Size and time of a mapped file, while nothing can change it. */
+static int stat_file(const struct process *p, struct vma *v, struct err *err)
+{
+	struct stat st;
+
+	if (stat(v->path, &st) < 0)
+		return err_set(err, -EOPNOTSUPP, "pid %d: cannot find the mapped file '%s': %m",
+			       p->pid, v->path);
+	if (!S_ISREG(st.st_mode))
+		return err_set(
+			err, -EOPNOTSUPP,
+			"pid %d: a mapping of '%s', which is not a regular file, is not supported",
+			p->pid, v->path);
+	v->file_size = (uint64_t)st.st_size;
+	v->file_mtime_ns = mtime_ns(&st);
+	return 0;
+}
+
+static bool same_file(const struct vma *a, const struct vma *b)
+{
+	return a->ino == b->ino && a->dev == b->dev && !strcmp(a->path, b->path);
+}
+
+/* The same file is mapped several times in a row: looked at once. */
+static int stat_files(struct process *p, struct err *err)
+{
+	const struct vma *last = NULL;
+
+	for (unsigned i = 0; i < p->n_vmas; i++) {
+		struct vma *v = &p->vmas[i];
+		int rc = 0;
+
+		if (v->kind != VMA_FILE)
+			continue;
+		if (last && same_file(last, v)) {
+			v->file_size = last->file_size;
+			v->file_mtime_ns = last->file_mtime_ns;
+		} else {
+			rc = stat_file(p, v, err);
+		}
+		if (rc < 0)
+			return rc;
+		last = v;
+	}
+	return 0;
 }
 
 static int capture_layout(struct dumper *d, struct subject *s, struct err *err)
@@ -245,7 +301,7 @@ int memory_capture(struct dumper *d, struct subject *s, const struct map_list *m
 		return err_nomem(err);
 	for (unsigned i = 0; rc == 0 && i < maps->n; i++)
 		rc = capture_map(d, s, &maps->maps[i], list, pagemap_fd, err);
-	return rc;
+	return rc < 0 ? rc : stat_files(s->process, err);
 }
 
 int memory_read_maps(struct dumper *d, int proc_dirfd, struct map_list *ret, struct err *err)
@@ -253,66 +309,44 @@ int memory_read_maps(struct dumper *d, int proc_dirfd, struct map_list *ret, str
 	return proc_maps_read(proc_dirfd, true, d->arena, &ret->maps, &ret->n, err);
 }
 
-static int describe_file(struct dumper *d, const struct process *p, struct vma *v, struct err *err)
+/* Its build id, unless another file has taken its place since. */
+static void read_build_id(struct dumper *d, struct vma *v)
 {
 	CLEANUP_FD int fd = open(v->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	struct stat st;
 
-	if ((fd >= 0 ? fstat(fd, &st) : stat(v->path, &st)) < 0)
-		return err_set(err, -EOPNOTSUPP, "pid %d: cannot find the mapped file '%s': %m",
-			       p->pid, v->path);
-	if (!S_ISREG(st.st_mode))
-		return err_set(
-			err, -EOPNOTSUPP,
-			"pid %d: a mapping of '%s', which is not a regular file, is not supported",
-			p->pid, v->path);
-	v->file_size = (uint64_t)st.st_size;
-	v->file_mtime_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
-	if (fd >= 0)
+	if (fd >= 0 && fstat(fd, &st) == 0 && (uint64_t)st.st_size == v->file_size &&
+	    mtime_ns(&st) == v->file_mtime_ns)
 		proc_build_id(fd, d->arena, &v->build_id);
-	return 0;
 }
 
-/* The same file is mapped several times in a row: described once. */
-static int describe_process(struct dumper *d, struct process *p, struct err *err)
+static void describe_process(struct dumper *d, struct process *p)
 {
 	const struct vma *last = NULL;
 
 	for (unsigned i = 0; i < p->n_vmas; i++) {
 		struct vma *v = &p->vmas[i];
-		int rc = 0;
 
 		if (v->kind != VMA_FILE)
 			continue;
-		if (last && last->ino == v->ino && last->dev == v->dev &&
-		    !strcmp(last->path, v->path)) {
-			v->file_size = last->file_size;
-			v->file_mtime_ns = last->file_mtime_ns;
+		if (last && same_file(last, v))
 			v->build_id = last->build_id;
-		} else {
-			rc = describe_file(d, p, v, err);
-		}
-		if (rc < 0)
-			return rc;
+		else
+			read_build_id(d, v);
 		last = v;
 	}
-	return 0;
 }
 
-int memory_describe_files(struct dumper *d, struct err *err)
+void memory_describe_files(struct dumper *d)
 {
 	for (unsigned i = 0; i < d->tree->n_processes; i++) {
 		struct process *p = &d->tree->processes[i];
 		struct stat st;
-		int rc = describe_process(d, p, err);
 
-		if (rc < 0)
-			return rc;
+		describe_process(d, p);
 		if (p->exe && stat(p->exe, &st) == 0) {
 			p->exe_size = (uint64_t)st.st_size;
-			p->exe_mtime_ns =
-				(int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
+			p->exe_mtime_ns = mtime_ns(&st);
 		}
 	}
-	return 0;
 }

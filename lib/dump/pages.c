@@ -94,18 +94,49 @@ void pages_sort(struct dumper *d)
 	}
 }
 
-/* Reads up to n pages; the number read. 0: the first one cannot be read (beyond a file's end, a
- * guard page). */
-static int read_pages(const struct page_list *l, uint64_t address, unsigned n, uint8_t *buf,
+/*
+ * The page cannot be read. Beyond the end of a nameless file there is nothing; a guard page on
+ * Linux 6.13 and 6.14 looks swapped and is known only by this. Anything else is memory that we
+ * would lose.
+ */
+static int unreadable(struct dumper *d, const struct page_list *l, uint64_t address, int code,
 		      struct err *err)
+{
+	for (unsigned i = 0; i < d->tree->n_processes; i++) {
+		struct process *p = &d->tree->processes[i];
+
+		if (p->space != l->space && l->source == SOURCE_MEMORY &&
+		    tree_space(d->tree, l->space)->kind == SPACE_FILE)
+			return 0;
+		for (unsigned j = 0; p->space == l->space && j < p->n_vmas; j++) {
+			struct vma *v = &p->vmas[j];
+			struct range *g;
+
+			if (address < v->start || address >= v->end)
+				continue;
+			if (v->kind == VMA_ANON && v->ino)
+				return 0;
+			if (code != -EFAULT)
+				break;
+			g = arena_push(d->arena, &v->guards, &v->n_guards, sizeof *g);
+			if (!g)
+				return err_nomem(err);
+			*g = (struct range){ address, address + CKPT_PAGE_SIZE };
+			return 0;
+		}
+	}
+	return err_set(err, code, "cannot read the job's memory at %#llx: %m",
+		       (unsigned long long)address);
+}
+
+/* Reads up to n pages; the number read. 0: there is nothing at the first. */
+static int read_pages(struct dumper *d, const struct page_list *l, uint64_t address, unsigned n,
+		      uint8_t *buf, struct err *err)
 {
 	ssize_t got = io_pread_full(l->fd, buf, (size_t)n * CKPT_PAGE_SIZE, address);
 
-	if (got < 0 && (got == -EIO || got == -EFAULT))
-		return 0;
 	if (got < 0)
-		return err_set(err, (int)got, "cannot read the job's memory at %#llx: %m",
-			       (unsigned long long)address);
+		return unreadable(d, l, address, (int)got, err);
 	if (l->source == SOURCE_FD && got % CKPT_PAGE_SIZE) { /* a file's last page */
 		size_t rest = CKPT_PAGE_SIZE - (size_t)got % CKPT_PAGE_SIZE;
 
@@ -159,7 +190,7 @@ static int write_some(struct dumper *d, struct image_writer *w, const struct pag
 		if (!buf)
 			return err && err->code ? err->code : -EIO;
 	}
-	n = read_pages(l, address, want, buf, err);
+	n = read_pages(d, l, address, want, buf, err);
 	if (!own)
 		rc = image_writer_submit(w, l->space, page, n > 0 ? (unsigned)n : 0,
 					 n < 0 ? NULL : err);

@@ -116,6 +116,8 @@ int process_capture(struct dumper *d, unsigned index, struct err *err)
 	if (rc == 0)
 		rc = read_vdso(d, index, err);
 	if (rc == 0)
+		rc = waits_expire(d, index, err);
+	if (rc == 0)
 		rc = threads_look(d, index, err);
 	if (rc == 0)
 		rc = begin_remote(d, index, err);

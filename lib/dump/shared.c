@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/sysinfo.h>
 #include <unistd.h>
 
 #define MINCORE_PAGES (128 * 1024)
@@ -84,12 +85,21 @@ static int list_resident(struct dumper *d, const struct subject *s, struct page_
 	return 0;
 }
 
-static bool has_swap(const struct map_list *maps, const struct vma *v)
+/* Has anything been swapped out on this machine? Asked after mincore, which does not see such
+ * pages. */
+static bool swap_in_use(void)
 {
-	for (unsigned i = 0; i < maps->n; i++)
-		if (maps->maps[i].start == v->start)
-			return maps->maps[i].swap_bytes != 0;
-	return true;
+	struct sysinfo si;
+
+	return sysinfo(&si) < 0 || si.totalswap != si.freeswap;
+}
+
+static int list_whole(struct dumper *d, struct page_list *l, const struct vma *v, struct err *err)
+{
+	int rc = pages_add(d, l, v->offset / CKPT_PAGE_SIZE, (v->end - v->start) / CKPT_PAGE_SIZE,
+			   v->start);
+
+	return rc < 0 ? err_nomem(err) : 0;
 }
 
 static int list_mapped(struct dumper *d, const struct space *space, struct err *err)
@@ -107,13 +117,11 @@ static int list_mapped(struct dumper *d, const struct space *space, struct err *
 			l = pages_list_for(d, space->id, SOURCE_MEMORY, d->mem_fds[i]);
 			if (!l)
 				return err_nomem(err);
-			if (space->kind == SPACE_FILE || has_swap(&d->maps[i], v))
-				rc = pages_add(d, l, v->offset / CKPT_PAGE_SIZE,
-					       (v->end - v->start) / CKPT_PAGE_SIZE, v->start) < 0
-					     ? err_nomem(err)
-					     : 0;
-			else
+			rc = 0;
+			if (space->kind == SPACE_SHM)
 				rc = list_resident(d, &d->cap.subjects[i], l, v, err);
+			if (rc == 0 && (space->kind == SPACE_FILE || swap_in_use()))
+				rc = list_whole(d, l, v, err);
 			if (rc < 0)
 				return rc;
 		}

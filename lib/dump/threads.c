@@ -3,6 +3,7 @@
 #include "dump/internal.h"
 #include "util/fault.h"
 
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
@@ -11,7 +12,9 @@
 
 /* struct rseq in the job (include/uapi/linux/rseq.h), and the critical section that it may point
  * to. */
-#define RSEQ_CS_OFFSET 8
+#define RSEQ_CS_OFFSET   8
+#define XSTATE_BV_OFFSET 512
+#define XFEATURE_AMX     (3ULL << 17)
 struct rseq_cs {
 	uint32_t version, flags;
 	uint64_t start_ip, post_commit_offset, abort_ip;
@@ -52,14 +55,20 @@ static uint64_t pending_set(const struct pending_signal *list, unsigned n)
 	return set;
 }
 
-static uint64_t handled_set(const struct process *p)
+/* The handler that runs next, when one of these signals is let in: the lowest number first. */
+static const struct sigaction_state *next_handler(const struct process *p, uint64_t set)
 {
-	uint64_t set = 0;
+	const struct sigaction_state *next = NULL;
 
-	for (unsigned i = 0; i < p->n_sigactions; i++)
-		if (p->sigactions[i].handler > 1) /* neither SIG_DFL nor SIG_IGN */
-			set |= 1ULL << (p->sigactions[i].signo - 1);
-	return set;
+	for (unsigned i = 0; i < p->n_sigactions; i++) {
+		const struct sigaction_state *a = &p->sigactions[i];
+
+		if (a->handler > 1 &&
+		    (set & 1ULL << (a->signo - 1)) && /* neither SIG_DFL nor SIG_IGN */
+		    (!next || a->signo < next->signo))
+			next = a;
+	}
+	return next;
 }
 
 /*
@@ -71,6 +80,7 @@ static int set_registers(struct dumper *d, const struct process *p, struct froze
 			 struct thread *t, int mem_fd, uint64_t *process_pending, struct err *err)
 {
 	struct user_regs_struct gp;
+	const struct sigaction_state *handler;
 	uint64_t about_to_run =
 		(pending_set(t->pending, t->n_pending) | *process_pending) & ~t->sigmask;
 
@@ -80,8 +90,9 @@ static int set_registers(struct dumper *d, const struct process *p, struct froze
 		t->syscall_nr = syscalls_original(d->job, ft->tid, &ft->regs.gp, mem_fd);
 		gp.rax = (uint64_t)t->syscall_nr;
 	}
-	if (t->syscall_nr >= 0 && regs_eintr_on_handler(&ft->regs.gp) &&
-	    (about_to_run & handled_set(p))) {
+	handler = next_handler(p, about_to_run);
+	if (t->syscall_nr >= 0 && handler &&
+	    regs_eintr_on_handler(&ft->regs.gp, handler->flags & SA_RESTART)) {
 		gp = ft->regs.gp;
 		gp.rax = (uint64_t)-EINTR;
 		gp.orig_rax = (uint64_t)-1;
@@ -97,10 +108,15 @@ static int get_xstate(struct dumper *d, pid_t tid, struct thread *t, struct err 
 {
 	uint8_t buf[16384];
 	size_t len = sizeof buf;
+	uint64_t in_use;
 	int rc = regs_get_xstate(tid, buf, &len, err);
 
 	if (rc < 0)
 		return rc;
+	memcpy(&in_use, buf + XSTATE_BV_OFFSET, sizeof in_use);
+	if (in_use & XFEATURE_AMX)
+		return err_set(err, -EOPNOTSUPP,
+			       "thread %d: AMX tile registers in use are not supported", tid);
 	t->xstate.data = arena_memdup(d->arena, buf, len);
 	t->xstate.len = (uint32_t)len;
 	return t->xstate.data ? 0 : err_nomem(err);

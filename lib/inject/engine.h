@@ -23,8 +23,9 @@ struct remote {
 	uint64_t stub;  /* address of the stub's first byte */
 	uint64_t arena; /* 0: none */
 	unsigned n_slots;
-	int marker_sig; /* 0: stop at system calls instead */
-	bool stop_seen; /* a SIGSTOP came in while we were at it: sent again at the end */
+	int marker_sig;   /* 0: stop at system calls instead */
+	bool left_inside; /* a thread could not be taken back: it needs the stub to heal itself */
+	bool stop_seen;   /* a SIGSTOP came in while we were at it: sent again at the end */
 	struct engine_thread *threads;
 	unsigned n_threads;
 	struct user_regs_struct base; /* segments and rsp with which the stub runs */

@@ -92,7 +92,8 @@ static int find_room(struct remote *r, struct err *err)
  */
 static int choose_marker(pid_t pid, const struct live_thread *threads, unsigned n)
 {
-	static const int candidates[] = { SIGURG, SIGWINCH, SIGCONT, SIGCHLD };
+	static const int candidates[] = { SIGURG, SIGWINCH,
+					  SIGCHLD }; /* SIGCONT ends a group stop */
 	struct arena *a = arena_new();
 	struct proc_status st;
 	CLEANUP_FD int dirfd = -1;
@@ -132,11 +133,15 @@ static void set_mmap_call(struct user_regs_struct *gp, uint64_t len)
 }
 
 /* Registers last: until they are the thread's own again it would heal itself. */
-static int give_back(const struct live_thread *t, struct err *err)
+static int give_back(struct remote *r, const struct live_thread *t, struct err *err)
 {
 	int rc = regs_set_mask(t->tid, t->regs->sigmask, err);
 
-	return rc < 0 ? rc : regs_set_gp(t->tid, &t->regs->gp, err);
+	if (rc == 0)
+		rc = regs_set_gp(t->tid, &t->regs->gp, err);
+	if (rc < 0) /* dead, or still running in the stub, which must stay for it then */
+		r->left_inside = true;
+	return rc;
 }
 
 static int start_asking(struct remote *r, unsigned slot, const struct live_thread *t,
@@ -152,7 +157,7 @@ static int start_asking(struct remote *r, unsigned slot, const struct live_threa
 	gp.rip = r->stub + STUB_OFFSET(stub_thread);
 	rc = engine_start(r, &et, slot, &gp, err);
 	if (rc < 0)
-		(void)give_back(t, NULL);
+		(void)give_back(r, t, NULL);
 	return rc;
 }
 
@@ -164,7 +169,7 @@ static int finish_asking(struct remote *r, const struct live_thread *t, struct t
 	int rc, back;
 
 	rc = engine_finish(r, &et, &gp, STUB_OFFSET(stub_marker_thread), err);
-	back = give_back(t, rc < 0 ? NULL : err);
+	back = give_back(r, t, rc < 0 ? NULL : err);
 	if (rc < 0 || back < 0)
 		return rc < 0 ? rc : back;
 	if (gp.rbx == (uint64_t)-1)
@@ -222,7 +227,7 @@ static int map_arena(struct remote *r, const struct live_thread *leader, struct 
 		rc = err_set(err, (int)gp.r13, "process %d: cannot map %d KiB: %m", r->pid,
 			     ARENA_BYTES / 1024);
 	if (rc < 0) {
-		(void)give_back(leader, NULL);
+		(void)give_back(r, leader, NULL);
 		r->leader_regs = NULL;
 		return rc;
 	}
@@ -236,7 +241,7 @@ static void remote_free(struct remote *r)
 {
 	if (!r)
 		return;
-	if (r->stub && r->mem_fd >= 0)
+	if (r->stub && r->mem_fd >= 0 && !r->left_inside)
 		(void)io_pwrite_full(r->mem_fd, zeros, STUB_BYTES(r->n_slots), r->stub);
 	if (r->mem_fd >= 0)
 		(void)close(r->mem_fd);
@@ -287,7 +292,7 @@ int live_begin(pid_t pid, pid_t ns_pid, const struct live_thread *threads, unsig
 		rc = map_arena(r, &threads[0], err);
 	if (rc < 0) {
 		(void)live_end(r, NULL);
-		return rc;
+		return rc == -ETIMEDOUT ? -EAGAIN : rc;
 	}
 	*ret = r;
 	return 0;
@@ -311,7 +316,7 @@ int live_end(struct remote *r, struct err *err)
 					err);
 		}
 		(void)fault_point("inject-unmapped", NULL);
-		int back = give_back(&leader, rc < 0 ? NULL : err);
+		int back = give_back(r, &leader, rc < 0 ? NULL : err);
 
 		rc = rc < 0 ? rc : back;
 	}

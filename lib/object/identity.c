@@ -56,6 +56,15 @@ static int look_paths(struct capture *c, struct subject *s, struct err *err)
 	return rc;
 }
 
+/* Not there without CONFIG_ELF_CORE: then there is nothing to lose either. */
+static void coredump_look(const struct subject *s, struct process *p)
+{
+	CLEANUP_FREE char *text = NULL;
+
+	if (io_read_file(s->proc_dirfd, "coredump_filter", &text, NULL) == 0 && *text)
+		p->coredump_filter = COREDUMP_FILTER_KNOWN | (uint32_t)strtoul(text, NULL, 16);
+}
+
 int identity_look(struct capture *c, struct subject *s, const struct proc_status *st,
 		  struct err *err)
 {
@@ -70,6 +79,7 @@ int identity_look(struct capture *c, struct subject *s, const struct proc_status
 	if (rc < 0)
 		return rc;
 	p->oom_score_adj = (int32_t)adj;
+	coredump_look(s, p);
 	return look_paths(c, s, err);
 }
 
@@ -249,6 +259,19 @@ static int oom_put(const struct process *p, pid_t tid, struct err *err)
 	return 0;
 }
 
+/* What a core dump holds is nothing that a restart should fail for. */
+static void coredump_put(const struct process *p, pid_t tid)
+{
+	char path[48], text[16];
+
+	if (!(p->coredump_filter & COREDUMP_FILTER_KNOWN))
+		return;
+	(void)snprintf(path, sizeof path, "/proc/%d/coredump_filter", tid);
+	(void)snprintf(text, sizeof text, "%#x",
+		       p->coredump_filter & ~(uint32_t)COREDUMP_FILTER_KNOWN);
+	(void)io_write_file(-1, path, text);
+}
+
 int identity_put(const struct rebuild *rb, const struct process *p, struct batch *b, pid_t tid,
 		 struct err *err)
 {
@@ -259,6 +282,7 @@ int identity_put(const struct rebuild *rb, const struct process *p, struct batch
 		rc = oom_put(p, tid, err);
 	if (rc < 0)
 		return rc;
+	coredump_put(p, tid);
 	batch_start(b);
 	batch_call(b, "set the umask", SYS_umask, p->umask);
 	batch_call(b, "set the subreaper flag", SYS_prctl, PR_SET_CHILD_SUBREAPER,

@@ -68,7 +68,8 @@ static int take_itimers(const struct batch *b, const struct signals_query *q, st
 		struct itimerval v;
 
 		memcpy(&v, batch_result(b, q->itimer[i]), sizeof v);
-		if (!usecs(&v.it_value))
+		/* With an interval and nothing to go it has expired, and its signal is pending. */
+		if (!usecs(&v.it_value) && !usecs(&v.it_interval))
 			continue;
 		slot = arena_push(a, &p->itimers, &p->n_itimers, sizeof *slot);
 		if (!slot)
@@ -220,9 +221,11 @@ void itimers_put(struct batch *b, const struct process *p)
 {
 	for (unsigned i = 0; i < p->n_itimers; i++) {
 		const struct itimer_state *t = &p->itimers[i];
-		/* Expired, with its signal still pending, it would be disarmed: it goes on with its
-		 * next interval. */
-		uint64_t value_us = t->value_us ? t->value_us : t->interval_us;
+		/* The kernel starts ITIMER_REAL's next interval when the signal is taken: expired,
+		 * with its signal still pending, it would be disarmed. So it goes on with its next
+		 * interval. The others have none to go only where they are disarmed. */
+		bool expired = t->which == ITIMER_REAL && !t->value_us;
+		uint64_t value_us = expired ? t->interval_us : t->value_us;
 		struct itimerval v = { .it_value = timeval_of(value_us),
 				       .it_interval = timeval_of(t->interval_us) };
 

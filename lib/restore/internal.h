@@ -66,6 +66,8 @@ void restore_warn(const struct restoring *r, const char *fmt, ...)
 
 /* plan.c: everything that can be checked before anything is created; decides on pids. */
 int plan_check(struct restoring *r, struct err *err);
+/* Settles for a new pid namespace; false if none can be had. */
+bool plan_namespace(struct restoring *r);
 int plan_workspace(const struct process *p, struct arena *a, struct workspace *ret,
 		   struct err *err);
 int plan_marker_signal(const struct tree *t);

@@ -113,6 +113,15 @@ static bool is_init(const struct tree *t)
 	return t->processes[0].pid == 1;
 }
 
+bool plan_namespace(struct restoring *r)
+{
+	if (!probe_get(PROBE_USERNS)->ok || is_init(r->tree))
+		return false;
+	r->pids = PIDS_NAMESPACE;
+	r->own_userns = geteuid() != 0;
+	return true;
+}
+
 static int decide_pids(struct restoring *r, struct err *err)
 {
 	const struct probe_result *set_tid = probe_get(PROBE_SET_TID),
@@ -137,11 +146,8 @@ static int decide_pids(struct restoring *r, struct err *err)
 		return err_hint(err, "run as root, give ckpt-restart cap_checkpoint_restore, or "
 				     "use --pids namespace");
 	}
-	if (userns->ok && !is_init(r->tree)) {
-		r->pids = PIDS_NAMESPACE;
-		r->own_userns = geteuid() != 0;
+	if (plan_namespace(r))
 		return 0;
-	}
 	if (wish == PIDS_NAMESPACE) {
 		err_set(err, -EPERM, "no new pid namespace can be had here: %s",
 			is_init(r->tree) ? "the job was process 1 of its own" : userns->why);

@@ -91,6 +91,11 @@ static int rebuild(struct restoring *r, struct err *err)
 	int rc;
 
 	rc = spawn_maker(r, err);
+	if (rc == -EEXIST && r->opts->pids == PIDS_AUTO && plan_namespace(r)) {
+		/* taken since, or in use as a group or session */
+		spawn_undo(r);
+		rc = spawn_maker(r, err);
+	}
 	if (rc == 0)
 		rc = take_over(r, err);
 	if (rc == 0)

@@ -18,6 +18,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/ptrace.h>
@@ -28,6 +29,7 @@
 #include <unistd.h>
 
 #define LOG_ROOM      "restore"
+#define OFFSETS_PATH  "/proc/self/timens_offsets"
 #define SEIZE_OPTIONS (PTRACE_O_TRACECLONE | PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL)
 
 #ifndef CLONE_NEWTIME
@@ -53,16 +55,31 @@ static int64_t clock_ns(clockid_t id)
 	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
+/* How far the clocks that we ourselves see are shifted already: a time namespace's offsets count
+ * from the machine's own clocks. */
+static int64_t own_shift_ns(const char *name)
+{
+	CLEANUP_FREE char *text = NULL;
+	long long sec, nsec;
+	char *at;
+
+	if (io_read_file(-1, OFFSETS_PATH, &text, NULL) < 0 || !(at = strstr(text, name)) ||
+	    sscanf(at + strlen(name), "%lld %lld", &sec, &nsec) != 2)
+		return 0;
+	return sec * 1000000000 + nsec;
+}
+
 /* Children of the caller from now on see clocks that go on from the checkpoint's. */
 static int shift_clocks(const struct host *was)
 {
-	static const char path[] = "/proc/self/timens_offsets";
 	const struct {
 		const char *name;
 		int64_t offset;
 	} clocks[] = {
-		{ "monotonic", (int64_t)was->monotonic_ns - clock_ns(CLOCK_MONOTONIC) },
-		{ "boottime", (int64_t)was->boottime_ns - clock_ns(CLOCK_BOOTTIME) },
+		{ "monotonic", own_shift_ns("monotonic") + (int64_t)was->monotonic_ns -
+				       clock_ns(CLOCK_MONOTONIC) },
+		{ "boottime",
+		  own_shift_ns("boottime") + (int64_t)was->boottime_ns - clock_ns(CLOCK_BOOTTIME) },
 	};
 	char text[160];
 	int n = 0;
@@ -81,7 +98,7 @@ static int shift_clocks(const struct host *was)
 		n += snprintf(text + n, sizeof text - (size_t)n, "%s %lld %lld\n", clocks[i].name,
 			      (long long)sec, (long long)nsec);
 	}
-	return io_write_file(-1, path, text);
+	return io_write_file(-1, OFFSETS_PATH, text);
 }
 
 static void say(int control, enum maker_kind kind, const struct err *err)
@@ -156,14 +173,11 @@ _Noreturn static void init_main(struct restoring *r, int control, int status_fd,
 				gid_t gid)
 {
 	struct err err = { 0 };
-	sigset_t none;
 	pid_t maker = -1;
 	int rc = 0;
 
 	for (int sig = 1; sig < 32; sig++)
 		(void)signal(sig, SIG_DFL);
-	(void)sigemptyset(&none);
-	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 	if (r->own_userns)
 		rc = map_ids(uid, gid, &err);
 	if (rc == 0) {
@@ -308,6 +322,21 @@ static int wait_ready(struct restoring *r, struct err *err)
 	return rc;
 }
 
+/* All signals stay blocked in the children: a seized maker would stop for each that came, and
+ * nobody would be looking. The final masks are set through ptrace. */
+static int spawn(struct restoring *r, int theirs, struct err *err)
+{
+	sigset_t all, old;
+	int rc;
+
+	(void)sigfillset(&all);
+	(void)sigprocmask(SIG_SETMASK, &all, &old);
+	rc = r->pids == PIDS_NAMESPACE ? spawn_in_namespace(r, theirs, err)
+				       : spawn_here(r, theirs, err);
+	(void)sigprocmask(SIG_SETMASK, &old, NULL);
+	return rc;
+}
+
 int spawn_maker(struct restoring *r, struct err *err)
 {
 	int pair[2], rc;
@@ -319,8 +348,7 @@ int spawn_maker(struct restoring *r, struct err *err)
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return err_set(err, -errno, "cannot create a socket pair: %m");
 	r->control = pair[0];
-	rc = r->pids == PIDS_NAMESPACE ? spawn_in_namespace(r, pair[1], err)
-				       : spawn_here(r, pair[1], err);
+	rc = spawn(r, pair[1], err);
 	if (rc == 0)
 		rc = fault_point("restore-spawned", err);
 	if (rc == 0)

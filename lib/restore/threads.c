@@ -17,6 +17,10 @@
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 
+/* XSAVE area (Intel SDM vol. 1, 13.4): x87, SSE and AVX have a fixed place. */
+#define XSTATE_BV_OFFSET 512
+#define XFEATURES_FIXED  7ULL
+
 #define THREAD_FLAGS                                                                               \
 	(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM)
 
@@ -212,6 +216,7 @@ static int set_xstate(struct restoring *r, pid_t tid, const struct thread *t, st
 {
 	uint8_t buf[16384] = { 0 };
 	size_t len = sizeof buf;
+	uint64_t in_use;
 	int rc = regs_get_xstate(tid, buf, &len, err);
 
 	(void)r;
@@ -221,6 +226,14 @@ static int set_xstate(struct restoring *r, pid_t tid, const struct thread *t, st
 		return err_image(err, -EOPNOTSUPP,
 				 "thread %d: its FPU state has %u bytes, this CPU's %zu", t->tid,
 				 t->xstate.len, len);
+	memcpy(&in_use, t->xstate.data + XSTATE_BV_OFFSET, sizeof in_use);
+	/* where the later components lie differs between makes of CPU, and then so does the size */
+	if (t->xstate.len != len && (in_use & ~XFEATURES_FIXED))
+		return err_image(
+			err, -EOPNOTSUPP,
+			"thread %d: its FPU state (%u bytes, components %#llx) does not fit this "
+			"CPU's layout (%zu bytes)",
+			t->tid, t->xstate.len, (unsigned long long)in_use, len);
 	memset(buf, 0, len);
 	memcpy(buf, t->xstate.data, t->xstate.len);
 	return regs_set_xstate(tid, buf, len, err);

@@ -58,11 +58,15 @@ static bool same_shape(const struct parts *a, const struct parts *b)
 }
 
 /* Is the recorded vdso the one that this kernel gives? */
-static bool same_vdso(const struct host *host)
+static bool same_vdso(const struct host *host, const struct parts *ours)
 {
-	const void *ours = (const void *)getauxval(AT_SYSINFO_EHDR);
+	const void *image = (const void *)getauxval(AT_SYSINFO_EHDR);
 
-	return ours && host->vdso.len && !memcmp(ours, host->vdso.data, host->vdso.len);
+	for (unsigned i = 0; image && i < ours->n; i++)
+		if (!strcmp(ours->part[i].name, "[vdso]"))
+			return host->vdso.len == ours->part[i].len &&
+			       !memcmp(image, host->vdso.data, host->vdso.len);
+	return false;
 }
 
 static void move(struct build_process *bp, uint64_t from, uint64_t len, uint64_t to)
@@ -129,7 +133,7 @@ int vdso_place(struct restoring *r, struct build_process *bp, struct err *err)
 	if (rc < 0)
 		return rc;
 	for (unsigned i = 0; i < bp->state->n_vmas; i++)
-		if (bp->state->vmas[i].kind == VMA_VDSO)
+		if (bp->state->vmas[i].kind == VMA_VDSO && is_part(bp->state->vmas[i].path))
 			add_part(&theirs, bp->state->vmas[i].path, bp->state->vmas[i].start,
 				 bp->state->vmas[i].end);
 	if (theirs.n == 0) {
@@ -139,7 +143,8 @@ int vdso_place(struct restoring *r, struct build_process *bp, struct err *err)
 					 ours.part[i].start, ours.part[i].len);
 		return batch_run(bp->batch, bp->pid, err);
 	}
-	if (!same_shape(&ours, &theirs) || !same_vdso(&r->tree->host) || pretend_other_kernel())
+	if (!same_shape(&ours, &theirs) || !same_vdso(&r->tree->host, &ours) ||
+	    pretend_other_kernel())
 		return vdso_bridge(r, bp, err);
 	return move_all(bp, &ours, &theirs, err);
 }

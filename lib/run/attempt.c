@@ -6,6 +6,7 @@
 #include "util/cleanup.h"
 #include "util/io.h"
 
+#include <malloc.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -110,6 +111,10 @@ int checkpointer_new(pid_t root, struct chain *chain, const struct settings *set
 		free(c);
 		return rc;
 	}
+	/* An arena for each of a checkpoint's threads, and a threshold that grows with what was
+	 * freed, would keep more memory than the work needs. */
+	(void)mallopt(M_ARENA_MAX, 1);
+	(void)mallopt(M_MMAP_THRESHOLD, 1 << 20);
 	(void)pthread_mutex_init(&c->lock, NULL);
 	(void)pthread_cond_init(&c->wanted, NULL);
 	rc = -pthread_create(&c->thread, NULL, main_loop, c);

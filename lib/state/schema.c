@@ -302,6 +302,7 @@ static const struct field process_schema_fields[] = {
 	LIST(T, posix_locks, posix_lock_schema),
 	VAL(T, stopped),
 	VAL(T, next_timer_id),
+	HEX(T, coredump_filter),
 };
 static SCHEMA(process_schema, "process", T);
 #undef T

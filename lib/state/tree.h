@@ -345,7 +345,11 @@ struct process {
 	unsigned n_posix_locks;
 	uint32_t stopped;      /* in a group stop (SIGSTOP) at the checkpoint: stays stopped */
 	int32_t next_timer_id; /* what the kernel would give the next timer, -1 unknown */
+	/* core(5), with COREDUMP_FILTER_KNOWN; 0: not recorded (images before it was) */
+	uint32_t coredump_filter;
 };
+
+enum { COREDUMP_FILTER_KNOWN = 1 << 30 };
 
 /* A POSIX record lock (per process and file). */
 struct posix_lock {

@@ -51,7 +51,10 @@ void freeze_thaw(struct frozen *f)
 {
 	for (unsigned i = 0; f && i < f->n_procs; i++)
 		for (unsigned j = 0; j < f->procs[i].n_threads; j++)
-			trace_detach(f->procs[i].threads[j].tid, 0);
+			/* one not seen to stop may be about to get a signal, which this would take
+			 * away: the end of the tracing thread lets go of it */
+			if (f->procs[i].threads[j].stopped)
+				trace_detach(f->procs[i].threads[j].tid, 0);
 	frozen_free(f);
 }
 
@@ -110,6 +113,18 @@ static int take_registers(struct frozen_thread *t, struct err *err)
 	return rc == 0 && regs_undo_eintr(&t->regs.gp) ? regs_set_gp(t->tid, &t->regs.gp, err) : rc;
 }
 
+/*
+ * Runs a thread on from a stop that is not the one asked for. Entering it has forgotten our
+ * PTRACE_INTERRUPT (ptrace_stop clears JOBCTL_TRAP_STOP), so it is asked again: else a thread that
+ * then goes to sleep in a system call would never stop.
+ */
+static int run_on(pid_t tid, int sig, struct err *err)
+{
+	int rc = trace_interrupt(tid, err);
+
+	return rc == 0 ? trace_resume(tid, PTRACE_CONT, sig, err) : rc;
+}
+
 /* Runs the thread on to a quiet stop. -ESRCH: it has gone. */
 static int settle(struct frozen_thread *t, int64_t deadline_ns, struct err *err)
 {
@@ -129,11 +144,11 @@ static int settle(struct frozen_thread *t, int64_t deadline_ns, struct err *err)
 			return -ESRCH;
 		case STOP_SIGNAL: /* deliver it: the stop that we asked for comes before its
 				     handler's first instruction */
-			rc = trace_resume(t->tid, PTRACE_CONT, stop.sig, err);
+			rc = run_on(t->tid, stop.sig, err);
 			break;
 		case STOP_EVENT:
 		case STOP_SYSCALL:
-			rc = trace_resume(t->tid, PTRACE_CONT, 0, err);
+			rc = run_on(t->tid, 0, err);
 			break;
 		}
 		if (rc == -ESRCH)
@@ -156,7 +171,7 @@ static int why_not_seized(struct freezer *z, pid_t tid)
 	if (proc_open_pid(tid, &dirfd, NULL) < 0 ||
 	    proc_status_read(dirfd, z->scratch, &st, NULL) < 0)
 		return -ESRCH;
-	if (st.tracer == getpid())
+	if (st.tracer == gettid()) /* the tracing thread, not its process */
 		return 0;
 	return st.state == 'Z' || st.state == 'X' ? -ESRCH : -EPERM;
 }
@@ -299,8 +314,14 @@ static int all_alive(const struct frozen *f, struct err *err)
 	for (unsigned i = 0; i < f->n_procs; i++) {
 		const struct frozen_process *p = &f->procs[i];
 
-		if (p->n_threads == 0)
+		if (p->n_threads == 0 && i == 0)
 			return err_set(err, -ESRCH, "process %d has ended", p->pid);
+		if (p->n_threads == 0)
+			return err_set(
+				err, -EOPNOTSUPP,
+				"pid %d: child %d, which has ended and is not waited for, is "
+				"not supported yet",
+				f->procs[0].pid, p->pid);
 		if (p->threads[0].tid != p->pid)
 			return err_set(err, -EOPNOTSUPP,
 				       "pid %d: its first thread has exited and others go on; that "

@@ -106,10 +106,45 @@ bool regs_in_restart_block(const struct user_regs_struct *gp)
 	return in_syscall(gp) && (int64_t)gp->rax == -ERESTART_RESTARTBLOCK;
 }
 
-bool regs_eintr_on_handler(const struct user_regs_struct *gp)
+bool regs_eintr_on_handler(const struct user_regs_struct *gp, bool sa_restart)
 {
 	return in_syscall(gp) &&
-	       ((int64_t)gp->rax == -ERESTARTNOHAND || (int64_t)gp->rax == -ERESTART_RESTARTBLOCK);
+	       ((int64_t)gp->rax == -ERESTARTNOHAND || (int64_t)gp->rax == -ERESTART_RESTARTBLOCK ||
+		(!sa_restart && (int64_t)gp->rax == -ERESTARTSYS));
+}
+
+bool regs_timeout_of(const struct user_regs_struct *gp, struct regs_timeout *ret)
+{
+	if (!in_syscall(gp) || (int64_t)gp->rax != -ERESTARTNOHAND)
+		return false;
+	switch ((long)gp->orig_rax) {
+	case SYS_epoll_wait:
+	case SYS_epoll_pwait:
+		*ret = (struct regs_timeout){ .arg = gp->r10 };
+		return (int)gp->r10 >= 0;
+	case 441: /* epoll_pwait2 */
+		*ret = (struct regs_timeout){ .arg = gp->r10, .is_timespec = true };
+		break;
+	case SYS_rt_sigtimedwait:
+		*ret = (struct regs_timeout){ gp->rdx, true, -EAGAIN };
+		break;
+	case SYS_semtimedop:
+		*ret = (struct regs_timeout){ gp->r10, true, -EAGAIN };
+		break;
+	case SYS_io_getevents:
+	case 333: /* io_pgetevents */
+		*ret = (struct regs_timeout){ .arg = gp->r8, .is_timespec = true };
+		break;
+	default:
+		return false;
+	}
+	return ret->arg != 0;
+}
+
+void regs_return(struct user_regs_struct *gp, long result)
+{
+	gp->rax = (uint64_t)result;
+	gp->orig_rax = (uint64_t)-1;
 }
 
 int64_t regs_reissue(const struct user_regs_struct *gp, int64_t restart_nr,

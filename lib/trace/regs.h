@@ -40,9 +40,23 @@ bool regs_undo_eintr(struct user_regs_struct *gp);
  */
 int64_t regs_reissue(const struct user_regs_struct *gp, int64_t restart_nr,
 		     struct user_regs_struct *ret);
+/*
+ * Of a call that regs_undo_eintr keeps going: which argument says how long it waits at most, and
+ * what it returns when that is over. Every checkpoint starts its wait anew, so somebody must see to
+ * it that it ends. False: not such a call, or its timeout is not an argument.
+ */
+struct regs_timeout {
+	unsigned long long arg; /* milliseconds (negative int: for ever), or the address of a
+				   timespec (0: for ever) */
+	bool is_timespec;
+	long result;
+};
+bool regs_timeout_of(const struct user_regs_struct *gp, struct regs_timeout *ret);
+/* The call returns this now. */
+void regs_return(struct user_regs_struct *gp, long result);
 /* True when the interrupted call would restart through the restart block (nanosleep, poll, futex
  * with timeout). */
 bool regs_in_restart_block(const struct user_regs_struct *gp);
-/* True when the interrupted call returns EINTR if a handler runs now (pause, ppoll, nanosleep,
- * ...). */
-bool regs_eintr_on_handler(const struct user_regs_struct *gp);
+/* True when the interrupted call returns EINTR if a handler runs now; sa_restart: one with
+ * SA_RESTART (signal(7)). */
+bool regs_eintr_on_handler(const struct user_regs_struct *gp, bool sa_restart);

@@ -43,7 +43,7 @@ restart_without_namespaces() {
 	victim_quit
 }
 
-@test "new pids: pthread_join, robust mutexes and the C library's own locks still work" {
+@test "new pids: pthread_join and the C library's own locks still work" {
 	no_namespaces
 	local v
 	for v in thread_exit blocked sig_actions busy mem_anon; do

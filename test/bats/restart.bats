@@ -241,6 +241,8 @@ load ../lib/common
 
 @test "dump, restart, dump: the second image says what the first one said" {
 	victim_start --no-incremental --keep 10 -- threads 20
+	# Each poke makes a thread, whose stack the C library keeps for the next one.
+	victim_poke
 	checkpoint
 	victim_kill
 	fg 30 "$INSPECT" --json "$CHAIN/000001.img" > before.json
@@ -337,8 +339,8 @@ PY
 	# Others take pids too: some tries until the leader is below the end and its threads are
 	# after the beginning.
 	for i in 1 2 3 4 5 6 7 8 9 10; do
-		echo $((max - 25)) > /proc/sys/kernel/ns_last_pid
-		victim_start --no-snapshot -- threads 64
+		echo $((max - 120)) > /proc/sys/kernel/ns_last_pid
+		victim_start --no-snapshot -- threads 150
 		[ "$(ls "/proc/$VICTIM_PID/task" | sort -n | head -n 1)" -ge "$VICTIM_PID" ] ||
 			break
 		victim_kill

@@ -11,8 +11,9 @@
  *	gap START END		it did not run between these two times (CLOCK_REALTIME, ns)
  *	done ORDER		it has carried out an order: signal SIGRTMIN+ORDER
  *
- * The log is open only while a line is written: the program's own files are not what is measured. And its clock is
- * CLOCK_REALTIME, the one that goes on over a restart and means the same in every namespace.
+ * The log is open only while a line is written: the program's own files are not what is measured.
+ * And its clock is CLOCK_REALTIME, which goes on over a restart and means the same in every
+ * namespace.
  */
 enum {
 	ORDER_NONE = 0,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Benchmark target: a fixed amount of work, computing or system calls; prints how many ns it took. */
+/* Benchmark target: a fixed amount of computing or system calls; prints how many ns it took. */
 #include "gap.h"
 
 #include <inttypes.h>

@@ -23,7 +23,8 @@ static int set_up(void)
 		return -1;
 	lim.rlim_cur = lim.rlim_max;
 	(void)setrlimit(RLIMIT_NOFILE, &lim);
-	area = mmap(NULL, n_maps * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	area = mmap(NULL, n_maps * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		    0);
 	fds = malloc(n_fds * sizeof *fds);
 	if (area == MAP_FAILED || !fds)
 		return -1;

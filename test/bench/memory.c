@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Benchmark target: so many MiB of random data in 4 KiB pages, rewritten at a given rate or on order. */
+/* Benchmark target: MiB of random data in 4 KiB pages, rewritten at a given rate or on order. */
 #include "gap.h"
 
 #include <stdio.h>
@@ -11,7 +11,7 @@
 static uint64_t *mem;
 static size_t n_pages;
 
-/* The first word of a page never changes, so that a restarted program can be asked whether all of them are there. */
+/* The first word of a page never changes: a restarted program can tell whether all are there. */
 static void fill(void)
 {
 	for (size_t i = 0; i < n_pages * PAGE_WORDS; i++)
@@ -53,13 +53,18 @@ static void obey(int order)
 	gap_done(order);
 }
 
-/* CPU time, so that a pause is not made up for by a burst of writes. */
 static uint64_t cpu_us(void)
 {
 	struct timespec ts;
 
 	(void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
 	return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+}
+
+/* How many pages are to be written by now: by CPU time, so that no burst follows a pause. */
+static uint64_t pages_due(uint64_t rate, uint64_t start_us)
+{
+	return (cpu_us() - start_us) * rate * 256 / 1000000;
 }
 
 /* bench-memory LOG MIB RATE: with RATE MiB a second (0: none) rewritten in pages all over. */
@@ -79,9 +84,10 @@ int main(int argc, char **argv)
 	start = cpu_us();
 	for (uint64_t n = 0;; n++) {
 		obey(gap_tick());
-		if (rate && n % 16 == 0 && written < (cpu_us() - start) * rate / 4096 * 1048576 / 1000000) {
-			mem[gap_mix(written) % n_pages * PAGE_WORDS + 1 + n % (PAGE_WORDS - 1)] ^= 1;
-			written++;
+		if (rate && n % 16 == 0 && written < pages_due(rate, start)) {
+			uint64_t *page = mem + gap_mix(written++) % n_pages * PAGE_WORDS;
+
+			page[1 + n % (PAGE_WORDS - 1)] ^= 1;
 		}
 	}
 }

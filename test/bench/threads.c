@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Benchmark target: many threads, half of them waiting for a condition, half sleeping a little at a time. */
+/* Benchmark target: many threads, half of them in a condition wait, half sleeping. */
 #include "gap.h"
 
 #include <pthread.h>

@@ -228,6 +228,7 @@ static void add_process(struct builder *b, const struct model *m, int32_t pid, u
 			       .umask = 022,
 			       .oom_score_adj = -7,
 			       .next_timer_id = -1,
+			       .coredump_filter = COREDUMP_FILTER_KNOWN | 0x3f,
 			       .stopped = pid == 101 };
 	p->mm = (struct mm_layout){ .start_brk = 0x400000,
 				    .brk = 0x500000,

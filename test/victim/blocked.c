@@ -19,7 +19,8 @@
 
 struct slot {
 	const struct kind *kind;
-	pid_t tid;
+	pthread_t thread;
+	volatile pid_t tid;
 	volatile uint64_t rounds; /* how often the call returned as it should */
 	volatile int released;    /* main has given the reason to return */
 	int word;                 /* a futex, or a gate */
@@ -56,7 +57,9 @@ static void wake_by_pipe(struct slot *s)
 
 static void wake_by_signal(struct slot *s)
 {
-	check_sys(syscall(SYS_tgkill, getpid(), s->tid, SIGRTMIN + 5) == 0);
+	int rc = pthread_kill(s->thread, SIGRTMIN + 5);
+
+	check(rc == 0, "pthread_kill: %s", strerror(rc));
 }
 
 static void take(struct slot *s)
@@ -405,6 +408,7 @@ static void *runner(void *arg)
 		      k->name, (unsigned long)(took / MS), TIMED_MS);
 		check(k->timed || s->released, "%s returned and nothing had happened", k->name);
 		s->released = 0;
+		s->tid = gettid_raw(); /* another one after a restart with new pids */
 		s->rounds++;
 	}
 	return NULL;
@@ -464,7 +468,7 @@ int main(int argc, char **argv)
 		if (!wanted(i, argc, argv))
 			continue;
 		set_up(&slots[i]);
-		(void)thread_start(runner, &slots[i]);
+		slots[i].thread = thread_start(runner, &slots[i]);
 	}
 	for (unsigned i = 0; i < COUNT_OF(kinds); i++) {
 		while (wanted(i, argc, argv) && !slots[i].tid)

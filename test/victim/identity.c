@@ -19,7 +19,7 @@ struct identity {
 	uid_t uid[3];
 	gid_t gid[3];
 	char cwd[4096], root[64], exe[4096], cmdline[4096], environ[8192], comm[16], oom[16],
-		auxv[1024];
+		coredump[16], auxv[1024];
 	size_t cmdline_len, environ_len, auxv_len;
 	mode_t mask;
 	struct rlimit limits[RLIMIT_NLIMITS];
@@ -52,6 +52,7 @@ static void look(struct identity *id)
 	id->environ_len = read_small("/proc/self/environ", id->environ, sizeof id->environ);
 	id->auxv_len = read_small("/proc/self/auxv", id->auxv, sizeof id->auxv);
 	(void)read_small("/proc/self/oom_score_adj", id->oom, sizeof id->oom);
+	(void)read_small("/proc/self/coredump_filter", id->coredump, sizeof id->coredump);
 	check_sys(prctl(PR_GET_NAME, id->comm) == 0);
 	id->mask = umask(0);
 	(void)umask(id->mask);
@@ -99,6 +100,7 @@ static void compare(const struct identity *had, const struct identity *now, bool
 	SAME_STR(exe);
 	SAME_STR(comm);
 	SAME_STR(oom);
+	SAME_STR(coredump);
 	SAME_INT(cmdline_len);
 	check(!memcmp(now->cmdline, had->cmdline, had->cmdline_len), "cmdline");
 	SAME_INT(environ_len);
@@ -155,6 +157,8 @@ static void set_up(const char *how)
 	check_sys(setpriority(PRIO_PROCESS, 0, 3) == 0);
 	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
 	check_sys(fd >= 0 && write(fd, "300", 3) == 3 && close(fd) == 0);
+	fd = open("/proc/self/coredump_filter", O_WRONLY | O_CLOEXEC);
+	check_sys(fd >= 0 && write(fd, "0x3f", 4) == 4 && close(fd) == 0);
 }
 
 int main(int argc, char **argv)

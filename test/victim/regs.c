@@ -4,6 +4,7 @@
 #include "regs.h"
 
 #include <cpuid.h>
+#include <errno.h>
 #include <stddef.h>
 
 /*
@@ -56,12 +57,13 @@ static int level(void)
 
 #define EACH16(OP)                                                                                 \
 	OP(0)                                                                                      \
-	OP(1) OP(2) OP(3) OP(4) OP(5) OP(6) OP(7) OP(8) OP(9) OP(10) OP(11) OP(12) OP(13) OP(14)   \
-		OP(15)
+	OP(1)                                                                                      \
+	OP(2) OP(3) OP(4) OP(5) OP(6) OP(7) OP(8) OP(9) OP(10) OP(11) OP(12) OP(13) OP(14) OP(15)
 #define EACH32(OP)                                                                                 \
 	EACH16(OP)                                                                                 \
-	OP(16) OP(17) OP(18) OP(19) OP(20) OP(21) OP(22) OP(23) OP(24) OP(25) OP(26) OP(27) OP(28) \
-		OP(29) OP(30) OP(31)
+	OP(16)                                                                                     \
+	OP(17) OP(18) OP(19) OP(20) OP(21) OP(22) OP(23) OP(24) OP(25) OP(26) OP(27) OP(28) OP(29) \
+		OP(30) OP(31)
 #define LOAD_ZMM(n) __asm__ volatile("vmovdqu64 %0, %%zmm" #n : : "m"(v->zmm[n]));
 #define SAVE_ZMM(n) __asm__ volatile("vmovdqu64 %%zmm" #n ", %0" : "=m"(v->zmm[n]));
 #define LOAD_YMM(n) __asm__ volatile("vmovdqu %0, %%ymm" #n : : "m"(v->zmm[n]));
@@ -159,7 +161,9 @@ static int call(struct regs_job *job, unsigned n)
 			 : "+a"(rax), "+D"(rdi), "+S"(rsi), "+d"(rdx), "+r"(r10), "+r"(r8), "+r"(r9)
 			 :
 			 : "rcx", "r11", "memory");
-	if (rax < c->min || rax > c->max)
+	if (rax == -EINTR && c->may_eintr && job->eintr_ok && *job->eintr_ok)
+		job->eintrs++;
+	else if (rax < c->min || rax > c->max)
 		return differs(job, "result of system call", (int)c->nr, (uint64_t)rax,
 			       (uint64_t)c->max);
 	return differs(job, "rdi after system call", (int)c->nr, rdi, c->arg[0]) ||

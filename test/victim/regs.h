@@ -9,6 +9,8 @@ struct regs_call {
 	long nr;
 	uint64_t arg[6];
 	long min, max; /* what it may return */
+	int may_eintr; /* one of those that signal(7) lets return EINTR after a stop without any
+			  signal */
 };
 
 struct regs_job {
@@ -16,9 +18,11 @@ struct regs_job {
 	const volatile int *stop;      /* the loop ends when this is not 0 */
 	const struct regs_call *calls; /* or NULL: pure computation */
 	unsigned n_calls;
-	volatile uint64_t rounds; /* how often everything was checked */
-	const char *bad;          /* what differed; NULL if nothing */
-	int bad_index;            /* which register, or which call */
+	const volatile int *eintr_ok; /* or NULL: 1 while such an EINTR is allowed */
+	volatile uint64_t eintrs;     /* how many came */
+	volatile uint64_t rounds;     /* how often everything was checked */
+	const char *bad;              /* what differed; NULL if nothing */
+	int bad_index;                /* which register, or which call */
 	uint64_t bad_got, bad_want;
 };
 

@@ -11,6 +11,7 @@ static volatile sig_atomic_t alarms, virtuals, profs;
 static volatile int fired[NTIMERS], thread_fired;
 static volatile pid_t thread_tid;
 static int ids[NTIMERS];
+static sigset_t alarm_set;
 static const bool deleted[NTIMERS] = { [1] = true, [3] = true, [4] = true };
 
 static void on_itimer(int sig)
@@ -43,6 +44,9 @@ static void on_timer(int sig, siginfo_t *info, void *context)
 /* A timer may not be told to notify a thread before that thread is there. */
 static void *target(void *arg)
 {
+	/* SIGALRM is the main thread's. */
+	check_sys(sigaddset(&alarm_set, SIGALRM) == 0 &&
+		  pthread_sigmask(SIG_BLOCK, &alarm_set, NULL) == 0);
 	thread_tid = gettid_raw();
 	for (;;) {
 		sleep_ms(20);
@@ -139,6 +143,21 @@ static void check_new_id(void)
 	check_sys(syscall(SYS_timer_delete, id) == 0);
 }
 
+/*
+ * ITIMER_REAL expired, with its signal pending: its next interval begins when the signal is taken,
+ * and until then it shows nothing to go.
+ */
+static void alarm_pending(void)
+{
+	sigset_t pending;
+
+	check_sys(pthread_sigmask(SIG_BLOCK, &alarm_set, NULL) == 0);
+	do {
+		sleep_ms(40);
+		check_sys(sigpending(&pending) == 0);
+	} while (!sigismember(&pending, SIGALRM));
+}
+
 int main(int argc, char **argv)
 {
 	struct sigaction act = { .sa_handler = on_itimer, .sa_flags = SA_RESTART };
@@ -175,8 +194,10 @@ int main(int argc, char **argv)
 	check_sys(setitimer(ITIMER_REAL, &real, NULL) == 0 &&
 		  setitimer(ITIMER_VIRTUAL, &virt, NULL) == 0 &&
 		  setitimer(ITIMER_PROF, &prof, NULL) == 0);
+	alarm_pending();
 	victim_ready();
 	while (victim_wait()) {
+		check_sys(pthread_sigmask(SIG_UNBLOCK, &alarm_set, NULL) == 0);
 		check_itimer(ITIMER_REAL, 30000);
 		check_itimer(ITIMER_VIRTUAL, 40000);
 		check_itimer(ITIMER_PROF, 60000);
@@ -184,6 +205,7 @@ int main(int argc, char **argv)
 			check_timer(i);
 		check_ticks();
 		check_new_id();
+		alarm_pending();
 		victim_ok();
 	}
 	return 0;

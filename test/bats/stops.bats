@@ -1,0 +1,118 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: BSD-2-Clause
+# What stopping a job for a checkpoint must not do to it, and what a restart must not wait for.
+
+load ../lib/common
+
+state_of() {
+	sed -n 's/^State:[[:space:]]*\(.\).*/\1/p' "/proc/$1/status"
+}
+
+in_state() {
+	[ "$(state_of "$1")" = "$2" ]
+}
+
+job_of() {
+	descendants "$1" | tail -n 1
+}
+
+# JOB: what the supervisor has restarted.
+restarted_and_stopped() {
+	JOB=$(job_of "$SUP_PID")
+	[ -n "$JOB" ] && in_state "$JOB" T
+}
+
+@test "waits with a timeout end, however often they are interrupted" {
+	victim_start -i 0.05 -- waits
+	victim_poke
+	victim_poke
+	victim_quit
+}
+
+@test "a stopped job stays stopped, and a call that a signal is to interrupt is interrupted after a restart" {
+	local job
+	victim_start -- stopped
+	job=$(job_of "$SUP_PID")
+	until_true 10 in_state "$job" S
+	kill -STOP "$job"
+	until_true 10 in_state "$job" T
+	checkpoint
+	in_state "$job" T
+	kill -USR2 "$job"
+	checkpoint
+	in_state "$job" T
+	victim_kill
+	door restart2 "$RESTART" "$CHAIN"
+	SUP_PID=$DOOR_PID
+	until_true 20 restarted_and_stopped
+	kill -CONT "$JOB"
+	victim_poke
+	victim_quit
+}
+
+@test "signals that come during a restart do not hold it up" {
+	local i storm
+	victim_start -- threads 20
+	checkpoint
+	victim_kill
+	for i in 1 2 3 4 5; do
+		door "restart$i" "$RESTART" "$CHAIN"
+		SUP_PID=$DOOR_PID
+		(
+			while kill -WINCH -- "-$SUP_PID" 2>/dev/null || [ -e "/proc/$SUP_PID" ]; do
+				:
+			done
+		) &
+		storm=$!
+		victim_poke
+		kill -9 "$storm"
+		wait "$storm" 2>/dev/null || true
+		kill_tree "$SUP_PID"
+	done
+}
+
+@test "a child that has ended and is not waited for is refused by name" {
+	cat > zombie.py <<-'END'
+		import os, sys, time
+		if os.fork() == 0:
+		    os._exit(3)
+		time.sleep(0.3)
+		open(sys.argv[1], 'w').close()
+		time.sleep(600)
+	END
+	door run1 "$RUN" -o "$CHAIN" --stats "$STATS" -- python3 zombie.py "$T/up"
+	SUP_PID=$DOOR_PID
+	until_true 20 test -e "$T/up"
+	attempt
+	tail -n 1 "$STATS"
+	[ "$(stats_last result)" = failed ]
+	grep -q 'child' "$STATS"
+	kill_tree "$SUP_PID"
+}
+
+@test "a reservation of 16 TiB on a kernel without PAGEMAP_SCAN" {
+	KEEP=(CKPT_WITHOUT=pagemap_scan)
+	three_generations mem_reserve
+	KEEP=()
+}
+
+@test "a job in a frozen cgroup is left alone, and goes on when it is thawed" {
+	local group=/sys/fs/cgroup/ckpt-test-$$ job
+	is_root && [ -e /sys/fs/cgroup/cgroup.procs ] && mkdir "$group" 2>/dev/null ||
+		skip "needs to make a cgroup (version 2)"
+	if ! [ -e "$group/cgroup.freeze" ]; then
+		rmdir "$group"
+		skip "no cgroup freezer"
+	fi
+	victim_start -- busy
+	job=$(job_of "$SUP_PID")
+	echo "$job" > "$group/cgroup.procs"
+	echo 1 > "$group/cgroup.freeze"
+	attempt
+	echo 0 > "$group/cgroup.freeze"
+	tail -n 1 "$STATS" | cut -c 1-300
+	victim_poke
+	checkpoint
+	victim_quit
+	until_true 10 rmdir "$group"
+}
