@@ -77,11 +77,17 @@ static int capture(struct dumper *d, struct err *err)
 	for (unsigned i = 0; rc == 0 && i < d->cap.n_subjects; i++)
 		rc = process_capture(d, i, err);
 	if (rc == 0)
+		log_debug("processes captured");
+	if (rc == 0)
 		rc = files_capture(&d->cap, err);
+	if (rc == 0)
+		log_debug("files captured");
 	for (unsigned i = 0; rc == 0 && i < d->cap.n_subjects; i++)
 		rc = memory_capture(d, &d->cap.subjects[i], &d->maps[i], d->mem_fds[i], err);
 	if (rc == 0)
 		rc = shared_capture(d, err);
+	if (rc == 0)
+		log_debug("memory captured");
 	if (rc == 0)
 		rc = fault_point("dump-captured", err);
 	for (unsigned i = 0; rc == 0 && i < d->cap.n_subjects; i++)

@@ -4,6 +4,7 @@
 #include "dump/internal.h"
 #include "util/cleanup.h"
 #include "util/io.h"
+#include "util/log.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -11,6 +12,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#define LOG_ROOM       "dump"
 #define MAX_VDSO_BYTES (64 * 1024)
 
 static int open_subject(struct dumper *d, unsigned index, struct err *err)
@@ -114,13 +116,19 @@ int process_capture(struct dumper *d, unsigned index, struct err *err)
 	if (rc == 0)
 		rc = memory_read_maps(d, s->proc_dirfd, &d->maps[index], err);
 	if (rc == 0)
+		log_debug("pid %d: %u mappings", s->pid, d->maps[index].n);
+	if (rc == 0)
 		rc = read_vdso(d, index, err);
 	if (rc == 0)
 		rc = waits_expire(d, index, err);
 	if (rc == 0)
 		rc = threads_look(d, index, err);
 	if (rc == 0)
+		log_debug("pid %d: seen from outside", s->pid);
+	if (rc == 0)
 		rc = begin_remote(d, index, err);
+	if (rc == 0)
+		log_debug("pid %d: asked", s->pid);
 	if (rc == 0)
 		rc = attrs_capture_process(&d->cap, s, err);
 	if (rc == 0)

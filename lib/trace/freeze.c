@@ -159,11 +159,11 @@ static int settle(struct frozen_thread *t, int64_t deadline_ns, struct err *err)
 }
 
 /*
- * A thread that may not be seized, -EPERM being in err. 0: it was attached at birth, by
- * PTRACE_O_TRACECLONE and the like. -ESRCH: it is on its way out, when the kernel says EPERM too
- * (ptrace_attach, exit_state).
+ * A thread that may not be seized. 0: it was attached at birth, by PTRACE_O_TRACECLONE and the
+ * like. -ESRCH: it is on its way out, when the kernel says EPERM too (ptrace_attach). -EPERM, in
+ * err: it really may not. others: its siblings could be seized, so it is not a matter of rights.
  */
-static int why_not_seized(struct freezer *z, pid_t tid)
+static int why_not_seized(struct freezer *z, pid_t tid, bool others, struct err *err)
 {
 	struct proc_status st;
 	CLEANUP_FD int dirfd = -1;
@@ -173,7 +173,12 @@ static int why_not_seized(struct freezer *z, pid_t tid)
 		return -ESRCH;
 	if (st.tracer == gettid()) /* the tracing thread, not its process */
 		return 0;
-	return st.state == 'Z' || st.state == 'X' ? -ESRCH : -EPERM;
+	if (st.state == 'Z' || st.state == 'X')
+		return -ESRCH;
+	/* Exiting without its memory already, or let go of just now: a moment later it is clear. */
+	if (others && !st.tracer)
+		return err_set(err, -EAGAIN, "thread %d is just coming or going", tid);
+	return -EPERM;
 }
 
 /* The leader first; ids wrap round, so it need not be the lowest. */
@@ -207,8 +212,10 @@ static int freeze_threads(struct freezer *z, struct frozen_process *p, struct er
 		if (rc == 0)
 			rc = trace_interrupt(tids[i], err);
 		else if (rc == -EPERM)
-			rc = why_not_seized(z, tids[i]); /* ours: its first stop comes by itself */
-		if (rc == -ESRCH)
+			rc = why_not_seized(z, tids[i], p->n_threads > 0, err);
+		if (rc == -EAGAIN)
+			found = 1; /* so that there is another look */
+		if (rc == -ESRCH || rc == -EAGAIN)
 			continue;
 		if (rc == 0)
 			rc = add_thread(p, tids[i], err);

@@ -97,13 +97,15 @@ restarted_and_stopped() {
 }
 
 @test "a job in a frozen cgroup is left alone, and goes on when it is thawed" {
-	local group=/sys/fs/cgroup/ckpt-test-$$ job
-	is_root && [ -e /sys/fs/cgroup/cgroup.procs ] && mkdir "$group" 2>/dev/null ||
-		skip "needs to make a cgroup (version 2)"
-	if ! [ -e "$group/cgroup.freeze" ]; then
-		rmdir "$group"
+	local job group
+	is_root || skip "needs to make a cgroup"
+	mkdir cg
+	mount -t cgroup2 none "$T/cg" 2>/dev/null || skip "no cgroup version 2"
+	group=$T/cg/ckpt-test-$$
+	mkdir "$group" && [ -e "$group/cgroup.freeze" ] || {
+		umount "$T/cg"
 		skip "no cgroup freezer"
-	fi
+	}
 	victim_start -- busy
 	job=$(job_of "$SUP_PID")
 	echo "$job" > "$group/cgroup.procs"
@@ -115,4 +117,5 @@ restarted_and_stopped() {
 	checkpoint
 	victim_quit
 	until_true 10 rmdir "$group"
+	umount "$T/cg"
 }
