@@ -23,8 +23,8 @@ static const struct {
 	{ CODE('u', 'm'), ADVICE_UFFD_MISSING }, { CODE('u', 'w'), ADVICE_UFFD_WP },
 	{ CODE('u', 'i'), ADVICE_UFFD_MISSING }, /* minor faults: a userfaultfd of the program's own
 						    as well */
-	{ CODE('a', 'c'), ADVICE_ACCOUNT },      { CODE('i', 'o'), ADVICE_IO },
-	{ CODE('p', 'f'), ADVICE_IO },
+	{ CODE('a', 'c'), ADVICE_ACCOUNT },      { CODE('m', 'w'), ADVICE_MAYWRITE },
+	{ CODE('i', 'o'), ADVICE_IO },           { CODE('p', 'f'), ADVICE_IO },
 };
 
 static uint32_t read_flags(const char *p)

@@ -136,18 +136,14 @@ static int open_for_vma(struct restoring *r, const struct process *p, const stru
 			return err_image(err, -EINVAL,
 					 "pid %d: no content for the mapping at %#llx", p->pid,
 					 (unsigned long long)v->start);
-		return (v->prot & PROT_WRITE) || !(v->flags & MAP_SHARED) || !v->file
+		return (v->advice & ADVICE_MAYWRITE) || !(v->flags & MAP_SHARED)
 			       ? fd
 			       : reopen_readonly(r, fd, err);
 	}
 	path = rebuild_path(&r->rb, v->path);
-	if (v->flags &
-	    MAP_SHARED) { /* it may be made writable later, where that is allowed at all */
-		fd = open_lifted(r, path, O_RDWR, NULL);
-		if (fd >= 0 || (v->prot & PROT_WRITE))
-			return fd >= 0 ? fd : open_lifted(r, path, O_RDWR, err);
-	}
-	return open_lifted(r, path, O_RDONLY, err);
+	return open_lifted(
+		r, path,
+		(v->flags & MAP_SHARED) && (v->advice & ADVICE_MAYWRITE) ? O_RDWR : O_RDONLY, err);
 }
 
 /* Descriptors for mappings: one for each file as long as the same one is mapped in a row. */
@@ -163,7 +159,8 @@ static int open_mapped(struct restoring *r, struct err *err)
 		if (v->kind != VMA_FILE && v->kind != VMA_SHM)
 			continue;
 		if (w && w->kind == VMA_FILE && v->kind == VMA_FILE && w->flags == v->flags &&
-		    !strcmp(w->path, v->path) && (w->prot & PROT_WRITE) == (v->prot & PROT_WRITE))
+		    !strcmp(w->path, v->path) &&
+		    (w->advice & ADVICE_MAYWRITE) == (v->advice & ADVICE_MAYWRITE))
 			by_vma[i] = by_vma[last];
 		else
 			by_vma[i] = open_for_vma(r, p, v, err);

@@ -66,6 +66,7 @@ enum vma_advice {
 	ADVICE_UFFD_MISSING = 1 << 16, /* um: the program's own userfaultfd */
 	ADVICE_UFFD_WP = 1 << 17,      /* uw */
 	ADVICE_IO = 1 << 18,           /* io or pf: device memory */
+	ADVICE_MAYWRITE = 1 << 20,     /* mw: mprotect may make it writable */
 	ADVICE_ACCOUNT =
 		1 << 19, /* ac: counts as committed memory, since it is or once was writable */
 };
