@@ -15,6 +15,16 @@
 #define LOG_ROOM       "dump"
 #define MAX_VDSO_BYTES (64 * 1024)
 
+/* Killed while stopped: its memory has gone already, or it has. */
+static bool is_ending(struct dumper *d, const struct subject *s)
+{
+	struct proc_status st;
+	bool ending = proc_status_read(s->proc_dirfd, d->arena, &st, NULL) < 0 || !st.has_vm;
+
+	errno = EACCES;
+	return ending;
+}
+
 static int open_subject(struct dumper *d, unsigned index, struct err *err)
 {
 	pid_t pid = d->frozen->procs[index].pid;
@@ -33,6 +43,8 @@ static int open_subject(struct dumper *d, unsigned index, struct err *err)
 		return err_set(err, -errno, "cannot open a pidfd for process %d: %m", pid);
 	(void)snprintf(path, sizeof path, "/proc/%d/mem", pid);
 	d->mem_fds[index] = open(path, O_RDONLY | O_CLOEXEC);
+	if (d->mem_fds[index] < 0 && (errno == EACCES || errno == EPERM) && is_ending(d, s))
+		return err_set(err, -ESRCH, "process %d has ended", pid);
 	if (d->mem_fds[index] < 0)
 		return err_set(err, -errno, "cannot open '%s': %m", path);
 	return 0;

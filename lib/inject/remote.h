@@ -46,19 +46,24 @@ bool batch_room(const struct batch *b, unsigned n, size_t len);
 unsigned batch_add(struct batch *b, const char *what, long nr, uint64_t a0, uint64_t a1,
 		   uint64_t a2, uint64_t a3, uint64_t a4, uint64_t a5);
 #define BATCH_PICK_(_0, _1, _2, _3, _4, _5, _6, name, ...) name
-#define BATCH_0_(b, w, n)                                  batch_add(b, w, n, 0, 0, 0, 0, 0, 0)
-#define BATCH_1_(b, w, n, a)                               batch_add(b, w, n, (uint64_t)(a), 0, 0, 0, 0, 0)
-#define BATCH_2_(b, w, n, a, c)                            batch_add(b, w, n, (uint64_t)(a), (uint64_t)(c), 0, 0, 0, 0)
-#define BATCH_3_(b, w, n, a, c, d)                                                                 \
-	batch_add(b, w, n, (uint64_t)(a), (uint64_t)(c), (uint64_t)(d), 0, 0, 0)
-#define BATCH_4_(b, w, n, a, c, d, e)                                                              \
-	batch_add(b, w, n, (uint64_t)(a), (uint64_t)(c), (uint64_t)(d), (uint64_t)(e), 0, 0)
-#define BATCH_5_(b, w, n, a, c, d, e, f)                                                           \
-	batch_add(b, w, n, (uint64_t)(a), (uint64_t)(c), (uint64_t)(d), (uint64_t)(e),             \
-		  (uint64_t)(f), 0)
-#define BATCH_6_(b, w, n, a, c, d, e, f, g)                                                        \
-	batch_add(b, w, n, (uint64_t)(a), (uint64_t)(c), (uint64_t)(d), (uint64_t)(e),             \
-		  (uint64_t)(f), (uint64_t)(g))
+/* clang-format off */
+#define BATCH_U_(x) ((uint64_t)(x))
+#define BATCH_0_(b, w, n) \
+	batch_add(b, w, n, 0, 0, 0, 0, 0, 0)
+#define BATCH_1_(b, w, n, a) \
+	batch_add(b, w, n, BATCH_U_(a), 0, 0, 0, 0, 0)
+#define BATCH_2_(b, w, n, a, c) \
+	batch_add(b, w, n, BATCH_U_(a), BATCH_U_(c), 0, 0, 0, 0)
+#define BATCH_3_(b, w, n, a, c, d) \
+	batch_add(b, w, n, BATCH_U_(a), BATCH_U_(c), BATCH_U_(d), 0, 0, 0)
+#define BATCH_4_(b, w, n, a, c, d, e) \
+	batch_add(b, w, n, BATCH_U_(a), BATCH_U_(c), BATCH_U_(d), BATCH_U_(e), 0, 0)
+#define BATCH_5_(b, w, n, a, c, d, e, f) \
+	batch_add(b, w, n, BATCH_U_(a), BATCH_U_(c), BATCH_U_(d), BATCH_U_(e), BATCH_U_(f), 0)
+#define BATCH_6_(b, w, n, a, c, d, e, f, g) \
+	batch_add(b, w, n, BATCH_U_(a), BATCH_U_(c), BATCH_U_(d), BATCH_U_(e), BATCH_U_(f), \
+		  BATCH_U_(g))
+/* clang-format on */
 /* batch_call(b, what, SYS_x, args...): batch_add with missing arguments zero and casts done. */
 #define batch_call(b, what, nr, ...)                                                               \
 	BATCH_PICK_(0, ##__VA_ARGS__, BATCH_6_, BATCH_5_, BATCH_4_, BATCH_3_, BATCH_2_, BATCH_1_,  \

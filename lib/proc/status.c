@@ -168,7 +168,8 @@ static int read_line(char *line, struct arena *a, struct proc_status *s, struct 
 	else if (text_after(line, "VmSize:"))
 		s->has_vm = true;
 	for (size_t i = 0; i < ARRAY_SIZE(labels); i++) {
-		if (line[0] != labels[i].name[0] || line[2] != labels[i].name[2])
+		if (line[0] != labels[i].name[0] || line[1] != labels[i].name[1] ||
+		    line[2] != labels[i].name[2])
 			continue; /* most lines are for nobody: strncmp for each costs more than
 				     reading the file */
 		p = text_after(line, labels[i].name);

@@ -16,7 +16,7 @@ quick_and_ok() {
 		fail "stopping took: $(jq -s -c 'map(.freeze_us)' "$STATS")"
 }
 
-@test "threads that come and go: each of 150 checkpoints is taken, and none waits for its deadline" {
+@test "threads that come and go: 150 checkpoints are taken, and none waits for its deadline" {
 	victim_start --no-snapshot -- churn
 	quick_and_ok 150
 	victim_poke

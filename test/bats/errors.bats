@@ -475,7 +475,7 @@ refused() {
 		[ "$STATUS" -eq 130 ] || fail "round $i: exit $STATUS: $(cat int.stderr)" ||
 			return 1
 		[ -z "$(test_processes)" ] || fail "round $i left $(test_processes)" || return 1
-		[ ! -e "$CHAIN" ] || check_chain || return 1
+		! compgen -G "$CHAIN/*.img" > /dev/null || check_chain || return 1
 	done
 }
 

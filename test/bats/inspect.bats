@@ -203,7 +203,8 @@ END
 		[ "$status" -eq 1 ]
 		[[ $output == "ckpt-inspect: cannot write to standard output: No space left"* ]]
 	done
-	run bash -c '{ "$1" --json c; echo "status $?" >&2; } | head -c 1 >/dev/null' - "$inspect"
+	# the reader has gone before anything is written
+	run bash -c 'exec 4> >(:); wait $!; "$1" --json c >&4; echo "status $?"' - "$inspect"
 	[[ $output == *"cannot write to standard output: Broken pipe"*"status 1" ]]
 }
 

@@ -11,7 +11,7 @@ setup_file() {
 	awk 'BEGIN { x = 1; for (i = 0; i < 4600000; i++) { x = (x * 16807) % 2147483647
 		printf "%d %x some more text on it %d\n", x, (x * 7919) % 1000003, i } }' \
 		> "$INPUTS/text"
-	truncate -s 3G "$INPUTS/sparse"
+	truncate -s 2G "$INPUTS/sparse"
 	echo 'something' >> "$INPUTS/sparse"
 }
 
@@ -66,8 +66,8 @@ one_run() {
 		SUP_PID=$DOOR_PID
 	done
 	exit_of "$SUP_PID" 300 || return 1
-	# Content and names of files are not rolled back: what the program itself has deleted since the
-	# checkpoint is an error that names it (README, "What does not").
+	# Content and names of files are not rolled back: what the program itself has deleted since
+	# the checkpoint is an error that names it (README, "What does not").
 	if [ "$STATUS" -eq 125 ] && grep -q "cannot find '$T/job/.*No such file" "$T"/*.stderr; then
 		grep -h "cannot find" "$T"/*.stderr
 		return 75
@@ -81,8 +81,8 @@ one_run() {
 	! grep -q '"result": *"failed"' "$STATS" || fail "$(grep '"failed"' "$STATS" | head -n 3)"
 }
 
-# The moments are random: a run that was over before its third one, or whose last checkpoint was just
-# before the program deleted a file, is made anew.
+# The moments are random: a run that was over before its third one, or whose last checkpoint was
+# just before the program deleted a file, is made anew.
 same_answer() {
 	local try rc
 	for try in 1 2 3 4; do
@@ -102,12 +102,14 @@ need() {
 
 @test "bc -l computing pi" {
 	need bc
-	printf 'scale=3200\n4*a(1)\n' > pi.bc
+	printf 'scale=2800\n4*a(1)\n' > pi.bc
 	same_answer "bc -lq < $T/pi.bc > out" out
 }
 
 @test "sort of a 200 MB file with temporary files" {
-	same_answer "sort -S 20M -T . --parallel=2 -o out $INPUTS/text" out
+	# One merge at the end: a temporary file that is removed between a checkpoint and a crash is
+	# not there for the restart, which says so.
+	same_answer "sort -S 20M -T . --batch-size=400 --parallel=2 -o out $INPUTS/text" out
 }
 
 @test "xz -T2" {
@@ -122,7 +124,7 @@ need() {
 
 @test "zstd -T2" {
 	need zstd
-	same_answer "zstd -q -T2 -10 $INPUTS/text -o out" out
+	same_answer "zstd -q -T2 -8 $INPUTS/text -o out" out
 }
 
 @test "sha512sum of a big file" {
@@ -133,7 +135,7 @@ need() {
 	cat > program.awk <<'AWK'
 BEGIN {
 	x = 1
-	for (i = 0; i < 22000000; i++) {
+	for (i = 0; i < 16000000; i++) {
 		x = (x * 16807) % 2147483647
 		c[x % 1000]++
 		if (i % 100000 == 0)
@@ -153,7 +155,7 @@ AWK
 my (%h, $x) = ();
 $x = 1;
 $| = 1;
-for my $i (0 .. 40_000_000) {
+for my $i (0 .. 30_000_000) {
 	$x = ($x * 16807) % 2147483647;
 	$h{$x % 5000} .= "a" if $i % 50 == 0;
 	print "$i $x\n" if $i % 200_000 == 0;
@@ -164,14 +166,14 @@ PERL
 }
 
 @test "python3 that writes a result file line by line" {
-	same_answer "$PYTHON $PROGRAMS/lines.py 3000000" result
+	same_answer "$PYTHON $PROGRAMS/lines.py 2200000" result
 }
 
 @test "python3 with numpy and a threaded BLAS" {
 	"$PYTHON" -c 'import numpy' 2>/dev/null ||
 		skip "numpy is not installed (test/run --with-programs)"
 	KEEP=(OPENBLAS_NUM_THREADS=4)
-	same_answer "$PYTHON $PROGRAMS/matrices.py 240 > out" out
+	same_answer "$PYTHON $PROGRAMS/matrices.py 160 > out" out
 }
 
 @test "sqlite3 doing long inserts with a journal" {
@@ -199,35 +201,36 @@ SQL
 
 @test "a static binary: busybox" {
 	need busybox
-	same_answer "busybox sha256sum $INPUTS/sparse > out" out
+	truncate -s 700M sparse
+	same_answer "busybox sha256sum $T/sparse > out" out
 }
 
 @test "a static program against musl" {
 	need musl-gcc
 	musl-gcc -O2 -static -o program "$PROGRAMS/threads.c"
-	same_answer "$T/program 30000 > out" out
+	same_answer "$T/program 20000 > out" out
 }
 
 @test "a dynamic program against musl" {
 	need musl-gcc
 	musl-gcc -O2 -o program "$PROGRAMS/threads.c"
 	"$T/program" 1 > /dev/null 2>&1 || skip "no dynamic loader of musl's here"
-	same_answer "$T/program 30000 > out" out
+	same_answer "$T/program 20000 > out" out
 }
 
 @test "64 threads with mutexes, condition variables and thread creation in a loop" {
 	gcc -O2 -pthread -o program "$PROGRAMS/threads.c"
-	same_answer "$T/program 30000 > out" out
+	same_answer "$T/program 20000 > out" out
 }
 
 @test "an OpenMP program" {
 	gcc -O2 -fopenmp -o program "$PROGRAMS/openmp.c" || skip "no OpenMP here"
 	KEEP=(OMP_NUM_THREADS=4)
-	same_answer "$T/program 450 > out" out
+	same_answer "$T/program 300 > out" out
 }
 
 @test "a C++ program with exceptions and std::thread" {
 	need g++
 	g++ -O1 -std=c++17 -pthread -o program "$PROGRAMS/exceptions.cc"
-	same_answer "$T/program 220 > out" out
+	same_answer "$T/program 160 > out" out
 }

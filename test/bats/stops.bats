@@ -29,7 +29,7 @@ restarted_and_stopped() {
 	victim_quit
 }
 
-@test "a stopped job stays stopped, and a call that a signal is to interrupt is interrupted after a restart" {
+@test "a stopped job stays stopped, and a pending signal interrupts a call after a restart" {
 	local job
 	victim_start -- stopped
 	job=$(job_of "$SUP_PID")
