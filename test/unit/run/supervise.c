@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 
 static const struct settings defaults = {
 	.full_every = 50, .incremental = 1, .keep = 2, .tracker = (char *)"auto"
@@ -297,9 +298,24 @@ static void ignore_some(void)
 	CHECK(launch_guard_streams(&err) == 0 && fcntl(0, F_GETFD) == FD_CLOEXEC);
 }
 
-/* Only 1 and 2 are open in the process, once it has executed sleep. */
+static bool fds_as_given(pid_t pid)
+{
+	char path[64];
+
+	for (int fd = 0; fd < 1024; fd++) {
+		(void)snprintf(path, sizeof path, "/proc/%d/fd/%d", pid, fd);
+		if ((faccessat(AT_FDCWD, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0) !=
+		    (fd == 1 || fd == 2))
+			return false;
+	}
+	return true;
+}
+
+/* Only 1 and 2 are open in the process, once it has executed sleep and loaded its libraries. */
 static void check_fds(pid_t pid)
 {
+	const struct timespec while_it_loads = { .tv_nsec = 5000000 };
+
 	char path[64], comm[32] = "";
 
 	while (strcmp(comm, "sleep\n") != 0) {
@@ -309,11 +325,9 @@ static void check_fds(pid_t pid)
 		CHECK(io_read_file(AT_FDCWD, path, &text, NULL) == 0);
 		(void)snprintf(comm, sizeof comm, "%s", text);
 	}
-	for (int fd = 0; fd < 1024; fd++) {
-		(void)snprintf(path, sizeof path, "/proc/%d/fd/%d", pid, fd);
-		CHECK((faccessat(AT_FDCWD, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0) ==
-		      (fd == 1 || fd == 2));
-	}
+	for (int i = 0; i < 2000 && !fds_as_given(pid); i++)
+		(void)nanosleep(&while_it_loads, NULL);
+	CHECK(fds_as_given(pid));
 }
 
 /* Mask, dispositions and descriptors are those that the supervisor was started with. */
