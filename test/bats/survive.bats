@@ -205,7 +205,8 @@ gone_or_past() {
 		for p in $left; do
 			until_true 20 pid_free "$p"
 		done
-		check_chain
+		# A temporary file may be there of the image in work; the next writer removes it.
+		fg 60 "$INSPECT" --verify "$CHAIN" > verify.stdout
 		rm -f "$STATS"
 		victim_restart
 	done
