@@ -92,6 +92,8 @@ static int capture(struct dumper *d, struct err *err)
 		rc = fault_point("dump-captured", err);
 	for (unsigned i = 0; rc == 0 && i < d->cap.n_subjects; i++)
 		rc = process_end_remote(d, i, err);
+	for (unsigned i = 0; rc == 0 && i < d->cap.n_subjects; i++)
+		waits_note_runs(d, i);
 	if (rc == 0)
 		syscalls_remember(d->job, d->frozen);
 	return rc;

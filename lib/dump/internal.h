@@ -40,7 +40,9 @@ struct remembered_call {
 struct remembered_wait {
 	pid_t tid;
 	uint64_t rip, rsp;
-	int64_t first_seen_ns;
+	int64_t first_seen_ns, last_seen_ns;
+	unsigned long long
+		runs; /* how often it had been put on a CPU (/proc/PID/task/TID/schedstat) */
 };
 
 struct space_key {
@@ -128,6 +130,8 @@ void syscalls_remember(struct dump_job *job, const struct frozen *f);
 
 /* dump/waits.c: interrupted waits whose time is over return. */
 int waits_expire(struct dumper *d, unsigned index, struct err *err);
+/* When no more calls will be run in the process. */
+void waits_note_runs(struct dumper *d, unsigned index);
 
 /* dump/pages.c: reads the listed pages and hands them to the writer. */
 int pages_write(struct dumper *d, struct image_writer *w, struct err *err);

@@ -9,9 +9,13 @@
  */
 #include "dump/internal.h"
 #include "trace/stop.h"
+#include "util/cleanup.h"
 #include "util/io.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+
+#define MAX_RUNS 4
 
 static int64_t length_ns(const struct regs_timeout *t, int mem_fd)
 {
@@ -25,14 +29,30 @@ static int64_t length_ns(const struct regs_timeout *t, int mem_fd)
 	return ts[0] * 1000000000 + ts[1];
 }
 
-/* When this wait was first seen. */
-static int64_t first_seen(const struct dump_job *job, pid_t tid, const struct user_regs_struct *gp)
+static unsigned long long runs_of(const struct subject *subject, pid_t tid)
 {
-	for (unsigned i = 0; i < job->n_waits; i++)
-		if (job->waits[i].tid == tid && job->waits[i].rip == gp->rip &&
-		    job->waits[i].rsp == gp->rsp)
-			return job->waits[i].first_seen_ns;
-	return trace_now_ns();
+	CLEANUP_FREE char *text = NULL;
+	unsigned long long runs = 0;
+	char path[48];
+
+	(void)snprintf(path, sizeof path, "task/%d/schedstat", tid);
+	if (io_read_file(subject->proc_dirfd, path, &text, NULL) < 0 ||
+	    sscanf(text, "%*u %*u %llu", &runs) != 1)
+		return 0;
+	return runs;
+}
+
+/*
+ * Is it the wait that was seen then, or has it returned and begun again at the same place? From one
+ * checkpoint to the next a wait that goes on runs to wait again, and to stop.
+ * And what has not been interrupted for its whole length has ended by itself.
+ */
+static bool goes_on(const struct remembered_wait *then, const struct remembered_wait *now,
+		    int64_t length_ns)
+{
+	return then->tid == now->tid && then->rip == now->rip && then->rsp == now->rsp &&
+	       now->runs - then->runs <= MAX_RUNS &&
+	       now->last_seen_ns - then->last_seen_ns < length_ns;
 }
 
 /* Called once for each checkpoint while there is one process: what is not waiting any more is
@@ -47,14 +67,22 @@ int waits_expire(struct dumper *d, unsigned index, struct err *err)
 	for (unsigned i = 0; rc == 0 && i < p->n_threads; i++) {
 		struct frozen_thread *t = &p->threads[i];
 		struct regs_timeout timeout;
-		int64_t seen;
+		struct remembered_wait *w = &fresh[n];
+		int64_t length;
 
 		if (!regs_timeout_of(&t->regs.gp, &timeout))
 			continue;
-		seen = first_seen(d->job, t->tid, &t->regs.gp);
-		fresh[n++] =
-			(struct remembered_wait){ t->tid, t->regs.gp.rip, t->regs.gp.rsp, seen };
-		if (trace_now_ns() - seen < length_ns(&timeout, d->mem_fds[index]))
+		length = length_ns(&timeout, d->mem_fds[index]);
+		*w = (struct remembered_wait){ .tid = t->tid,
+					       .rip = t->regs.gp.rip,
+					       .rsp = t->regs.gp.rsp };
+		w->first_seen_ns = w->last_seen_ns = trace_now_ns();
+		w->runs = runs_of(&d->cap.subjects[index], t->tid);
+		for (unsigned j = 0; j < d->job->n_waits; j++)
+			if (goes_on(&d->job->waits[j], w, length))
+				w->first_seen_ns = d->job->waits[j].first_seen_ns;
+		n++;
+		if (w->last_seen_ns - w->first_seen_ns < length)
 			continue;
 		n--;
 		regs_return(&t->regs.gp, timeout.result);
@@ -64,4 +92,10 @@ int waits_expire(struct dumper *d, unsigned index, struct err *err)
 	d->job->waits = fresh;
 	d->job->n_waits = n;
 	return rc;
+}
+
+void waits_note_runs(struct dumper *d, unsigned index)
+{
+	for (unsigned i = 0; i < d->job->n_waits; i++)
+		d->job->waits[i].runs = runs_of(&d->cap.subjects[index], d->job->waits[i].tid);
 }
