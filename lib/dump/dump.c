@@ -127,6 +127,9 @@ static int finish(struct dumper *d, struct err *err)
 {
 	int rc;
 
+	rc = pages_write_later(d, d->writer, err);
+	if (rc < 0)
+		return rc;
 	memory_describe_files(d);
 	rc = sync_files(d->tree, err);
 	if (rc == 0)
@@ -146,6 +149,7 @@ static int traced(struct dumper *d, struct err *err)
 	rc = fault_point("dump-start", err);
 	if (rc < 0)
 		return rc;
+	image_writer_hold(d->writer);
 	d->start_ns = trace_now_ns();
 	rc = freeze_tree(d->job->root, FREEZE_TIMEOUT_MS, &d->frozen, err);
 	r->freeze_us = (uint64_t)(trace_now_ns() - d->start_ns) / 1000;
@@ -158,9 +162,10 @@ static int traced(struct dumper *d, struct err *err)
 	r->scan_us = (uint64_t)(trace_now_ns() - d->start_ns) / 1000 - r->freeze_us;
 	if (rc == 0) {
 		pages_sort(d);
-		rc = pages_write(d, d->writer, err);
+		rc = pages_write_now(d, d->writer, err);
 	}
 	release(d);
+	image_writer_go(d->writer);
 	if (rc == 0 && (d->flags & DUMP_KILL)) {
 		rc = finish(d, err);
 		if (rc == 0) {
@@ -248,7 +253,7 @@ static void done(struct dump_job *job, const struct dump_result *r)
 	job->since_full = r->incremental ? job->since_full + 1 : 0;
 	job->parent = r->state;
 	job->parent_seq = r->seq;
-	job->want_full = tracker_commit(job->tracker, NULL) < 0;
+	job->want_full = hashes_commit(job->hashes, NULL) < 0;
 }
 
 int dump_checkpoint(struct dump_job *job, unsigned flags, struct dump_result *ret, struct err *err)
@@ -267,7 +272,7 @@ int dump_checkpoint(struct dump_job *job, unsigned flags, struct dump_result *re
 	if (rc == 0)
 		done(job, ret);
 	else
-		tracker_abort(job->tracker);
+		hashes_abort(job->hashes);
 	image_writer_abort(d.writer);
 	ret->write_us = d.start_ns ? (uint64_t)(trace_now_ns() - d.start_ns) / 1000 : 0;
 	arena_free(d.arena);

@@ -4,7 +4,7 @@
 #pragma once
 
 #include "dump/dump.h"
-#include "dump/tracker.h"
+#include "dump/hashes.h"
 #include "inject/live.h"
 #include "object/object.h"
 #include "trace/freeze.h"
@@ -13,19 +13,32 @@
 /* Where the pages of a space are read from. */
 enum page_source { SOURCE_MEMORY, SOURCE_FD };
 
-/* A stretch of pages to be written: of the space `space`, in ascending order. */
+/* What is known about pages before they are read. */
+enum extent_kind {
+	EXTENT_COMPARE, /* may have changed since the parent: their hashes tell */
+	EXTENT_CHANGED, /* to be written */
+	EXTENT_PARENT,  /* as in the parent: not read at all */
+};
+
+/* A stretch of pages that are there, of one space. */
 struct extent {
 	uint64_t page; /* first page number in the space */
 	uint64_t npages;
 	uint64_t address; /* SOURCE_MEMORY: where to read it in the process; SOURCE_FD: file offset
 			   */
+	enum extent_kind kind;
+	/* Read after the thaw, from the list's later_fd: the copy there does not change any more.
+	 */
+	bool later;
 };
 
 struct page_list {
 	uint32_t space;
 	enum page_source source;
-	int fd; /* /proc/PID/mem, or the content's descriptor; borrowed */
-	struct extent *extents;
+	int fd; /* /proc/PID/mem, or the content's descriptor; borrowed, good until the thaw */
+	int later_fd; /* the same of a snapshot, at the same addresses; -1: none; borrowed, good
+			 until the image is complete */
+	struct extent *extents; /* ascending after pages_sort */
 	unsigned n_extents;
 };
 
@@ -65,7 +78,7 @@ struct dump_job {
 	unsigned n_calls;
 	struct remembered_wait *waits;
 	unsigned n_waits;
-	struct tracker *tracker;
+	struct hashes *hashes;
 };
 
 /* A process's mappings as /proc shows them. */
@@ -133,9 +146,14 @@ int waits_expire(struct dumper *d, unsigned index, struct err *err);
 /* When no more calls will be run in the process. */
 void waits_note_runs(struct dumper *d, unsigned index);
 
-/* dump/pages.c: reads the listed pages and hands them to the writer. */
-int pages_write(struct dumper *d, struct image_writer *w, struct err *err);
+/*
+ * dump/pages.c: reads the listed pages and hands them to the writer, in two passes: while the job
+ * stands still all but those whose extent says later; after the thaw those. Between gathering
+ * (pages_sort) and the first pass a snapshot may mark extents so.
+ */
+int pages_write_now(struct dumper *d, struct image_writer *w, struct err *err);
+int pages_write_later(struct dumper *d, struct image_writer *w, struct err *err);
 struct page_list *pages_list_for(struct dumper *d, uint32_t space, enum page_source source, int fd);
-int pages_add(struct dumper *d, struct page_list *l, uint64_t page, uint64_t npages,
-	      uint64_t address);
+int pages_add(struct dumper *d, struct page_list *l, enum extent_kind kind, uint64_t page,
+	      uint64_t npages, uint64_t address);
 void pages_sort(struct dumper *d);

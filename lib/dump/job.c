@@ -20,7 +20,7 @@ int dump_job_new(pid_t root, struct chain *chain, const struct settings *setting
 				  .want_full = true,
 				  .next_space = 1 };
 	(void)probe_get(PROBE_PAGEMAP_SCAN); /* forks a child: not while a job is stopped */
-	rc = tracker_new(chain_dirfd(chain), &job->tracker, err);
+	rc = hashes_new(chain_dirfd(chain), &job->hashes, err);
 	if (rc < 0) {
 		dump_job_free(job);
 		return rc;
@@ -38,7 +38,7 @@ void dump_job_free(struct dump_job *job)
 	free(job->keys);
 	free(job->calls);
 	free(job->waits);
-	tracker_free(job->tracker);
+	hashes_free(job->hashes);
 	free(job);
 }
 

@@ -135,7 +135,8 @@ static int on_run(void *arg, const struct page_class_run *run, struct err *err)
 	if (!(run->classes & z->wanted) || (run->classes & PAGE_PFNZERO))
 		return 0;
 	z->d->result->pages_present += npages;
-	return pages_add(z->d, z->list, run->start / CKPT_PAGE_SIZE, npages, run->start) < 0
+	return pages_add(z->d, z->list, EXTENT_COMPARE, run->start / CKPT_PAGE_SIZE, npages,
+			 run->start) < 0
 		       ? err_nomem(err)
 		       : 0;
 }
@@ -155,7 +156,7 @@ static int scan_pages(struct dumper *d, struct page_list *list, int pagemap_fd,
 	 * the reader. */
 	if (v->kind == VMA_ANON && m->ino != 0 && strcmp(m->path, "/dev/zero")) {
 		v->path = NULL;
-		return pages_add(d, list, m->start / CKPT_PAGE_SIZE,
+		return pages_add(d, list, EXTENT_COMPARE, m->start / CKPT_PAGE_SIZE,
 				 (m->end - m->start) / CKPT_PAGE_SIZE, m->start) < 0
 			       ? err_nomem(err)
 			       : 0;

@@ -24,18 +24,20 @@ struct page_list *pages_list_for(struct dumper *d, uint32_t space, enum page_sou
 			return &d->lists[i];
 	l = arena_push(d->arena, &d->lists, &d->n_lists, sizeof *l);
 	if (l)
-		*l = (struct page_list){ .space = space, .source = source, .fd = fd };
+		*l = (struct page_list){
+			.space = space, .source = source, .fd = fd, .later_fd = -1
+		};
 	return l;
 }
 
-int pages_add(struct dumper *d, struct page_list *l, uint64_t page, uint64_t npages,
-	      uint64_t address)
+int pages_add(struct dumper *d, struct page_list *l, enum extent_kind kind, uint64_t page,
+	      uint64_t npages, uint64_t address)
 {
 	struct extent *e;
 
 	if (l->n_extents) {
 		e = &l->extents[l->n_extents - 1];
-		if (e->page + e->npages == page &&
+		if (e->kind == kind && e->page + e->npages == page &&
 		    e->address + e->npages * CKPT_PAGE_SIZE == address) {
 			e->npages += npages;
 			return 0;
@@ -44,7 +46,7 @@ int pages_add(struct dumper *d, struct page_list *l, uint64_t page, uint64_t npa
 	e = arena_push(d->arena, &l->extents, &l->n_extents, sizeof *e);
 	if (!e)
 		return -ENOMEM;
-	*e = (struct extent){ page, npages, address };
+	*e = (struct extent){ .page = page, .npages = npages, .address = address, .kind = kind };
 	return 0;
 }
 
@@ -130,10 +132,11 @@ static int unreadable(struct dumper *d, const struct page_list *l, uint64_t addr
 }
 
 /* Reads up to n pages; the number read. 0: there is nothing at the first. */
-static int read_pages(struct dumper *d, const struct page_list *l, uint64_t address, unsigned n,
-		      uint8_t *buf, struct err *err)
+static int read_pages(struct dumper *d, const struct page_list *l, const struct extent *e,
+		      uint64_t address, unsigned n, uint8_t *buf, struct err *err)
 {
-	ssize_t got = io_pread_full(l->fd, buf, (size_t)n * CKPT_PAGE_SIZE, address);
+	int fd = e->later ? l->later_fd : l->fd;
+	ssize_t got = io_pread_full(fd, buf, (size_t)n * CKPT_PAGE_SIZE, address);
 
 	if (got < 0)
 		return unreadable(d, l, address, (int)got, err);
@@ -156,8 +159,8 @@ static int submit_changed(struct dumper *d, struct image_writer *w, uint32_t spa
 	int rc = 0;
 
 	for (i = 0; i < n; i++)
-		same[i] = tracker_same(d->job->tracker, space, page + i,
-				       hash128(buf + (size_t)i * CKPT_PAGE_SIZE, CKPT_PAGE_SIZE));
+		same[i] = hashes_same(d->job->hashes, space, page + i,
+				      hash128(buf + (size_t)i * CKPT_PAGE_SIZE, CKPT_PAGE_SIZE));
 	for (i = 0; rc == 0 && i < n;) {
 		first = i;
 		while (i < n && same[i] == same[first])
@@ -177,25 +180,25 @@ static int submit_changed(struct dumper *d, struct image_writer *w, uint32_t spa
 	return rc;
 }
 
-/* Reads one block's worth into the writer's buffer (or ours, for an increment) and passes it on;
+/* Reads one block's worth into the writer's buffer (or ours, to be compared) and passes it on;
  * pages dealt with. */
 static int write_some(struct dumper *d, struct image_writer *w, const struct page_list *l,
-		      uint64_t page, uint64_t address, unsigned want, uint8_t *own, struct err *err)
+		      const struct extent *e, uint64_t done, uint8_t *own, struct err *err)
 {
-	uint8_t *buf = own;
+	unsigned want = (unsigned)MIN(e->npages - done, (uint64_t)IMAGE_BLOCK_PAGES);
+	bool compare = e->kind == EXTENT_COMPARE && own;
+	uint8_t *buf = compare ? own : image_writer_buffer(w, err);
 	int n, rc;
 
-	if (!own) {
-		buf = image_writer_buffer(w, err);
-		if (!buf)
-			return err && err->code ? err->code : -EIO;
-	}
-	n = read_pages(d, l, address, want, buf, err);
-	if (!own)
-		rc = image_writer_submit(w, l->space, page, n > 0 ? (unsigned)n : 0,
+	if (!buf)
+		return err && err->code ? err->code : -EIO;
+	n = read_pages(d, l, e, e->address + done * CKPT_PAGE_SIZE, want, buf, err);
+	if (!compare)
+		rc = image_writer_submit(w, l->space, e->page + done, n > 0 ? (unsigned)n : 0,
 					 n < 0 ? NULL : err);
 	else
-		rc = n > 0 ? submit_changed(d, w, l->space, page, (unsigned)n, buf, err) : 0;
+		rc = n > 0 ? submit_changed(d, w, l->space, e->page + done, (unsigned)n, buf, err)
+			   : 0;
 	if (n < 0)
 		return n;
 	return rc < 0 ? rc : (n > 0 ? n : 1);
@@ -204,10 +207,10 @@ static int write_some(struct dumper *d, struct image_writer *w, const struct pag
 static int write_extent(struct dumper *d, struct image_writer *w, const struct page_list *l,
 			const struct extent *e, uint8_t *own, struct err *err)
 {
+	if (e->kind == EXTENT_PARENT)
+		return image_writer_run(w, l->space, RUN_PARENT, e->page, e->npages, err);
 	for (uint64_t done = 0; done < e->npages;) {
-		unsigned want = (unsigned)MIN(e->npages - done, (uint64_t)IMAGE_BLOCK_PAGES);
-		int n = write_some(d, w, l, e->page + done, e->address + done * CKPT_PAGE_SIZE,
-				   want, own, err);
+		int n = write_some(d, w, l, e, done, own, err);
 
 		if (n < 0)
 			return n;
@@ -216,17 +219,53 @@ static int write_extent(struct dumper *d, struct image_writer *w, const struct p
 	return 0;
 }
 
-int pages_write(struct dumper *d, struct image_writer *w, struct err *err)
+static int write_pass(struct dumper *d, struct image_writer *w, bool later, struct err *err)
 {
 	CLEANUP_FREE uint8_t *own = NULL;
 	int rc = 0;
 
 	if (d->job->settings->incremental) {
 		own = malloc((size_t)IMAGE_BLOCK_PAGES * CKPT_PAGE_SIZE);
-		rc = own ? tracker_begin(d->job->tracker, d->incremental, err) : err_nomem(err);
+		if (!own)
+			return err_nomem(err);
 	}
 	for (unsigned i = 0; rc == 0 && i < d->n_lists; i++)
 		for (unsigned j = 0; rc == 0 && j < d->lists[i].n_extents; j++)
-			rc = write_extent(d, w, &d->lists[i], &d->lists[i].extents[j], own, err);
+			if (d->lists[i].extents[j].later == later)
+				rc = write_extent(d, w, &d->lists[i], &d->lists[i].extents[j], own,
+						  err);
+	return rc;
+}
+
+int pages_write_now(struct dumper *d, struct image_writer *w, struct err *err)
+{
+	int rc = 0;
+
+	if (d->job->settings->incremental)
+		rc = hashes_begin(d->job->hashes, d->incremental, err);
+	if (rc == 0)
+		rc = write_pass(d, w, false, err);
 	return rc < 0 ? rc : fault_point("dump-pages", err);
+}
+
+static bool any_later(const struct dumper *d)
+{
+	for (unsigned i = 0; i < d->n_lists; i++)
+		for (unsigned j = 0; j < d->lists[i].n_extents; j++)
+			if (d->lists[i].extents[j].later)
+				return true;
+	return false;
+}
+
+int pages_write_later(struct dumper *d, struct image_writer *w, struct err *err)
+{
+	int rc = 0;
+
+	if (!any_later(d))
+		return 0;
+	if (d->job->settings->incremental)
+		rc = hashes_second_pass(d->job->hashes, err);
+	if (rc == 0)
+		rc = write_pass(d, w, true, err);
+	return rc < 0 ? rc : fault_point("dump-pages-later", err);
 }

@@ -35,7 +35,8 @@ static int list_fd(struct dumper *d, uint32_t space, int fd, struct err *err)
 			break;
 		first = (uint64_t)start / CKPT_PAGE_SIZE;
 		last = ((uint64_t)end + CKPT_PAGE_SIZE - 1) / CKPT_PAGE_SIZE;
-		if (pages_add(d, l, first, last - first, first * CKPT_PAGE_SIZE) < 0)
+		if (pages_add(d, l, EXTENT_COMPARE, first, last - first, first * CKPT_PAGE_SIZE) <
+		    0)
 			return err_nomem(err);
 		start = (off_t)(last * CKPT_PAGE_SIZE);
 	}
@@ -52,9 +53,9 @@ static int add_resident(struct dumper *d, struct page_list *l, const struct vma 
 
 		while (i < n && (vec[i] & 1))
 			i++;
-		if (i > first &&
-		    pages_add(d, l, (v->offset + (at - v->start)) / CKPT_PAGE_SIZE + first,
-			      i - first, at + first * CKPT_PAGE_SIZE) < 0)
+		if (i > first && pages_add(d, l, EXTENT_COMPARE,
+					   (v->offset + (at - v->start)) / CKPT_PAGE_SIZE + first,
+					   i - first, at + first * CKPT_PAGE_SIZE) < 0)
 			return err_nomem(err);
 		while (i < n && !(vec[i] & 1))
 			i++;
@@ -96,8 +97,8 @@ static bool swap_in_use(void)
 
 static int list_whole(struct dumper *d, struct page_list *l, const struct vma *v, struct err *err)
 {
-	int rc = pages_add(d, l, v->offset / CKPT_PAGE_SIZE, (v->end - v->start) / CKPT_PAGE_SIZE,
-			   v->start);
+	int rc = pages_add(d, l, EXTENT_COMPARE, v->offset / CKPT_PAGE_SIZE,
+			   (v->end - v->start) / CKPT_PAGE_SIZE, v->start);
 
 	return rc < 0 ? err_nomem(err) : 0;
 }

@@ -283,6 +283,10 @@ static struct slot *take_slot(struct image_writer *w, struct err *err)
 
 	pthread_mutex_lock(&w->lock);
 	while (!w->n_free && !w->failed) {
+		if (w->held) {
+			w->held = false;
+			pthread_cond_broadcast(&w->work_cond);
+		}
 		/* the output thread may be waiting for a bigger batch that cannot come */
 		pthread_cond_signal(&w->done_cond);
 		pthread_cond_wait(&w->free_cond, &w->lock);
@@ -403,6 +407,24 @@ int image_writer_run(struct image_writer *w, uint32_t space, enum run_kind kind,
 	return 0;
 }
 
+static void set_held(struct image_writer *w, bool held)
+{
+	pthread_mutex_lock(&w->lock);
+	w->held = held;
+	pthread_cond_broadcast(&w->work_cond);
+	pthread_mutex_unlock(&w->lock);
+}
+
+void image_writer_hold(struct image_writer *w)
+{
+	set_held(w, true);
+}
+
+void image_writer_go(struct image_writer *w)
+{
+	set_held(w, false);
+}
+
 int image_writer_commit(struct image_writer *w, const struct tree *tree,
 			struct image_totals *ret_totals, struct err *err)
 {
@@ -421,6 +443,7 @@ int image_writer_commit(struct image_writer *w, const struct tree *tree,
 	queue_open(w);
 	pthread_mutex_lock(&w->lock);
 	w->finishing = true;
+	w->held = false;
 	pthread_cond_broadcast(&w->work_cond);
 	pthread_cond_broadcast(&w->done_cond);
 	pthread_mutex_unlock(&w->lock);

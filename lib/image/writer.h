@@ -28,7 +28,7 @@ struct image_totals {
  * Starts an image as a temporary file ".NAME.tmp" (0600, O_EXCL) in the directory dirfd;
  * image_writer_commit renames it to name. With name NULL, dirfd is itself the descriptor to write
  * to (a pipe, say; borrowed): then nothing is synced or renamed. Memory is bounded: at most about
- * 16 MiB in blocks.
+ * 24 MiB in blocks.
  */
 int image_writer_open(int dirfd, const char *name, const struct image_params *params,
 		      struct image_writer **ret, struct err *err);
@@ -49,6 +49,12 @@ int image_writer_submit(struct image_writer *w, uint32_t space, uint64_t page, u
 /* Says of pages that they are RUN_ZERO or RUN_PARENT; same order rule. */
 int image_writer_run(struct image_writer *w, uint32_t space, enum run_kind kind, uint64_t page,
 		     uint64_t npages, struct err *err);
+/*
+ * From hold to go, what is submitted only gathers in memory, so that neither compression nor the
+ * disk takes a core from the caller; when the blocks are used up writing begins by itself.
+ */
+void image_writer_hold(struct image_writer *w);
+void image_writer_go(struct image_writer *w);
 /*
  * Finishes: sections, directory, trailer, fsync, rename, fsync of the directory. When it returns 0
  * the image is durable. Frees the writer in every case; on failure the temporary file is gone.

@@ -9,7 +9,7 @@
 
 #include <pthread.h>
 
-#define WRITER_SLOTS       32
+#define WRITER_SLOTS       96
 #define WRITER_SEGS        128
 #define WRITER_MAX_WORKERS 4
 #define BLOCK_BYTES        ((size_t)IMAGE_BLOCK_PAGES * CKPT_PAGE_SIZE)
@@ -69,6 +69,7 @@ struct image_writer {
 	uint64_t head, next_work,
 		tail; /* output takes at head, workers at next_work, the caller adds at tail */
 	bool finishing, stop, failed;
+	bool held; /* workers wait */
 	struct err err;
 
 	pthread_t worker[WRITER_MAX_WORKERS], output;

@@ -106,7 +106,8 @@ void *writer_worker(void *arg)
 	for (;;) {
 		struct slot *s;
 
-		while (w->next_work == w->tail && !w->finishing && !w->stop && !w->failed)
+		while ((w->held || w->next_work == w->tail) && !w->finishing && !w->stop &&
+		       !w->failed)
 			pthread_cond_wait(&w->work_cond, &w->lock);
 		if (w->stop || w->failed || w->next_work == w->tail)
 			break;

@@ -106,7 +106,7 @@ static void check_space(struct image_reader *r, uint32_t space, uint64_t first, 
 }
 
 #define STRETCH        (FIRST + 10000)
-#define STRETCH_BLOCKS 80u /* more than the pool has */
+#define STRETCH_BLOCKS 120u /* more than the pool has */
 
 static void write_mixture(struct image_writer *w, const struct tree *t, struct image_totals *totals)
 {
@@ -114,6 +114,7 @@ static void write_mixture(struct image_writer *w, const struct tree *t, struct i
 
 	put_space(w, 2, 0, 1000); /* spaces in any order; the file holds them sorted */
 	put_space(w, 1, FIRST, 3000);
+	image_writer_hold(w); /* ended by itself when the pool is used up */
 	put_random_stretch(w, STRETCH, STRETCH_BLOCKS);
 	put_space(w, 3, 0, 200);
 	OK(image_writer_commit(w, t, totals, &err), &err);

@@ -13,16 +13,19 @@
  * that memory use does not grow with the job. A checkpoint writes a new table while it reads the
  * old one; commit makes it the old.
  */
-struct tracker;
+struct hashes;
 
-int tracker_new(int dirfd, struct tracker **ret, struct err *err);
-void tracker_free(struct tracker *t);
+int hashes_new(int dirfd, struct hashes **ret, struct err *err);
+void hashes_free(struct hashes *t);
 /* Starts a new table; with_old: pages will be compared. */
-int tracker_begin(struct tracker *t, bool with_old, struct err *err);
+int hashes_begin(struct hashes *t, bool with_old, struct err *err);
+/* Within a checkpoint pages may come in two passes, each ascending, that have no page in common:
+ * begins the second one. */
+int hashes_second_pass(struct hashes *t, struct err *err);
 /* Notes a page's hash (pages come in ascending order of space, then page); true if the old table
  * has the same. */
-bool tracker_same(struct tracker *t, uint32_t space, uint64_t page, struct hash128 h);
+bool hashes_same(struct hashes *t, uint32_t space, uint64_t page, struct hash128 h);
 /* The new table becomes the old one; -errno if it could not be written in full. */
-int tracker_commit(struct tracker *t, struct err *err);
+int hashes_commit(struct hashes *t, struct err *err);
 /* Keeps the old one. */
-void tracker_abort(struct tracker *t);
+void hashes_abort(struct hashes *t);

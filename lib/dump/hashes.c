@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Page hashes of the last durable state, in two files read and written front to back. */
-#include "dump/tracker.h"
+#include "dump/hashes.h"
 
 #include "util/cleanup.h"
 
@@ -14,16 +14,17 @@ struct record {
 	struct hash128 hash;
 };
 
-struct tracker {
+struct hashes {
 	int dirfd;
 	FILE *old, *fresh;
+	FILE *first;         /* what the first pass wrote, once the second has begun */
 	struct record ahead; /* the next record of old */
 	bool have_ahead, comparing, failed;
 };
 
-int tracker_new(int dirfd, struct tracker **ret, struct err *err)
+int hashes_new(int dirfd, struct hashes **ret, struct err *err)
 {
-	struct tracker *t = calloc(1, sizeof *t);
+	struct hashes *t = calloc(1, sizeof *t);
 
 	if (!t)
 		return err_nomem(err);
@@ -39,12 +40,13 @@ static void close_table(FILE **f)
 	*f = NULL;
 }
 
-void tracker_free(struct tracker *t)
+void hashes_free(struct hashes *t)
 {
 	if (!t)
 		return;
 	close_table(&t->old);
 	close_table(&t->fresh);
+	close_table(&t->first);
 	free(t);
 }
 
@@ -62,27 +64,59 @@ static int table_file(int dirfd)
 	return fd;
 }
 
-static void next_old(struct tracker *t)
+static void next_old(struct hashes *t)
 {
 	t->have_ahead = t->comparing && fread(&t->ahead, sizeof t->ahead, 1, t->old) == 1;
 }
 
-int tracker_begin(struct tracker *t, bool with_old, struct err *err)
+static int fresh_table(struct hashes *t, FILE **ret, struct err *err)
 {
-	CLEANUP_FD int fd = -1;
+	CLEANUP_FD int fd = table_file(t->dirfd);
 
-	tracker_abort(t);
-	fd = table_file(t->dirfd);
 	if (fd < 0)
 		return err_set(err, -errno, "cannot create the table of page hashes: %m");
-	t->fresh = fdopen(fd, "w+");
-	if (!t->fresh)
+	*ret = fdopen(fd, "w+");
+	if (!*ret)
 		return err_nomem(err);
 	(void)fd_take(&fd);
-	t->comparing = with_old && t->old;
+	return 0;
+}
+
+static void rewind_old(struct hashes *t)
+{
 	if (t->comparing)
 		rewind(t->old);
 	next_old(t);
+}
+
+int hashes_begin(struct hashes *t, bool with_old, struct err *err)
+{
+	int rc;
+
+	hashes_abort(t);
+	rc = fresh_table(t, &t->fresh, err);
+	if (rc < 0)
+		return rc;
+	t->comparing = with_old && t->old;
+	rewind_old(t);
+	return 0;
+}
+
+int hashes_second_pass(struct hashes *t, struct err *err)
+{
+	FILE *second;
+	int rc;
+
+	if (!t->fresh || t->first || ftell(t->fresh) == 0) {
+		rewind_old(t);
+		return 0;
+	}
+	rc = fresh_table(t, &second, err);
+	if (rc < 0)
+		return rc;
+	t->first = t->fresh;
+	t->fresh = second;
+	rewind_old(t);
 	return 0;
 }
 
@@ -93,7 +127,7 @@ static int order(const uint64_t a[2], const uint64_t b[2])
 	return a[1] < b[1] ? -1 : a[1] > b[1];
 }
 
-bool tracker_same(struct tracker *t, uint32_t space, uint64_t page, struct hash128 h)
+bool hashes_same(struct hashes *t, uint32_t space, uint64_t page, struct hash128 h)
 {
 	struct record r = { .space_page = { space, page }, .hash = h };
 
@@ -105,12 +139,44 @@ bool tracker_same(struct tracker *t, uint32_t space, uint64_t page, struct hash1
 	       t->ahead.hash.lo == h.lo && t->ahead.hash.hi == h.hi;
 }
 
-int tracker_commit(struct tracker *t, struct err *err)
+/* The two passes as one table, in order. */
+static int join_passes(struct hashes *t, struct err *err)
 {
+	FILE *in[2] = { t->first, t->fresh }, *out;
+	struct record r[2];
+	bool have[2];
+	int rc = fresh_table(t, &out, err);
+
+	if (rc < 0)
+		return rc;
+	for (unsigned i = 0; i < 2; i++) {
+		rewind(in[i]);
+		have[i] = fread(&r[i], sizeof r[i], 1, in[i]) == 1;
+	}
+	while (have[0] || have[1]) {
+		unsigned i = !have[0] || (have[1] && order(r[1].space_page, r[0].space_page) < 0);
+
+		if (fwrite(&r[i], sizeof r[i], 1, out) != 1)
+			t->failed = true;
+		have[i] = fread(&r[i], sizeof r[i], 1, in[i]) == 1;
+	}
+	t->failed |= ferror(in[0]) || ferror(in[1]);
+	close_table(&t->first);
+	close_table(&t->fresh);
+	t->fresh = out;
+	return 0;
+}
+
+int hashes_commit(struct hashes *t, struct err *err)
+{
+	int rc = 0;
+
 	if (!t->fresh)
 		return 0;
-	if (t->failed || fflush(t->fresh) != 0) {
-		tracker_abort(t);
+	if (t->first)
+		rc = fflush(t->first) || fflush(t->fresh) ? -EIO : join_passes(t, err);
+	if (rc < 0 || t->failed || fflush(t->fresh) != 0) {
+		hashes_abort(t);
 		close_table(&t->old);
 		return err_set(err, -EIO, "cannot write the table of page hashes");
 	}
@@ -120,8 +186,9 @@ int tracker_commit(struct tracker *t, struct err *err)
 	return 0;
 }
 
-void tracker_abort(struct tracker *t)
+void hashes_abort(struct hashes *t)
 {
 	close_table(&t->fresh);
+	close_table(&t->first);
 	t->failed = false;
 }
