@@ -3,19 +3,19 @@
  * The story of a checkpoint: freeze the tree, capture it, write its pages, thaw it, make the image
  * durable.
  *
- * All that needs ptrace happens in a thread of its own, since tracees belong to a thread: whatever
- * goes wrong, when it has ended the kernel has let go of every thread of the job.
+ * All that needs ptrace (traced, and what it calls) happens in a process of its own
+ * (dump/tracing.h): whatever goes wrong, when it has ended the kernel has let go of every thread of
+ * the job.
  */
 #include "dump/dump.h"
 
 #include "dump/internal.h"
+#include "dump/tracing.h"
 #include "trace/stop.h"
 #include "util/cleanup.h"
 #include "util/fault.h"
 #include "util/log.h"
 
-#include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -141,8 +141,9 @@ static int finish(struct dumper *d, struct err *err)
 	return rc;
 }
 
-static int traced(struct dumper *d, struct err *err)
+static int traced(void *arg, struct err *err)
 {
+	struct dumper *d = arg;
 	struct dump_result *r = d->result;
 	int rc;
 
@@ -178,37 +179,6 @@ static int traced(struct dumper *d, struct err *err)
 	if (rc == 0)
 		rc = fault_point("dump-thawed", err);
 	return rc;
-}
-
-struct tracer {
-	struct dumper *d;
-	struct err *err;
-	int rc;
-};
-
-static void *tracer_main(void *arg)
-{
-	struct tracer *t = arg;
-
-	t->rc = traced(t->d, t->err);
-	return NULL;
-}
-
-static int run_traced(struct dumper *d, struct err *err)
-{
-	struct tracer t = { .d = d, .err = err };
-	sigset_t all, old;
-	pthread_t thread;
-	int rc;
-
-	(void)sigfillset(&all);
-	(void)pthread_sigmask(SIG_SETMASK, &all, &old);
-	rc = pthread_create(&thread, NULL, tracer_main, &t);
-	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (rc != 0)
-		return err_set(err, -rc, "cannot start a thread: %m");
-	(void)pthread_join(thread, NULL);
-	return t.rc;
 }
 
 /* Is the parent image still there for an increment to stand on? */
@@ -266,7 +236,7 @@ int dump_checkpoint(struct dump_job *job, unsigned flags, struct dump_result *re
 	err = err ? err : &own;
 	rc = begin(&d, err);
 	if (rc == 0)
-		rc = run_traced(&d, err);
+		rc = tracing_run(job->root, traced, &d, &job->by_thread, err);
 	if (rc == 0 && d.writer) /* not yet done under DUMP_KILL */
 		rc = finish(&d, err);
 	if (rc == 0)

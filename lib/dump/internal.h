@@ -79,6 +79,7 @@ struct dump_job {
 	struct remembered_wait *waits;
 	unsigned n_waits;
 	struct hashes *hashes;
+	bool by_thread; /* dump/tracing.h */
 };
 
 /* A process's mappings as /proc shows them. */

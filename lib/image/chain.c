@@ -7,13 +7,16 @@
 #include "util/io.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #define LOCK_NAME     "lock"
 #define FINISHED_NAME "finished"
 #define FINISHED_TMP  ".finished.tmp"
+#define LOCK_TRIES    300
 
 uint64_t chain_name_seq(const char *name)
 {
@@ -86,19 +89,45 @@ static int locked_by(struct chain *c, struct err *err)
 	return err_set(err, -EBUSY, "chain '%s' is in use by %s", c->path, who);
 }
 
+/* Has the one who holds the lock been killed? Then it is a process of its that is letting go of a
+ * job and ends in a moment. */
+static bool holder_is_dead(const struct chain *c)
+{
+	char text[32] = "";
+	ssize_t n = io_pread_full(c->lock, text, sizeof text - 1, 0);
+	long pid = n > 0 ? strtol(text, NULL, 10) : 0;
+
+	return pid > 0 && kill((pid_t)pid, 0) < 0 && errno == ESRCH;
+}
+
+static int lock_file(const struct chain *c)
+{
+	static const struct timespec moment = { .tv_nsec = 10000000 };
+
+	for (unsigned tries = 0; flock(c->lock, LOCK_EX | LOCK_NB) < 0; tries++) {
+		if (errno != EWOULDBLOCK)
+			return -errno;
+		if (!holder_is_dead(c) || tries == LOCK_TRIES)
+			return -EWOULDBLOCK;
+		(void)nanosleep(&moment, NULL);
+	}
+	return 0;
+}
+
 static int take_lock(struct chain *c, struct err *err)
 {
+	int rc;
 	char text[128];
 	int n;
 
 	c->lock = openat(c->dir, LOCK_NAME, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (c->lock < 0)
 		return err_set(err, -errno, "cannot write to chain '%s': %m", c->path);
-	if (flock(c->lock, LOCK_EX | LOCK_NB) < 0) {
-		if (errno == EWOULDBLOCK)
-			return locked_by(c, err);
-		return err_set(err, -errno, "cannot lock chain '%s': %m", c->path);
-	}
+	rc = lock_file(c);
+	if (rc == -EWOULDBLOCK)
+		return locked_by(c, err);
+	if (rc < 0)
+		return err_set(err, rc, "cannot lock chain '%s': %m", c->path);
 	n = snprintf(text, sizeof text, "%ld %s\n", (long)getpid(), program_invocation_short_name);
 	n = MIN(n, (int)sizeof text - 1);
 	/* only for the message above: on a full disk the lock holds all the same */

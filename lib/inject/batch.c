@@ -2,6 +2,7 @@
 /* Batches: calls and their data, built here, run in the remote's arena. */
 #include "inject/engine.h"
 
+#include "trace/outlive.h"
 #include "util/log.h"
 
 #include <assert.h>
@@ -130,6 +131,8 @@ int batch_run(struct batch *b, pid_t tid, struct err *err)
 		return err_set(err, -ESRCH, "thread %d cannot run calls", tid);
 	if (b->n_calls == 0)
 		return 0;
+	if (outlive_orphaned())
+		return err_set(err, -ECANCELED, "ckpt-run has been killed");
 	for (unsigned i = 0; i < b->n_calls; i++)
 		b->calls[i].ret = -ENOSYS;
 	rc = engine_write(r, r->arena + ARENA_CALLS_OFFSET, b->calls, calls_len, err);

@@ -30,6 +30,7 @@ struct remote {
 	unsigned n_threads;
 	struct user_regs_struct base; /* segments and rsp with which the stub runs */
 	/* live only */
+	bool borrowed; /* trace/outlive.h has been told */
 	const struct thread_regs *leader_regs;
 };
 

@@ -10,6 +10,7 @@
 
 #include "inject/engine.h"
 #include "proc/proc.h"
+#include "trace/outlive.h"
 #include "trace/stop.h"
 #include "util/cleanup.h"
 #include "util/fault.h"
@@ -196,6 +197,8 @@ static int ask_threads(struct remote *r, const struct live_thread *threads, unsi
 	int rc = 0;
 
 	while (done < n) {
+		if (rc == 0 && outlive_orphaned())
+			rc = err_set(err, -ECANCELED, "ckpt-run has been killed");
 		if (rc == 0 && started < n && started - done < r->n_slots) {
 			rc = start_asking(r, started % r->n_slots, &threads[started], err);
 			started += rc == 0;
@@ -243,6 +246,8 @@ static void remote_free(struct remote *r)
 		return;
 	if (r->stub && r->mem_fd >= 0 && !r->left_inside)
 		(void)io_pwrite_full(r->mem_fd, zeros, STUB_BYTES(r->n_slots), r->stub);
+	if (r->borrowed) /* before anything that takes a lock */
+		outlive_given_back();
 	if (r->mem_fd >= 0)
 		(void)close(r->mem_fd);
 	free(r->threads);
@@ -281,6 +286,10 @@ int live_begin(pid_t pid, pid_t ns_pid, const struct live_thread *threads, unsig
 							.ns_tid = threads[0].ns_tid };
 		r->n_threads = 1;
 		rc = find_room(r, err);
+	}
+	if (rc == 0) {
+		outlive_borrowed();
+		r->borrowed = true;
 	}
 	if (rc == 0)
 		rc = engine_write(r, r->stub, stub_begin, STUB_BYTES(1), err);

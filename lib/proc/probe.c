@@ -110,8 +110,7 @@ static void run(const struct probe *p, struct probe_result *r)
 	(void)probe_reap(pid);
 }
 
-/* Is name in the comma-separated list CKPT_WITHOUT? */
-static bool taken_away(const char *name)
+bool probe_without(const char *name)
 {
 	const char *list = secure_getenv("CKPT_WITHOUT");
 	size_t len = strlen(name);
@@ -132,7 +131,7 @@ const struct probe_result *probe_get(enum probe_id id)
 
 	(void)pthread_mutex_lock(&lock);
 	if (!cache[id].known) {
-		if (taken_away(probes[id].name))
+		if (probe_without(probes[id].name))
 			*r = (struct probe_result){ .why = "switched off by CKPT_WITHOUT" };
 		else
 			run(&probes[id], r);

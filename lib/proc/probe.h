@@ -29,6 +29,8 @@ struct probe_result {
  * tested.
  */
 const struct probe_result *probe_get(enum probe_id id);
+/* Is name in that list? For what is no probe: "tracer" (trace by a thread, not by a process). */
+bool probe_without(const char *name);
 /* "pagemap_scan", "userns", ... */
 const char *probe_name(enum probe_id id);
 

@@ -9,6 +9,7 @@
 #include "trace/freeze.h"
 
 #include "proc/proc.h"
+#include "trace/outlive.h"
 #include "trace/stop.h"
 #include "util/arena.h"
 #include "util/cleanup.h"
@@ -30,6 +31,8 @@
  * interrupted is left with EINTR (take_registers), which it would return were we killed in between.
  */
 #define STOPS_AHEAD 4
+/* After a failure: for what has been asked to stop and is on its way. */
+#define LATE_STOPS_NS 100000000
 
 struct freezer {
 	struct frozen *f;
@@ -47,21 +50,11 @@ static void frozen_free(struct frozen *f)
 	free(f);
 }
 
-void freeze_thaw(struct frozen *f)
-{
-	for (unsigned i = 0; f && i < f->n_procs; i++)
-		for (unsigned j = 0; j < f->procs[i].n_threads; j++)
-			/* one not seen to stop may be about to get a signal, which this would take
-			 * away: the end of the tracing thread lets go of it */
-			if (f->procs[i].threads[j].stopped)
-				trace_detach(f->procs[i].threads[j].tid, 0);
-	frozen_free(f);
-}
-
 void freeze_kill(struct frozen *f)
 {
 	struct stop stop;
 
+	outlive_ignore(); /* half a job must not live on */
 	for (unsigned i = 0; f && i < f->n_procs; i++)
 		(void)kill(f->procs[i].pid, SIGKILL);
 	/* A traced thread stays a zombie until its tracer has looked; the leaders that are our
@@ -101,6 +94,7 @@ static int add_thread(struct frozen_process *p, pid_t tid, struct err *err)
 
 static void drop_thread(struct frozen_process *p, unsigned j)
 {
+	outlive_seen(p->threads[j].tid);
 	memmove(&p->threads[j], &p->threads[j + 1], (p->n_threads - j - 1) * sizeof p->threads[0]);
 	p->n_threads--;
 }
@@ -110,7 +104,11 @@ static int take_registers(struct frozen_thread *t, struct err *err)
 {
 	int rc = regs_get(t->tid, &t->regs, err);
 
-	return rc == 0 && regs_undo_eintr(&t->regs.gp) ? regs_set_gp(t->tid, &t->regs.gp, err) : rc;
+	if (rc == 0 && regs_undo_eintr(&t->regs.gp))
+		rc = regs_set_gp(t->tid, &t->regs.gp, err);
+	if (rc == 0)
+		outlive_seen(t->tid);
+	return rc;
 }
 
 /*
@@ -159,6 +157,60 @@ static int settle(struct frozen_thread *t, int64_t deadline_ns, struct err *err)
 }
 
 /*
+ * After a failure there may be threads that were asked to stop and not looked at. One that does not
+ * stop now sleeps where no stop interrupts it; it may be about to get a signal, which a detach
+ * would take away: the end of the tracer lets go of it.
+ */
+void freeze_thaw(struct frozen *f)
+{
+	int64_t deadline_ns = trace_now_ns() + LATE_STOPS_NS;
+
+	for (unsigned i = 0; f && i < f->n_procs; i++)
+		for (unsigned j = 0; j < f->procs[i].n_threads; j++) {
+			struct frozen_thread *t = &f->procs[i].threads[j];
+
+			if (t->stopped || settle(t, deadline_ns, NULL) == 0)
+				trace_detach(t->tid, 0);
+			outlive_seen(t->tid);
+		}
+	frozen_free(f);
+}
+
+/* The first of the process's threads that has been asked to stop and not been looked at. */
+static int settle_first(struct freezer *z, struct frozen_process *p, struct err *err)
+{
+	unsigned j;
+	int rc;
+
+	for (j = 0; j < p->n_threads; j++)
+		if (!p->threads[j].stopped)
+			break;
+	if (j == p->n_threads)
+		return err_set(err, -EAGAIN, "too many threads do not stop");
+	rc = settle(&p->threads[j], z->deadline_ns, err);
+	if (rc == -ESRCH) {
+		drop_thread(p, j);
+		return 0;
+	}
+	return rc == -ETIMEDOUT ? -EAGAIN : rc;
+}
+
+/* A thread that has just been seized, or was stopped at birth, is one that will stop. */
+static int ask(struct freezer *z, struct frozen_process *p, pid_t tid, bool newborn,
+	       struct err *err)
+{
+	int rc = 0;
+
+	while (rc == 0 && !outlive_asked(tid))
+		rc = settle_first(z, p, err);
+	if (rc == 0)
+		rc = add_thread(p, tid, err);
+	if (rc == 0 && !newborn)
+		rc = trace_interrupt(tid, err);
+	return rc < 0 ? rc : fault_point("freeze-asked", err);
+}
+
+/*
  * A thread that may not be seized. 0: it was attached at birth, by PTRACE_O_TRACECLONE and the
  * like. -ESRCH: it is on its way out, when the kernel says EPERM too (ptrace_attach). -EPERM, in
  * err: it really may not. others: its siblings could be seized, so it is not a matter of rights.
@@ -197,6 +249,7 @@ static int freeze_threads(struct freezer *z, struct frozen_process *p, struct er
 	CLEANUP_FD int dirfd = -1;
 	unsigned n, first = p->n_threads;
 	pid_t *tids;
+	bool newborn;
 	int rc, found = 0;
 
 	rc = proc_open_pid(p->pid, &dirfd, err);
@@ -209,16 +262,15 @@ static int freeze_threads(struct freezer *z, struct frozen_process *p, struct er
 		if (has_thread(p, tids[i]))
 			continue;
 		rc = trace_seize(tids[i], SEIZE_OPTIONS, err);
-		if (rc == 0)
-			rc = trace_interrupt(tids[i], err);
-		else if (rc == -EPERM)
+		newborn = rc == -EPERM;
+		if (newborn)
 			rc = why_not_seized(z, tids[i], p->n_threads > 0, err);
 		if (rc == -EAGAIN)
 			found = 1; /* so that there is another look */
 		if (rc == -ESRCH || rc == -EAGAIN)
 			continue;
 		if (rc == 0)
-			rc = add_thread(p, tids[i], err);
+			rc = ask(z, p, tids[i], newborn, err);
 		if (rc == 0 && p->n_threads - first >= STOPS_AHEAD)
 			rc = settle(&p->threads[p->n_threads - STOPS_AHEAD], 0, err);
 		if (rc < 0 && rc != -ETIMEDOUT && rc != -ESRCH)

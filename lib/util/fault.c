@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum action { ACT_FAIL, ACT_KILL, ACT_STOP, ACT_LIST };
+enum action { ACT_FAIL, ACT_KILL, ACT_KILL_ALL, ACT_STOP, ACT_LIST };
 
 int fault_armed;
 
@@ -18,6 +18,7 @@ static struct {
 	char name[64]; /* empty: any point counts */
 	long nth;
 	long seen;
+	pid_t program; /* 0: whoever passes the point */
 } plan;
 
 void fault_init(void)
@@ -33,7 +34,9 @@ void fault_init(void)
 	eq = strchr(plan.name, '=');
 	if (eq) {
 		*eq = '\0';
-		plan.action = !strcmp(eq + 1, "kill") ? ACT_KILL : ACT_STOP;
+		plan.action = !strcmp(eq + 1, "kill")      ? ACT_KILL
+			      : !strcmp(eq + 1, "killall") ? ACT_KILL_ALL
+							   : ACT_STOP;
 	}
 	if (!strcmp(plan.name, "list"))
 		plan.action = ACT_LIST;
@@ -49,6 +52,22 @@ void fault_init(void)
 	fault_armed = 1;
 }
 
+void fault_program(pid_t pid)
+{
+	plan.program = pid;
+}
+
+/* The tracing process lives on for as long as it takes to see that its parent is gone. */
+static void kill_program(void)
+{
+	if (plan.program)
+		(void)kill(plan.program, SIGKILL);
+	if (!plan.program || plan.action == ACT_KILL_ALL)
+		(void)kill(getpid(), SIGKILL);
+	while (getppid() == plan.program)
+		(void)usleep(1000);
+}
+
 int fault_hit(const char *name, struct err *err)
 {
 	if (plan.action == ACT_LIST) {
@@ -59,8 +78,8 @@ int fault_hit(const char *name, struct err *err)
 		return 0;
 	if (__atomic_add_fetch(&plan.seen, 1, __ATOMIC_RELAXED) != plan.nth)
 		return 0;
-	if (plan.action == ACT_KILL)
-		(void)kill(getpid(), SIGKILL);
+	if (plan.action == ACT_KILL || plan.action == ACT_KILL_ALL)
+		kill_program();
 	if (plan.action == ACT_STOP) {
 		(void)kill(getpid(), SIGSTOP);
 		return 0;

@@ -20,7 +20,7 @@
  */
 static struct regs_job jobs[NTHREADS];
 static volatile int stop;
-static volatile int eintr_ok;
+static volatile int eintr_ok, remains_ok;
 static volatile uint64_t looks;
 static int pipe_fds[2], epfd;
 static int futex_word;
@@ -127,6 +127,24 @@ static void same_view(const struct view *had, const struct view *now, const char
 	check(0, "%s: '%.*s' was '%.*s'", what, (int)strcspn(b, "\n"), b, (int)strcspn(a, "\n"), a);
 }
 
+/* The end of the vdso, where ckpt's code stands during a checkpoint, is zero: nothing has been
+ * left. */
+static size_t zero_tail(const struct view *maps)
+{
+	const char *line = strstr(maps->text, "[vdso]");
+	unsigned long end;
+	size_t n = 0;
+
+	if (!line)
+		return 0;
+	while (line > maps->text && line[-1] != '\n')
+		line--;
+	check(sscanf(line, "%*x-%lx", &end) == 1, "no end of the vdso");
+	while (n < 4096 && ((const volatile char *)end)[-1 - (long)n] == 0)
+		n++;
+	return n;
+}
+
 static void check_results(pid_t pid, pid_t tid)
 {
 	char path[64], buf[8];
@@ -183,11 +201,13 @@ static void *run_looker(void *arg)
 	pid_t pid = getpid(), tid = gettid_raw();
 	uint64_t sum = stack_check(20, 1);
 	double d = 1.0 / 3.0;
+	size_t tail;
 
 	check_sys(dir && fd >= 0);
 	sleep_ms(100); /* until all other threads have their stacks */
 	view_fds(&fds, dir);
 	view_maps(&maps, fd);
+	tail = zero_tail(&maps);
 	while (!stop) {
 		view_fds(&now, dir);
 		same_view(&fds, &now, "descriptors");
@@ -204,6 +224,8 @@ static void *run_looker(void *arg)
 		}
 		same_view(&maps, &now, "mappings");
 		check_results(pid, tid);
+		check(remains_ok || zero_tail(&maps) == tail, "the vdso's end: %zu zeros, were %zu",
+		      zero_tail(&maps), tail);
 		check(stack_check(20, 1) == sum && d == 1.0 / 3.0, "stack");
 		check_jobs();
 		looks++;
@@ -257,9 +279,10 @@ int main(int argc, char **argv)
 	/*
 	 * signal(7): epoll_wait and sigtimedwait fail with EINTR after a stop even if no signal
 	 * came. ckpt undoes that, but for one moment in which nobody can: a tracer that dies
-	 * between asking a thread to stop and seeing it do so. Tests that kill at random moments
-	 * allow it, by this file, and count.
+	 * between asking a thread to stop and seeing it do so. Tests that kill the tracer too allow
+	 * it, by this file; and by the other one, that its code stays behind in the vdso's padding.
 	 */
+	remains_ok = access(victim_path("remains"), F_OK) == 0;
 	eintr_ok = access(victim_path("eintr"), F_OK) == 0;
 	check_sys(pipe2(pipe_fds, O_CLOEXEC) == 0);
 	epfd = epoll_create1(EPOLL_CLOEXEC);

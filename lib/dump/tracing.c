@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The tracing process. Tracees belong to the thread that seized them, and SIGKILL ends all threads
+ * of a process at once; so what traces is a process, made by clone(CLONE_VM) without CLONE_THREAD,
+ * which sees its parent die and puts everything back (trace/outlive.c).
+ *
+ * The C library keeps data for each thread (errno, malloc's cache) in memory that the thread's fs
+ * base leads to, and knows nothing of such a process. So a thread is made for it, whose data it
+ * uses, and which itself does nothing meanwhile but sleep in one system call.
+ */
+#include "dump/tracing.h"
+
+#include "proc/probe.h"
+#include "trace/outlive.h"
+#include "util/fault.h"
+#include "util/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define LOG_ROOM           "dump"
+#define STACK_BYTES        (1024 * 1024)
+#define THREAD_STACK_BYTES (STACK_BYTES + 256 * 1024)
+
+struct tracing {
+	pid_t root, parent;
+	int (*fn)(void *arg, struct err *err);
+	void *arg;
+	struct err *err;
+	int rc;
+	bool refused, returned;
+	sem_t over;
+};
+
+/* The same question as for PTRACE_SEIZE, which would leave the thread seized. */
+static bool may_trace(pid_t pid)
+{
+	char path[64];
+	int fd;
+
+	(void)snprintf(path, sizeof path, "/proc/%d/mem", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0)
+		(void)close(fd);
+	return fd >= 0 || (errno != EACCES && errno != EPERM);
+}
+
+/* A signal for ckpt-run's process group, or for all called ckpt-run, is not for this process. */
+static int process_main(void *arg)
+{
+	struct tracing *t = arg;
+
+	(void)setpgid(0, 0);
+	(void)prctl(PR_SET_NAME, "ckpt-tracer");
+	t->refused = outlive_begin(t->parent) < 0 || !may_trace(t->root);
+	if (!t->refused) {
+		t->rc = t->fn(t->arg, t->err);
+		t->returned = true;
+	}
+	_exit(0);
+}
+
+/* The process's stack lies in the thread's: tools that watch over stacks know it then. */
+static int run_process(struct tracing *t)
+{
+	_Alignas(64) char stack[STACK_BYTES];
+	int status = 0;
+	pid_t pid;
+
+	pid = clone(process_main, stack + sizeof stack,
+		    CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_IO, t);
+	if (pid < 0)
+		return -errno;
+	/* No other function of the C library until it has gone: the thread's data is its. */
+	while (syscall(SYS_wait4, pid, &status, __WALL, NULL) < 0)
+		;
+	return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+}
+
+static void *thread_main(void *arg)
+{
+	struct tracing *t = arg;
+	int sig = 0;
+
+	if (!t->refused)
+		sig = run_process(t);
+	if (sig < 0 || t->refused) {
+		t->refused = true;
+		t->rc = t->fn(t->arg, t->err);
+		t->returned = true;
+	}
+	if (t->returned) {
+		(void)sem_post(&t->over);
+		return NULL;
+	}
+	/* It may have been in the middle of anything. What the C library keeps for this thread is
+	 * not to be relied upon any more, not even to end it. */
+	t->rc = err_set(t->err, -EIO, "the tracing process was ended by signal %d", sig);
+	(void)sem_post(&t->over);
+	for (;;)
+		(void)pause();
+}
+
+static int start_thread(struct tracing *t, pthread_t *ret)
+{
+	sigset_t all, old;
+	pthread_attr_t attr;
+	int rc;
+
+	(void)sigfillset(&all);
+	rc = pthread_attr_init(&attr);
+	if (rc != 0)
+		return -rc;
+	(void)pthread_attr_setstacksize(&attr, THREAD_STACK_BYTES);
+	(void)pthread_sigmask(SIG_SETMASK, &all, &old);
+	rc = pthread_create(ret, &attr, thread_main, t);
+	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+	(void)pthread_attr_destroy(&attr);
+	return -rc;
+}
+
+int tracing_run(pid_t root, int (*fn)(void *arg, struct err *err), void *arg, bool *by_thread,
+		struct err *err)
+{
+	struct tracing t = { .root = root,
+			     .parent = getpid(),
+			     .fn = fn,
+			     .arg = arg,
+			     .err = err,
+			     .refused = *by_thread || probe_without("tracer") };
+	pthread_t thread;
+	int rc;
+
+	fault_program(t.parent);
+	(void)sem_init(&t.over, 0, 0);
+	rc = start_thread(&t, &thread);
+	if (rc < 0)
+		return err_set(err, rc, "cannot start a thread: %m");
+	while (sem_wait(&t.over) < 0)
+		;
+	if (t.returned)
+		(void)pthread_join(thread, NULL);
+	else
+		(void)pthread_detach(thread);
+	*by_thread = t.refused;
+	log_debug("traced by a %s", t.refused ? "thread" : "process");
+	return t.rc;
+}

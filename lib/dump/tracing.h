@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Running what traces the job where it survives a SIGKILL of ckpt-run. */
+#pragma once
+
+#include "util/err.h"
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+/*
+ * Runs fn(arg, err) in a process of its own, which shares our memory, descriptors and working
+ * directory, and waits for it. Where only ancestors of the job may trace it (Yama), which such a
+ * process is not, or no process can be had, it runs in a thread. *by_thread remembers that.
+ *
+ * What fn may not do: make threads or processes; believe that getpid() is ckpt-run's (it is where
+ * descriptors of ours are found in /proc all the same); leave a file position, a lock or a tracee
+ * for ckpt-run to go on with. Everything it has seized is let go of when it returns. It may be cut
+ * short at any instant (trace/outlive.h): so what it borrows from the job is either undone by a
+ * remote's stub or announced with outlive_borrowed().
+ */
+int tracing_run(pid_t root, int (*fn)(void *arg, struct err *err), void *arg, bool *by_thread,
+		struct err *err);
