@@ -205,10 +205,12 @@ struct session {
 	struct settings settings;
 	char *stats_path;
 	int stats_fd, signal_fd, pidfile_fd;
+	struct terminal terminal;
 };
 
 static void session_fini(struct session *s)
 {
+	terminal_fini(&s->terminal);
 	pick_fini(&s->pick);
 	cleanup_fd_(&s->tree.pidfd);
 	cleanup_fd_(&s->tree.status_fd);
@@ -264,6 +266,13 @@ static int write_pidfile(const struct request *q, const struct session *s, struc
 	return 0;
 }
 
+static void hand_over_terminal(void *arg, pid_t root)
+{
+	struct session *s = arg;
+
+	terminal_hand_over(&s->terminal, &s->pick.tree->terminal, root);
+}
+
 /* Rebuilds the state; should its pages turn out to be damaged, the one before it. */
 static int restore(struct request *q, struct session *s, struct err *err)
 {
@@ -273,8 +282,12 @@ static int restore(struct request *q, struct session *s, struct err *err)
 		.detach = q->detach,
 		.warn = print_warning,
 		.warn_arg = q,
+		.ready = hand_over_terminal,
+		.ready_arg = s,
 	};
 	struct err nothing;
+
+	terminal_init(&s->terminal);
 
 	for (;;) {
 		int rc = restore_tree(s->pick.state, s->pick.tree, &opts, &s->tree, err);
@@ -282,8 +295,10 @@ static int restore(struct request *q, struct session *s, struct err *err)
 		if (rc == 0 && q->o.verbose)
 			fprintf(stderr, PROGRAM ": restarted from '%s' (pid %d)\n", s->pick.name,
 				s->tree.root);
-		if (rc == 0)
+		if (rc == 0) {
+			terminal_redraw(&s->terminal, &s->pick.tree->terminal, s->tree.root);
 			return 0;
+		}
 		s->tree = (struct restored){ .pidfd = -1, .status_fd = -1 };
 		if (!s->pick.chain || s->pick.at >= 0 || err->exit_status != EXIT_BAD_IMAGE)
 			return rc;
@@ -310,6 +325,7 @@ static int supervise_tree(const struct request *q, struct session *s, int *ret_s
 		.child = s->tree.child,
 		.pidfd = s->tree.pidfd,
 		.status_fd = s->tree.status_fd,
+		.terminal = &s->terminal,
 	};
 	struct supervise_end end;
 	int rc = supervise(&opts, s->signal_fd, &end, err);
@@ -379,7 +395,8 @@ int main(int argc, char **argv)
 	struct session s = { .tree = { .pidfd = -1, .status_fd = -1 },
 			     .stats_fd = -1,
 			     .signal_fd = -1,
-			     .pidfile_fd = -1 };
+			     .pidfile_fd = -1,
+			     .terminal = { .fd = -1 } };
 	struct err err = { 0 };
 	int status = EXIT_CKPT;
 

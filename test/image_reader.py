@@ -61,9 +61,14 @@ EPOLL = [("watches", [[("fd", "i32"), ("events", "u32"), ("data", "u64"), ("file
 INOTIFY = [("watches", [[("wd", "i32"), ("mask", "u32"), ("path", "str"), ("ino", "u64"),
            ("dev", "u64")]]), ("queued", "blob")]
 OUTSIDE = [("stream", "u32"), ("what", "str")]
+PTY = [("index", "u32"), ("master", "u32"), ("hung_up", "u32"), ("locked", "u32"),
+       ("packet", "u32"), ("exclusive", "u32"), ("stopped", "u32"), ("termios", "blob"),
+       ("rows", "u32"), ("columns", "u32"), ("xpixel", "u32"), ("ypixel", "u32"),
+       ("session", "i32"), ("group", "i32"), ("slave_mode", "u32"), ("input", "blob"),
+       ("output", "blob"), ("input_marks", "u32")]
 DETAILS = {2: CONTENT, 6: PIPE, 7: PIPE, 8: EVENTFD, 9: TIMERFD, 10: SIGNALFD, 11: EPOLL,
            12: INOTIFY, 13: CONTENT,
-           14: OUTSIDE}
+           14: OUTSIDE, 19: PTY}
 FILE = [("id", "u32"), ("kind", "u32"), ("flags", "u32"), ("mode", "u32"), ("pos", "u64"),
         ("path", "str"), ("dev", "u64"), ("ino", "u64"), ("rdev", "u64"), ("size", "u64"),
         ("mtime_ns", "i64"), ("owner_type", "i32"), ("owner_pid", "i32"), ("owner_sig", "i32"),
@@ -88,8 +93,10 @@ HOST = [("release", "str"), ("version", "str"), ("machine", "str"), ("nodename",
 SETTINGS = [("name", "str"), ("argv", [[("s", "str")]]), ("interval_ns", "u64"),
             ("full_every", "u32"), ("incremental", "u32"), ("keep", "u32"), ("compress", "u32"),
             ("snapshot", "u32"), ("on_term", "u32"), ("tracker", "str"), ("stats", "str")]
+TERMINAL = [("path", "str"), ("termios", "blob"), ("rows", "u32"), ("columns", "u32"),
+            ("group", "i32")]
 TREE_RECORD = [("seq", "u64"), ("host", HOST), ("settings", SETTINGS), ("spaces", [SPACE]),
-               ("files", [FILE]), ("processes", [PROCESS])]
+               ("files", [FILE]), ("processes", [PROCESS]), ("terminal", TERMINAL)]
 
 NUMBERS = {"u8": "<B", "u16": "<H", "u32": "<I", "i32": "<i", "u64": "<Q", "i64": "<q"}
 

@@ -15,9 +15,9 @@
  * ends in a refusal.
  */
 static const struct file_ops *const kinds[] = {
-	&path_ops,     &outside_ops,   &tty_ops,      &device_ops,  &pipe_ops,        &fifo_ops,
-	&eventfd_ops,  &timerfd_ops,   &signalfd_ops, &epoll_ops,   &inotify_ops,     &memfd_ops,
-	&procfile_ops, &directory_ops, &deleted_ops,  &regular_ops, &unsupported_ops,
+	&path_ops,  &outside_ops,  &pty_ops,       &tty_ops,      &device_ops,  &pipe_ops,
+	&fifo_ops,  &eventfd_ops,  &timerfd_ops,   &signalfd_ops, &epoll_ops,   &inotify_ops,
+	&memfd_ops, &procfile_ops, &directory_ops, &deleted_ops,  &regular_ops, &unsupported_ops,
 };
 
 const struct file_ops *file_ops_of(uint32_t kind)
@@ -150,7 +150,11 @@ int files_capture(struct capture *c, struct err *err)
 	if (rc == 0)
 		rc = pipes_survey(c, &own, err);
 	if (rc == 0)
+		rc = ptys_survey(c, err);
+	if (rc == 0)
 		rc = outside_survey(c, err);
+	if (rc == 0)
+		rc = terminal_capture(c, err);
 	if (rc == 0)
 		rc = capture_all(c, err);
 	if (rc < 0)

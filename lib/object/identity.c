@@ -279,6 +279,8 @@ int identity_put(const struct rebuild *rb, const struct process *p, struct batch
 
 	rc = group_put(rb, p, b, tid, err);
 	if (rc == 0)
+		rc = ptys_put_session(rb, p, b, tid, err);
+	if (rc == 0)
 		rc = oom_put(p, tid, err);
 	if (rc < 0)
 		return rc;

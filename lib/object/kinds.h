@@ -11,7 +11,7 @@
 extern const struct file_ops path_ops, outside_ops, tty_ops, device_ops, pipe_ops, fifo_ops,
 	eventfd_ops;
 extern const struct file_ops timerfd_ops, signalfd_ops, epoll_ops, inotify_ops, memfd_ops,
-	procfile_ops;
+	procfile_ops, pty_ops;
 extern const struct file_ops directory_ops, deleted_ops, regular_ops, unsupported_ops;
 /* NULL when this version cannot restore the kind. */
 const struct file_ops *file_ops_of(uint32_t kind);
@@ -58,10 +58,14 @@ struct inode_list {
 /* The pipes that we ourselves hold (to be listed before anything of the job is duplicated). */
 int pipes_own(struct arena *a, struct inode_list *ret, struct err *err);
 int pipes_survey(struct capture *c, const struct inode_list *own, struct err *err);
+/* pty.c: which terminals are pseudo-terminals of the job's own. */
+int ptys_survey(struct capture *c, struct err *err);
 /*
  * outside.c: marks what stands for a standard stream; gives each of 0, 1 and 2 a file of its own.
  */
 int outside_survey(struct capture *c, struct err *err);
+/* The modes of the job's terminal. */
+int terminal_capture(struct capture *c, struct err *err);
 bool is_terminal(const struct open_file *of);
 /* 0..2 when a description that is open as those (bit n of mask) should stand for one stream. */
 int outside_pick(unsigned mask, int flags);

@@ -76,6 +76,9 @@ struct open_file {
 	long fs_magic; /* statfs f_type; 0 for what is neither a regular file nor a directory */
 	int stream; /* 0, 1, 2: leads out of the tree and stands for that standard stream; else -1
 		     */
+	/* Pseudo-terminals whose master is in the tree, or gone (object/pty.c). */
+	enum pty_side { PTY_NO, PTY_MASTER, PTY_SLAVE, PTY_HUNG_UP } pty;
+	unsigned pty_index;
 	/* Pipes and FIFOs: what object/pipe.c found out about their other side. */
 	bool outside;                /* the other side is held by someone outside the tree */
 	bool no_readers, no_writers; /* nobody at all holds the other side */

@@ -10,9 +10,11 @@
  * description follow the stream that suits their access mode.
  */
 #include "object/kinds.h"
+#include "object/pty.h"
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -55,7 +57,7 @@ int outside_pick(unsigned mask, int flags)
 
 static bool leads_outside(const struct open_file *of)
 {
-	return is_terminal(of) || S_ISSOCK(of->st.st_mode) ||
+	return (is_terminal(of) && of->pty != PTY_SLAVE) || S_ISSOCK(of->st.st_mode) ||
 	       (S_ISFIFO(of->st.st_mode) && of->outside);
 }
 
@@ -127,6 +129,77 @@ int outside_survey(struct capture *c, struct err *err)
 			if (!p->fds[k].file)
 				return err_nomem(err);
 		}
+	}
+	return 0;
+}
+
+/* --- the terminal itself -----------------------------------------------------------------------
+ */
+
+/* Is it the terminal of the job: its controlling one, or one that a standard stream leads to? */
+static bool is_own_terminal(const struct capture *c, const struct open_file *of)
+{
+	struct proc_stat stat;
+	dev_t tty;
+
+	if (of->st.st_rdev == makedev(5, 0))
+		return true;
+	for (unsigned i = 0; i < c->n_open_files; i++)
+		if (c->open_files[i].stream >= 0 && c->open_files[i].st.st_rdev == of->st.st_rdev)
+			return true;
+	if (proc_stat_read(of->subject->proc_dirfd, &stat, NULL) < 0 || !stat.tty_nr)
+		return false;
+	/* proc_pid_stat(5): the minor number is in bits 31 to 20 and 7 to 0, the major one in 15 to
+	 * 8 */
+	tty = makedev((unsigned)stat.tty_nr >> 8 & 0xff,
+		      ((unsigned)stat.tty_nr & 0xff) | ((unsigned)stat.tty_nr >> 12 & 0xfff00));
+	return tty == of->st.st_rdev;
+}
+
+static bool is_job_terminal(const struct capture *c, const struct open_file *of)
+{
+	return is_terminal(of) && of->pty == PTY_NO && (of->stream >= 0 || is_own_terminal(c, of));
+}
+
+/* The foreground group of the terminal as the job sees it; 0: none of the job's. */
+static int32_t foreground_group(const struct capture *c)
+{
+	for (unsigned i = 0; i < c->n_subjects; i++) {
+		struct proc_stat stat;
+		pid_t tpgid;
+
+		if (proc_stat_read(c->subjects[i].proc_dirfd, &stat, NULL) < 0 || stat.tpgid <= 0)
+			continue;
+		tpgid = stat.tpgid;
+		for (unsigned k = 0; k < c->n_subjects; k++)
+			if (proc_stat_read(c->subjects[k].proc_dirfd, &stat, NULL) == 0 &&
+			    stat.pgrp == tpgid)
+				return c->subjects[k].process->pgid;
+		return 0;
+	}
+	return 0;
+}
+
+/* Its modes are the job's as long as that runs on it: a restart sets them on another terminal. */
+int terminal_capture(struct capture *c, struct err *err)
+{
+	struct terminal_state *t = &c->tree->terminal;
+
+	for (unsigned i = 0; i < c->n_open_files; i++) {
+		const struct open_file *of = &c->open_files[i];
+		struct termios2 modes;
+		struct winsize size;
+
+		if (!is_job_terminal(c, of) || ioctl(of->dup, PTY_TCGETS2, &modes) < 0 ||
+		    ioctl(of->dup, TIOCGWINSZ, &size) < 0)
+			continue;
+		t->path = of->link;
+		t->termios =
+			(struct blob){ arena_memdup(c->arena, &modes, sizeof modes), sizeof modes };
+		t->rows = size.ws_row;
+		t->columns = size.ws_col;
+		t->group = foreground_group(c);
+		return t->termios.data ? 0 : err_nomem(err);
 	}
 	return 0;
 }
@@ -216,26 +289,6 @@ static bool tty_match(const struct capture *c, const struct open_file *of)
 {
 	(void)c;
 	return is_terminal(of);
-}
-
-/* Is it the terminal of the job: its controlling one, or one that a standard stream leads to? */
-static bool is_own_terminal(const struct capture *c, const struct open_file *of)
-{
-	struct proc_stat stat;
-	dev_t tty;
-
-	if (of->st.st_rdev == makedev(5, 0))
-		return true;
-	for (unsigned i = 0; i < c->n_open_files; i++)
-		if (c->open_files[i].stream >= 0 && c->open_files[i].st.st_rdev == of->st.st_rdev)
-			return true;
-	if (proc_stat_read(of->subject->proc_dirfd, &stat, NULL) < 0 || !stat.tty_nr)
-		return false;
-	/* proc_pid_stat(5): the minor number is in bits 31 to 20 and 7 to 0, the major one in 15 to
-	 * 8 */
-	tty = makedev((unsigned)stat.tty_nr >> 8 & 0xff,
-		      ((unsigned)stat.tty_nr & 0xff) | ((unsigned)stat.tty_nr >> 12 & 0xfff00));
-	return tty == of->st.st_rdev;
 }
 
 static int tty_capture(struct capture *c, const struct open_file *of, struct file *f,

@@ -38,8 +38,6 @@ static const struct known anon_files[] = {
 
 static const struct known devices[] = {
 	{ "/dev/kvm", "KVM", "virtual machines have snapshots of their own" },
-	{ "/dev/ptmx", "the master side of a pseudo-terminal", NULL },
-	{ "/dev/pts/ptmx", "the master side of a pseudo-terminal", NULL },
 	{ "/dev/fuse", "FUSE", NULL },
 	{ "/dev/net/tun", "a TUN or TAP interface", NULL },
 	{ "/dev/dri/", "a GPU", NULL },

@@ -150,6 +150,8 @@ int restore_tree(struct resolved *state, const struct tree *tree, const struct r
 					  .child = r.child,
 					  .status_fd = r.status_fd };
 		ret->pidfd = (int)syscall(SYS_pidfd_open, r.maker, 0);
+		if (opts->ready)
+			opts->ready(opts->ready_arg, r.maker);
 		threads_release(&r.proc);
 		r.status_fd = -1;
 		(void)close(r.control);

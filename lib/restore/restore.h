@@ -15,6 +15,10 @@ struct restore_opts {
 	/* Called with one-line warnings ("new process ids: ..."); may be NULL. */
 	void (*warn)(void *arg, const char *msg);
 	void *warn_arg;
+	/* Called when the tree is complete and about to be let go, with its root as seen from here;
+	 * may be NULL. */
+	void (*ready)(void *arg, pid_t root);
+	void *ready_arg;
 };
 
 struct restored {

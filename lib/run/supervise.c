@@ -7,7 +7,6 @@
 #include "run/report.h"
 #include "run/schedule.h"
 #include "run/signals.h"
-#include "run/terminal.h"
 #include "util/cleanup.h"
 
 #include <poll.h>
@@ -28,7 +27,7 @@ struct supervisor {
 	int signal_fd;
 	struct checkpointer *cp; /* NULL: no checkpoints */
 	struct schedule schedule;
-	struct terminal term;
+	struct terminal own_term, *term;
 	struct report report;
 	bool busy;                         /* an attempt is under way */
 	bool kills;                        /* which ends the job if it succeeds */
@@ -107,7 +106,7 @@ static void on_continue(struct supervisor *s, const struct signalfd_siginfo *si)
 	bool was_stopped = s->was_stopped;
 
 	s->was_stopped = false;
-	s->term.stop_asked = false;
+	s->term->stop_asked = false;
 	/* The shell's SIGCONT goes to the whole group: the job has one of its own, unless it is in
 	 * another group. */
 	if (!was_stopped || terminal_is_stopped(s->o->root))
@@ -141,7 +140,7 @@ static void on_signal(struct supervisor *s, const struct signalfd_siginfo *si)
 		if (s->o->attached)
 			s->stop_pending = true;
 		else
-			terminal_stop_asked(&s->term, schedule_now());
+			terminal_stop_asked(s->term, schedule_now());
 		break;
 	case SIGNAL_CONTINUE:
 		on_continue(s, si);
@@ -234,15 +233,15 @@ static int take_stop(struct supervisor *s)
 static void look_for_stop(struct supervisor *s)
 {
 	int signo = take_stop(s);
-	bool look = signo || terminal_poll_ms(&s->term, schedule_now()) >= 0;
+	bool look = signo || terminal_poll_ms(s->term, schedule_now()) >= 0;
 
 	if (!s->stop_pending &&
-	    !(look && terminal_follows(&s->term, signo) && terminal_is_stopped(s->o->root)))
+	    !(look && terminal_follows(s->term, signo) && terminal_is_stopped(s->o->root)))
 		return;
 	s->stop_pending = false;
 	s->was_stopped = true;
 	log_debug("stopping with the job");
-	terminal_stop_self(&s->term, s->o->root);
+	terminal_stop_self(s->term, s->o->root);
 }
 
 /* Orphans of the job that became ours. The root stays a zombie until we are through with it. */
@@ -285,14 +284,14 @@ static void finish(struct supervisor *s)
 static struct timespec *time_left(struct supervisor *s, struct timespec *ts)
 {
 	uint64_t now = schedule_now(), ns = UINT64_MAX;
-	int ms = terminal_poll_ms(&s->term, now);
+	int ms = terminal_poll_ms(s->term, now);
 
 	if (s->cp && !s->busy && !s->saved && s->schedule.due_ns != SCHEDULE_NEVER)
 		ns = s->schedule.due_ns > now ? s->schedule.due_ns - now : 0;
 	if (ms >= 0)
 		ns = MIN(ns, (uint64_t)ms * 1000000);
 	/* a root below an init of ours stops without a SIGCHLD to us */
-	if (s->o->status_fd >= 0 && s->term.fd >= 0)
+	if (s->o->status_fd >= 0 && s->term->fd >= 0)
 		ns = MIN(ns, UINT64_C(1000000000));
 	if (ns == UINT64_MAX)
 		return NULL;
@@ -361,12 +360,14 @@ int supervise(const struct supervise_opts *o, int signal_fd, struct supervise_en
 	}
 	if (o->replace)
 		checkpointer_replace(s.cp);
-	terminal_init(&s.term);
+	s.term = o->terminal ? o->terminal : &s.own_term;
+	if (!o->terminal)
+		terminal_init(s.term);
 	if (!o->attached)
-		terminal_lend(&s.term, o->root);
+		terminal_lend(s.term, o->root);
 	while (!s.done)
 		turn(&s);
-	terminal_fini(&s.term);
+	terminal_fini(s.term);
 	checkpointer_free(s.cp);
 	return end->how == JOB_NOT_SAVED ? err->code : 0;
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "image/chain.h"
+#include "run/terminal.h"
 #include "state/tree.h"
 #include "util/err.h"
 
@@ -21,8 +22,9 @@ struct supervise_opts {
 	bool verbose;
 
 	pid_t root;
-	pid_t child;   /* our own child: root, or the init above it; -1 when attached */
-	int pidfd;     /* of root */
+	pid_t child;               /* our own child: root, or the init above it; -1 when attached */
+	int pidfd;                 /* of root */
+	struct terminal *terminal; /* borrowed; NULL: opened here */
 	int status_fd; /* root's wait status comes from here; -1: root is our child (or attached) */
 };
 

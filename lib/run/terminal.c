@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 enum { STOP_POLL_MS = 20 };
 #define STOP_PATIENCE_NS UINT64_C(2000000000)
@@ -18,9 +19,26 @@ void terminal_init(struct terminal *t)
 					   O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK) };
 }
 
+/* SIGTTOU must not stop us for putting things in order from the background. */
+static void block_ttou(sigset_t *ret_old)
+{
+	sigset_t set;
+
+	(void)sigemptyset(&set);
+	(void)sigaddset(&set, SIGTTOU);
+	(void)sigprocmask(SIG_BLOCK, &set, ret_old);
+}
+
 void terminal_fini(struct terminal *t)
 {
+	sigset_t old;
+
 	terminal_reclaim(t);
+	block_ttou(&old);
+	if (t->changed && tcgetpgrp(t->fd) == getpgrp())
+		(void)tcsetattr(t->fd, TCSADRAIN, &t->own);
+	(void)sigprocmask(SIG_SETMASK, &old, NULL);
+	t->changed = false;
 	if (t->fd >= 0)
 		(void)close(t->fd);
 	t->fd = -1;
@@ -36,10 +54,34 @@ void terminal_lend(struct terminal *t, pid_t root)
 		t->lent = tcsetpgrp(t->fd, group) == 0;
 }
 
+/* asm/termbits.h, which has struct termios2, and termios.h exclude each other; the kernel is asked
+ * with what the image holds. */
+#define TERMIOS2_SIZE 44
+#define SET_TERMIOS2  0x402c542b
+
+void terminal_hand_over(struct terminal *t, const struct terminal_state *was, pid_t root)
+{
+	if (t->fd >= 0 && was->path && was->termios.len == TERMIOS2_SIZE &&
+	    tcgetpgrp(t->fd) == getpgrp() && tcgetattr(t->fd, &t->own) == 0)
+		t->changed = ioctl(t->fd, SET_TERMIOS2, was->termios.data) == 0;
+	terminal_lend(t, root);
+}
+
+void terminal_redraw(const struct terminal *t, const struct terminal_state *was, pid_t root)
+{
+	/* ignored by whoever does not ask for it */
+	if (t->fd >= 0 && was->path)
+		(void)kill(t->lent ? -getpgid(root) : root, SIGWINCH);
+}
+
 void terminal_reclaim(struct terminal *t)
 {
+	sigset_t old;
+
+	block_ttou(&old);
 	if (t->lent)
 		(void)tcsetpgrp(t->fd, getpgrp());
+	(void)sigprocmask(SIG_SETMASK, &old, NULL);
 	t->lent = false;
 }
 

@@ -2,9 +2,12 @@
 /* Job control: who has the terminal, and stopping together with the job. */
 #pragma once
 
+#include "state/tree.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <termios.h>
 
 /*
  * A shell sees only us. When the job stops because of Ctrl-Z (or for reading in the background), we
@@ -16,6 +19,8 @@ struct terminal {
 	bool lent;       /* a restored job in a process group of its own has our foreground */
 	bool stop_asked; /* a terminal stop came and the job has not followed yet */
 	uint64_t stop_until_ns; /* how long to look out for that */
+	bool changed;           /* it has the job's modes; ours are: */
+	struct termios own;
 };
 
 void terminal_init(struct terminal *t);
@@ -25,7 +30,14 @@ void terminal_fini(struct terminal *t);
  * the foreground group if ours is it now.
  */
 void terminal_lend(struct terminal *t, pid_t root);
-/* Back to our group; SIGTTOU must be blocked (or ignored). */
+/*
+ * For a restored job, just before it is let go: the terminal gets the modes that the job's had, and
+ * is lent. Nothing of it when the terminal is not ours now (we are in the background).
+ */
+void terminal_hand_over(struct terminal *t, const struct terminal_state *was, pid_t root);
+/* Just after: full-screen programs redraw. */
+void terminal_redraw(const struct terminal *t, const struct terminal_state *was, pid_t root);
+/* Back to our group. */
 void terminal_reclaim(struct terminal *t);
 
 /* A terminal stop reached us: the job will stop within a moment, unless it handles or ignores the

@@ -255,6 +255,16 @@ static const struct field outside_schema_fields[] = { VAL(T, stream), VAL(T, wha
 static SCHEMA(outside_schema, "outside", T);
 #undef T
 
+#define T struct file_pty
+static const struct field pty_schema_fields[] = {
+	VAL(T, index),     VAL(T, master),  VAL(T, hung_up),     VAL(T, locked), VAL(T, packet),
+	VAL(T, exclusive), VAL(T, stopped), VAL(T, termios),     VAL(T, rows),   VAL(T, columns),
+	VAL(T, xpixel),    VAL(T, ypixel),  VAL(T, session),     VAL(T, group),  OCT(T, slave_mode),
+	VAL(T, input),     VAL(T, output),  VAL(T, input_marks),
+};
+static SCHEMA(pty_schema, "pty", T);
+#undef T
+
 #define T struct cred_id
 static const struct field cred_id_schema_fields[] = { VAL(T, id) };
 static SCHEMA(cred_id_schema, "id", T);
@@ -333,6 +343,12 @@ static const struct field settings_schema_fields[] = {
 static SCHEMA(settings_schema, "settings", T);
 #undef T
 
+#define T struct terminal_state
+static const struct field terminal_schema_fields[] = { VAL(T, path), VAL(T, termios), VAL(T, rows),
+						       VAL(T, columns), VAL(T, group) };
+static SCHEMA(terminal_schema, "terminal", T);
+#undef T
+
 #define T struct tree
 static const struct field tree_schema_fields[] = {
 	VAL(T, seq),
@@ -341,6 +357,7 @@ static const struct field tree_schema_fields[] = {
 	LIST(T, spaces, space_schema),
 	LIST(T, files, file_schema),
 	LIST(T, processes, process_schema),
+	SUB(T, terminal, terminal_schema),
 };
 SCHEMA(tree_schema, "tree", T);
 #undef T
@@ -367,7 +384,7 @@ static const struct {
 	[FILE_PROC] = { "/proc or /sys file", NULL },
 	[FILE_PIDFD] = { "pidfd", NULL },
 	[FILE_SOCKET] = { "socket", NULL },
-	[FILE_PTY] = { "pseudo-terminal", NULL },
+	[FILE_PTY] = { "pseudo-terminal", &pty_schema },
 };
 
 const struct schema *file_kind_schema(uint32_t kind)

@@ -299,6 +299,24 @@ struct file_outside {
 	char *what;      /* "terminal /dev/pts/3", "pipe", "socket" */
 };
 
+/* FILE_PTY: one side of a pseudo-terminal. What both sides share is recorded with the master. */
+struct file_pty {
+	uint32_t index;      /* N of /dev/pts/N */
+	uint32_t master;     /* 1: this is the master, 0: a slave */
+	uint32_t hung_up;    /* master: all slaves have been closed; slave: the master has */
+	uint32_t locked;     /* TIOCSPTLCK */
+	uint32_t packet;     /* TIOCPKT */
+	uint32_t exclusive;  /* TIOCEXCL of the slave side */
+	uint32_t stopped;    /* output is held back (Ctrl-S) */
+	struct blob termios; /* struct termios2 */
+	uint32_t rows, columns, xpixel, ypixel;
+	int32_t session, group; /* whose controlling terminal it is, and its foreground group */
+	uint32_t slave_mode;    /* permissions of /dev/pts/N */
+	struct blob input;      /* unread by the slave */
+	struct blob output;     /* unread by the master */
+	uint32_t input_marks;   /* 1: zero bytes of the input are ends of file (Ctrl-D) */
+};
+
 /* --- processes -----------------------------------------------------------------------------------
  */
 
@@ -393,6 +411,14 @@ struct settings {
 	char *stats;       /* path of --stats, or NULL */
 };
 
+/* The terminal that the job runs on, when it is not one of its own making. */
+struct terminal_state {
+	char *path;          /* NULL: there was none */
+	struct blob termios; /* struct termios2 */
+	uint32_t rows, columns;
+	int32_t group; /* the foreground group, 0: none of the job's */
+};
+
 enum compress_mode { COMPRESS_AUTO = 0, COMPRESS_LZ4 = 1, COMPRESS_NONE = 2 };
 
 struct tree {
@@ -405,6 +431,7 @@ struct tree {
 	unsigned n_files;
 	struct process *processes; /* a parent before its children; the root first */
 	unsigned n_processes;
+	struct terminal_state terminal;
 };
 
 extern const struct schema tree_schema;

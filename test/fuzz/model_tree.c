@@ -116,6 +116,11 @@ static void *file_detail(struct builder *b, uint32_t kind)
 	case FILE_OUTSIDE:
 		return DETAIL(b, struct file_outside, .stream = 1,
 			      .what = str(b, "terminal /dev/pts/3"));
+	case FILE_PTY:
+		return DETAIL(b, struct file_pty, .index = 3, .master = 1, .rows = 24,
+			      .columns = 80, .session = 100, .group = 101,
+			      .termios = blob(b, 44, 2), .input = blob(b, 5, b->g),
+			      .output = blob(b, 300, b->g));
 	default:
 		return NULL;
 	}
@@ -276,6 +281,11 @@ struct tree *model_tree(const struct model *m, unsigned g, struct arena *arena)
 					 .tracker = str(&b, "auto") };
 	PUSH(&b, &t->settings, argv)->s = str(&b, "job");
 	PUSH(&b, &t->settings, argv)->s = str(&b, "two words");
+	t->terminal = (struct terminal_state){ .path = str(&b, "/dev/pts/3"),
+					       .termios = blob(&b, 44, 1),
+					       .rows = 24,
+					       .columns = 80,
+					       .group = 100 };
 	add_spaces(&b, m);
 	add_files(&b, model_has_space(m, 4, g));
 	add_process(&b, m, 100, 1);

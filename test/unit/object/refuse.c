@@ -3,7 +3,6 @@
 #include "harness.h"
 
 #include <linux/userfaultfd.h>
-#include <pty.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/fanotify.h>
@@ -51,11 +50,6 @@ static void pidfd(void)
 static void fanotify(void)
 {
 	move_fd(fanotify_init(FAN_CLASS_NOTIF, O_RDONLY), 9);
-}
-
-static void pty_master(void)
-{
-	move_fd(posix_openpt(O_RDWR | O_NOCTTY), 9);
 }
 
 static void deleted_directory(void)
@@ -135,7 +129,6 @@ static const struct test tests[] = {
 	  .setup = fanotify,
 	  .fails = "fd 9: fanotify is not supported",
 	  .root_only = true },
-	REFUSED("pty master", pty_master, "the master side of a pseudo-terminal is not supported"),
 	REFUSED("deleted directory", deleted_directory, "the directory"),
 	REFUSED("deleted FIFO", deleted_fifo, "the FIFO"),
 	REFUSED("deleted file with a name elsewhere", other_name, "'/tmp"),
