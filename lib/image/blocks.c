@@ -110,53 +110,63 @@ void image_reader_direct(struct image_reader *r)
 }
 
 /* What the page cache holds is there at once; what it does not, is not read through it. */
-static bool read_cached(const struct image_reader *r, uint64_t from, uint64_t to, uint8_t *scratch)
+static bool read_cached(const struct image_reader *r, const struct block_where *b, void *scratch)
 {
-	struct iovec iov = { .iov_base = scratch, .iov_len = (size_t)(to - from) };
+	struct iovec iov = { .iov_base = scratch, .iov_len = b->stored };
 
-	return preadv2(r->fd, &iov, 1, (off_t)from, RWF_NOWAIT) == (ssize_t)(to - from);
+	return preadv2(r->fd, &iov, 1, (off_t)b->offset, RWF_NOWAIT) == (ssize_t)b->stored;
 }
 
-/* Bytes [from, to), of which the first is at the returned address; NULL with err set. */
-static const uint8_t *read_range(const struct image_reader *r, uint64_t from, uint64_t to,
-				 uint8_t *scratch, struct err *err)
+/* The blocks' stored bytes from `first` to `last`, with one read around the page cache; NULL: it
+ * could not. */
+static const uint8_t *read_around(const struct image_reader *r, const struct block_where *first,
+				  const struct block_where *last, uint8_t *scratch)
 {
-	uint64_t start = from & ~(DIRECT_ALIGN - 1),
-		 end = (to + DIRECT_ALIGN - 1) & ~(DIRECT_ALIGN - 1);
+	const uint64_t mask = DIRECT_ALIGN - 1;
+	uint64_t from = first->offset, to = last->offset + last->stored, start = from & ~mask;
 
 	if (to > r->size) /* reader_read says so */
-		start = end = to;
-	if (r->direct >= 0 && start < end && read_cached(r, from, to, scratch))
-		return scratch;
-	if (r->direct >= 0 && start < end &&
-	    io_pread_full(r->direct, scratch, (size_t)(end - start), start) >=
-		    (ssize_t)(to - start))
-		return scratch + (from - start);
-	return reader_read(r, from, scratch, (size_t)(to - from), err) < 0 ? NULL : scratch;
+		return NULL;
+	if (io_pread_full(r->direct, scratch, (size_t)(((to + mask) & ~mask) - start), start) <
+	    (ssize_t)(to - start))
+		return NULL;
+	return scratch + (from - start);
 }
 
-int image_reader_blocks(const struct image_reader *r, uint32_t first, uint32_t n, void *buf,
-			void *scratch, struct err *err)
+/*
+ * Block by block where the page cache has them, so that the data stays in the CPU's own cache on
+ * its way; where it has not, all the rest at once.
+ */
+int image_reader_each(const struct image_reader *r, uint32_t first, uint32_t n, void *scratch,
+		      void *pages, image_block_fn *use, void *arg, struct err *err)
 {
-	const struct block_where *last;
-	const uint8_t *bytes;
-	uint64_t from;
+	const struct block_where *b, *last, *bulk_at = NULL;
+	const uint8_t *bulk = NULL;
 
 	if (!n || n > IMAGE_BULK_BLOCKS || first >= r->info.n_blocks ||
 	    n > r->info.n_blocks - first)
 		return err_image(err, -EBADMSG, "image '%s' has no blocks %u+%u", r->name, first,
 				 n);
-	last = &r->blocks[first + n - 1];
-	from = r->blocks[first].offset;
-	/* gaps are shorter than a page, and only before raw blocks: the scratch's extra block holds
-	 * them all */
-	bytes = read_range(r, from, last->offset + last->stored, scratch, err);
-	if (!bytes)
-		return err ? err->code : -EIO;
-	for (uint32_t i = 0; i < n; i++) {
-		int rc = unpack(r, first + i, bytes + (r->blocks[first + i].offset - from),
-				(uint8_t *)buf + i * BLOCK_BYTES, err);
+	b = &r->blocks[first];
+	last = b + n - 1;
+	for (; b <= last; b++, first++) {
+		const uint8_t *stored = scratch;
+		bool raw = b->codec == BLOCK_RAW;
+		int rc = 0;
 
+		if (!bulk && r->direct >= 0 && !read_cached(r, b, scratch)) {
+			bulk = read_around(r, b, last, scratch);
+			bulk_at = b;
+		}
+		if (bulk)
+			stored = bulk + (b->offset - bulk_at->offset);
+		else if (r->direct < 0 || bulk_at)
+			rc = reader_read(r, b->offset, scratch, b->stored, err);
+		/* raw pages are handed on where they are */
+		if (rc == 0)
+			rc = unpack(r, first, stored, raw ? (void *)(uintptr_t)stored : pages, err);
+		if (rc == 0)
+			rc = use(arg, first, raw ? stored : pages, err);
 		if (rc < 0)
 			return rc;
 	}
@@ -166,35 +176,39 @@ int image_reader_blocks(const struct image_reader *r, uint32_t first, uint32_t n
 /* --- verification --------------------------------------------------------------------------------
  */
 
+struct verifier {
+	const struct image_reader *r;
+	void (*progress)(void *, uint64_t, uint64_t);
+	void *arg;
+	uint64_t end;
+};
+
+static int verify_block(void *arg, uint32_t block, const uint8_t *pages, struct err *err)
+{
+	struct verifier *v = arg;
+	const struct block_where *b = &v->r->blocks[block];
+	int rc = reader_check_gap(v->r, v->end, b->offset, err);
+
+	(void)pages;
+	v->end = b->offset + b->stored;
+	if (rc == 0 && v->progress && block % IMAGE_BULK_BLOCKS == 0)
+		v->progress(v->arg, v->end, v->r->size);
+	return rc;
+}
+
 static int verify_blocks(struct image_reader *r, void (*progress)(void *, uint64_t, uint64_t),
 			 void *arg, struct err *err)
 {
-	uint32_t bulk = MIN(r->info.n_blocks, IMAGE_BULK_BLOCKS);
-	CLEANUP_FREE uint8_t *mem = NULL;
-	CLEANUP_FREE uint8_t *scratch = NULL;
-	uint64_t end = IMAGE_HEADER_BYTES;
+	struct verifier v = { r, progress, arg, IMAGE_HEADER_BYTES };
+	CLEANUP_FREE uint8_t *pages = malloc(BLOCK_BYTES);
+	CLEANUP_FREE uint8_t *scratch = aligned_alloc(DIRECT_ALIGN, IMAGE_BULK_SCRATCH);
+	int rc = pages && scratch ? 0 : err_nomem(err);
 
-	/* no more than a small image needs: inspection and fuzzing open many of these */
-	mem = malloc(MAX(bulk, 1u) * BLOCK_BYTES);
-	scratch = aligned_alloc(DIRECT_ALIGN, bulk == IMAGE_BULK_BLOCKS
-						      ? IMAGE_BULK_SCRATCH
-						      : (r->blocks_end | (DIRECT_ALIGN - 1)) + 1);
-	if (!mem || !scratch)
-		return err_nomem(err);
-	for (uint32_t i = 0; i < r->info.n_blocks;) {
-		uint32_t n = MIN(r->info.n_blocks - i, bulk);
-		int rc = image_reader_blocks(r, i, n, mem, scratch, err);
-
-		for (; rc == 0 && n; n--, i++) {
-			rc = reader_check_gap(r, end, r->blocks[i].offset, err);
-			end = r->blocks[i].offset + r->blocks[i].stored;
-		}
-		if (rc < 0)
-			return rc;
-		if (progress)
-			progress(arg, end, r->size);
+	for (uint32_t i = 0, n; rc == 0 && i < r->info.n_blocks; i += n) {
+		n = MIN(r->info.n_blocks - i, IMAGE_BULK_BLOCKS);
+		rc = image_reader_each(r, i, n, scratch, pages, verify_block, &v, err);
 	}
-	return 0;
+	return rc;
 }
 
 int image_reader_verify(struct image_reader *r,

@@ -55,16 +55,18 @@ void image_reader_block_where(const struct image_reader *r, uint32_t block, uint
 			      uint32_t *ret_stored, enum block_codec *ret_codec);
 
 /*
- * Reads blocks [first, first + n), n <= IMAGE_BULK_BLOCKS, as image_reader_block does, block i to
- * buf + i times 256 KiB, with one read of the file: on a cold image several times as fast as block
- * by block. scratch: IMAGE_BULK_SCRATCH bytes, page-aligned. Thread-safe.
+ * Reads blocks [first, first + n), n <= IMAGE_BULK_BLOCKS, checks and decompresses each, and hands
+ * its pages to use(), which must be done with them when it returns. What is not in the page cache
+ * is read all at once, several times as fast as block by block. scratch: IMAGE_BULK_SCRATCH bytes,
+ * page-aligned; pages: IMAGE_BLOCK_PAGES pages. Thread-safe.
  */
 #define IMAGE_BULK_BLOCKS  16u
 #define IMAGE_BULK_SCRATCH ((IMAGE_BULK_BLOCKS + 1) * IMAGE_BLOCK_PAGES * CKPT_PAGE_SIZE)
-int image_reader_blocks(const struct image_reader *r, uint32_t first, uint32_t n, void *buf,
-			void *scratch, struct err *err);
+typedef int image_block_fn(void *arg, uint32_t block, const uint8_t *pages, struct err *err);
+int image_reader_each(const struct image_reader *r, uint32_t first, uint32_t n, void *scratch,
+		      void *pages, image_block_fn *use, void *arg, struct err *err);
 /*
- * Lets image_reader_blocks read around the page cache, as images are written, where the file system
+ * Lets image_reader_each read around the page cache, as images are written, where the file system
  * can do that. Opens the file a second time: before threads and sandboxes.
  */
 void image_reader_direct(struct image_reader *r);

@@ -2,20 +2,17 @@
 /*
  * Memory and the content of shared spaces. The resolved runs are cut at block boundaries and
  * grouped by block, so that every block of every image is read once; worker threads read, check,
- * decompress and write into place: through /proc/PID/mem, which may write to read-only mappings
- * too, or to the file behind a shared space.
+ * decompress and put them into place (sink.c).
  */
-#include "restore/internal.h"
+#include "restore/sink.h"
 
 #include "util/cleanup.h"
 #include "util/fault.h"
-#include "util/io.h"
 
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #define MAX_WORKERS 4
@@ -24,8 +21,8 @@
 struct piece {
 	uint32_t image, block;
 	uint32_t in_block, npages;
-	int fd;
-	uint64_t offset; /* where in fd */
+	const struct sink *sink;
+	uint64_t at; /* where in the sink */
 };
 
 struct filler {
@@ -53,7 +50,8 @@ static int add_piece(struct filler *f, const struct piece *p, struct err *err)
 	return 0;
 }
 
-static int add_run(struct filler *f, const struct resolved_run *rr, int fd, struct err *err)
+static int add_run(struct filler *f, const struct resolved_run *rr, const struct sink *sink,
+		   struct err *err)
 {
 	const struct image_reader *image = resolved_image(f->r->images, rr->image);
 	uint32_t block = rr->run.block, in_block = rr->run.block_page;
@@ -63,8 +61,8 @@ static int add_run(struct filler *f, const struct resolved_run *rr, int fd, stru
 		struct piece p = { .image = rr->image,
 				   .block = block,
 				   .in_block = in_block,
-				   .fd = fd,
-				   .offset = page * CKPT_PAGE_SIZE };
+				   .sink = sink,
+				   .at = page * CKPT_PAGE_SIZE };
 		int rc;
 
 		p.npages = (uint32_t)MIN(
@@ -85,9 +83,11 @@ static int add_run(struct filler *f, const struct resolved_run *rr, int fd, stru
 }
 
 /* Zero pages need writing only where a file shows through otherwise. */
-static int write_zeros(const struct process *p, const struct page_run *run, int fd, struct err *err)
+static int write_zeros(const struct process *p, const struct page_run *run, const struct sink *sink,
+		       struct err *err)
 {
 	static const uint8_t zero[CKPT_PAGE_SIZE];
+	int rc = 0;
 
 	for (unsigned i = 0; p && i < p->n_vmas; i++) {
 		const struct vma *v = &p->vmas[i];
@@ -96,24 +96,22 @@ static int write_zeros(const struct process *p, const struct page_run *run, int 
 
 		if (v->kind != VMA_FILE)
 			continue;
-		for (; first < end; first++)
-			if (io_pwrite_full(fd, zero, sizeof zero, first * CKPT_PAGE_SIZE) < 0)
-				return err_set(err, -EFAULT, "pid %d: cannot fill its memory",
-					       p->pid);
+		for (; rc == 0 && first < end; first++)
+			rc = sink_put(sink, first * CKPT_PAGE_SIZE, zero, sizeof zero, err);
 	}
-	return 0;
+	return rc;
 }
 
-static int add_space(struct filler *f, uint32_t space, const struct process *p, int fd,
-		     struct err *err)
+static int add_space(struct filler *f, uint32_t space, const struct process *p,
+		     const struct sink *sink, struct err *err)
 {
 	const struct resolved_run *runs;
 	unsigned n;
 
 	runs = resolved_runs(f->r->images, space, &n);
 	for (unsigned i = 0; i < n; i++) {
-		int rc = runs[i].run.kind == RUN_ZERO ? write_zeros(p, &runs[i].run, fd, err)
-						      : add_run(f, &runs[i], fd, err);
+		int rc = runs[i].run.kind == RUN_ZERO ? write_zeros(p, &runs[i].run, sink, err)
+						      : add_run(f, &runs[i], sink, err);
 
 		if (rc < 0)
 			return rc;
@@ -150,39 +148,45 @@ static bool take(struct filler *f, size_t *first, size_t *end)
 	return some;
 }
 
-static int fill_blocks(struct filler *f, size_t first, size_t end, uint8_t *buf, uint8_t *scratch,
+/* The pieces at hand, in the order of their blocks. */
+struct stretch {
+	const struct piece *next, *end;
+};
+
+static int place_block(void *arg, uint32_t block, const uint8_t *pages, struct err *err)
+{
+	struct stretch *s = arg;
+	int rc = 0;
+
+	for (; rc == 0 && s->next < s->end && s->next->block == block; s->next++)
+		rc = sink_put(s->next->sink, s->next->at,
+			      pages + (size_t)s->next->in_block * CKPT_PAGE_SIZE,
+			      (size_t)s->next->npages * CKPT_PAGE_SIZE, err);
+	return rc;
+}
+
+static int fill_blocks(struct filler *f, size_t first, size_t end, uint8_t *scratch, uint8_t *pages,
 		       struct err *err)
 {
-	uint32_t block = f->pieces[first].block;
-	int rc = image_reader_blocks(resolved_image(f->r->images, f->pieces[first].image), block,
-				     f->pieces[end - 1].block - block + 1, buf, scratch, err);
+	struct stretch s = { &f->pieces[first], &f->pieces[end] };
+	const struct image_reader *image = resolved_image(f->r->images, s.next->image);
+	uint32_t block = s.next->block;
 
-	for (size_t i = first; rc == 0 && i < end; i++) {
-		const struct piece *p = &f->pieces[i];
-		const uint8_t *from =
-			buf + ((size_t)(p->block - block) * IMAGE_BLOCK_PAGES + p->in_block) *
-				      CKPT_PAGE_SIZE;
-
-		rc = io_pwrite_full(p->fd, from, (size_t)p->npages * CKPT_PAGE_SIZE, p->offset);
-		if (rc < 0)
-			err_set(err, rc, "cannot fill the job's memory at %#llx: %m",
-				(unsigned long long)p->offset);
-	}
-	return rc;
+	return image_reader_each(image, block, s.end[-1].block - block + 1, scratch, pages,
+				 place_block, &s, err);
 }
 
 static void *work(void *arg)
 {
 	struct filler *f = arg;
-	CLEANUP_FREE uint8_t *buf = aligned_alloc(
-		CKPT_PAGE_SIZE, (size_t)IMAGE_BULK_BLOCKS * IMAGE_BLOCK_PAGES * CKPT_PAGE_SIZE);
 	CLEANUP_FREE uint8_t *scratch = aligned_alloc(CKPT_PAGE_SIZE, IMAGE_BULK_SCRATCH);
+	CLEANUP_FREE uint8_t *pages = malloc((size_t)IMAGE_BLOCK_PAGES * CKPT_PAGE_SIZE);
 	struct err err = { 0 };
 	size_t first, end;
-	int rc = buf && scratch ? 0 : err_nomem(&err);
+	int rc = scratch && pages ? 0 : err_nomem(&err);
 
 	while (rc == 0 && take(f, &first, &end))
-		rc = fill_blocks(f, first, end, buf, scratch, &err);
+		rc = fill_blocks(f, first, end, scratch, pages, &err);
 	if (rc < 0) {
 		(void)pthread_mutex_lock(&f->lock);
 		if (f->rc == 0) {
@@ -217,56 +221,54 @@ static int run_workers(struct filler *f, struct err *err)
 /* Our own copy of the maker's descriptor. */
 static int fetch_fd(void *arg, int maker_fd)
 {
-	struct restoring *r = arg;
-	int pidfd = (int)syscall(SYS_pidfd_open, r->maker, 0);
-	int fd;
+	const struct restoring *r = arg;
 
-	if (pidfd < 0)
-		return -errno;
-	fd = (int)syscall(SYS_pidfd_getfd, pidfd, maker_fd, 0);
-	if (fd < 0)
-		fd = -errno;
-	(void)close(pidfd);
-	return fd;
+	return sink_fetch_fd(r->maker, maker_fd);
 }
 
-static int add_shared(struct filler *f, const struct space *s, int maker_fd, int *ret_fd,
+static int add_shared(struct filler *f, const struct space *s, int maker_fd, struct sink *sink,
 		      struct err *err)
 {
-	*ret_fd = fetch_fd(f->r, maker_fd);
-	if (*ret_fd < 0)
-		return err_set(err, *ret_fd, "cannot reach the content of '%s': %m",
+	*sink = (struct sink){ .fd = fetch_fd(f->r, maker_fd), .uffd = -1 };
+	if (sink->fd < 0)
+		return err_set(err, sink->fd, "cannot reach the content of '%s': %m",
 			       s->name ? s->name : "");
-	if (ftruncate(*ret_fd, (off_t)s->size) < 0)
+	if (ftruncate(sink->fd, (off_t)s->size) < 0)
 		return err_set(err, -errno, "cannot set the size of '%s': %m",
 			       s->name ? s->name : "");
-	return add_space(f, s->id, NULL, *ret_fd, err);
+	return add_space(f, s->id, NULL, sink, err);
+}
+
+/* Opens a sink for the process and each shared space, and lists what goes there. */
+static int add_all(struct filler *f, struct sink *sinks, unsigned *n, struct err *err)
+{
+	struct restoring *r = f->r;
+	int rc = sink_open_process(&sinks[(*n)++], &r->proc, err);
+
+	if (rc == 0)
+		rc = add_space(f, r->proc.state->space, r->proc.state, &sinks[*n - 1], err);
+	for (unsigned i = 0; rc == 0 && i < r->tree->n_spaces; i++)
+		if (r->tree->spaces[i].kind != SPACE_MM && r->rb.space_fds[i] >= 0)
+			rc = add_shared(f, &r->tree->spaces[i], r->rb.space_fds[i], &sinks[(*n)++],
+					err);
+	return rc;
 }
 
 int fill_all(struct restoring *r, struct err *err)
 {
 	struct filler f = { .r = r, .lock = PTHREAD_MUTEX_INITIALIZER };
-	CLEANUP_FREE int *fds = malloc((r->tree->n_spaces + 1) * sizeof *fds);
-	int rc = fds ? 0 : err_nomem(err);
+	CLEANUP_FREE struct sink *sinks = calloc(r->tree->n_spaces + 1, sizeof *sinks);
 	unsigned n = 0;
+	int rc = sinks ? add_all(&f, sinks, &n, err) : err_nomem(err);
 
-	if (rc == 0)
-		rc = add_space(&f, r->proc.state->space, r->proc.state,
-			       build_remote_mem(r->proc.remote), err);
-	for (; rc == 0 && n < r->tree->n_spaces; n++) {
-		fds[n] = -1;
-		if (r->tree->spaces[n].kind != SPACE_MM && r->rb.space_fds[n] >= 0)
-			rc = add_shared(&f, &r->tree->spaces[n], r->rb.space_fds[n], &fds[n], err);
-	}
 	if (rc == 0 && f.n) {
 		qsort(f.pieces, f.n, sizeof *f.pieces, by_block);
 		for (unsigned i = 0; i < resolved_n_images(r->images); i++)
 			image_reader_direct(resolved_image(r->images, i));
 		rc = run_workers(&f, err);
 	}
-	while (fds && n-- > 0)
-		if (fds[n] >= 0)
-			(void)close(fds[n]);
+	while (n > 0)
+		sink_close(&sinks[--n]);
 	free(f.pieces);
 	if (rc == 0)
 		rc = files_seal(&r->rb, fetch_fd, r, err);

@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Where restored pages go: the memory of a process that is being rebuilt, or the file behind a
+ * shared space.
+ *
+ * Fresh anonymous memory is filled with UFFDIO_COPY (ioctl_userfaultfd(2)), which allocates a page
+ * and copies into it: a write would first make the kernel clear the page. It never replaces a page
+ * that is there. The userfaultfd is made inside the process, which needs no privilege, and fetched
+ * from there. Where huge pages are to come back memory is written to instead, since a fault brings
+ * a whole one, and UFFDIO_COPY never does.
+ */
+#include "restore/sink.h"
+
+#include "util/cleanup.h"
+#include "util/io.h"
+
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+
+#ifndef UFFD_USER_MODE_ONLY
+#define UFFD_USER_MODE_ONLY 1
+#endif
+#define HUGE_PAGE ((uint64_t)2 << 20)
+/* Registering costs a walk over the mappings; a smaller stretch is written to as quickly. */
+#define MIN_FRESH ((uint64_t)256 << 10)
+
+int sink_fetch_fd(pid_t pid, int fd)
+{
+	int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	int got;
+
+	if (pidfd < 0)
+		return -errno;
+	got = (int)syscall(SYS_pidfd_getfd, pidfd, fd, 0);
+	if (got < 0)
+		got = -errno;
+	(void)close(pidfd);
+	return got;
+}
+
+/* --- the userfaultfd -----------------------------------------------------------------------------
+ */
+
+/* One of the process's own: a descriptor in it, or negative: there is none to be had. */
+static int make_inside(struct build_process *bp, int *ret, struct err *err)
+{
+	unsigned at;
+	int rc;
+
+	batch_start(bp->batch);
+	at = batch_call(bp->batch, NULL, SYS_userfaultfd,
+			UFFD_USER_MODE_ONLY | O_CLOEXEC | O_NONBLOCK);
+	rc = batch_run(bp->batch, bp->pid, err);
+	if (rc == 0)
+		*ret = (int)batch_ret(bp->batch, at);
+	return rc;
+}
+
+static int close_inside(struct build_process *bp, int fd, struct err *err)
+{
+	batch_start(bp->batch);
+	(void)batch_call(bp->batch, "close the userfaultfd", SYS_close, fd);
+	return batch_run(bp->batch, bp->pid, err);
+}
+
+/* No userfaultfd is no error: memory is then written to. */
+static int open_uffd(struct sink *s, struct build_process *bp, struct err *err)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	int inside = -1, rc = make_inside(bp, &inside, err);
+
+	if (rc < 0 || inside < 0)
+		return rc;
+	s->uffd = sink_fetch_fd(bp->pid, inside);
+	if (s->uffd >= 0 && ioctl(s->uffd, UFFDIO_API, &api) < 0) {
+		(void)close(s->uffd);
+		s->uffd = -1;
+	}
+	s->uffd = MAX(s->uffd, -1);
+	return close_inside(bp, inside, err);
+}
+
+/* The kernel gives huge pages to whoever touches this memory. */
+static bool wants_huge(const struct vma *v, bool always)
+{
+	uint64_t first = (v->start + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
+
+	if (first > v->end || v->end - first < HUGE_PAGE)
+		return false;
+	return (v->advice & ADVICE_HUGEPAGE) || (always && !(v->advice & ADVICE_NOHUGEPAGE));
+}
+
+static bool huge_always(void)
+{
+	CLEANUP_FREE char *text = NULL;
+
+	return io_read_file(-1, "/sys/kernel/mm/transparent_hugepage/enabled", &text, NULL) == 0 &&
+	       strstr(text, "[always]");
+}
+
+/* The end of the stretch of neighbouring mappings from i on that can be registered at once; i: this
+ * one can not. */
+static unsigned stretch_end(const struct process *p, unsigned i, bool always)
+{
+	unsigned end = i;
+
+	for (; end < p->n_vmas; end++) {
+		const struct vma *v = &p->vmas[end];
+
+		if (v->kind != VMA_ANON || wants_huge(v, always) ||
+		    (v->advice & (ADVICE_DROPPABLE | ADVICE_GROWSDOWN | ADVICE_HUGETLB)) ||
+		    (end > i && v->start != p->vmas[end - 1].end))
+			break;
+	}
+	return end;
+}
+
+static bool enroll(struct sink *s, uint64_t start, uint64_t end)
+{
+	struct uffdio_register reg = { .range = { start, end - start },
+				       .mode = UFFDIO_REGISTER_MODE_MISSING };
+
+	return end - start >= MIN_FRESH && ioctl(s->uffd, UFFDIO_REGISTER, &reg) == 0;
+}
+
+static int enroll_all(struct sink *s, const struct process *p, struct err *err)
+{
+	bool always = huge_always();
+
+	s->fresh = calloc(p->n_vmas + 1, sizeof *s->fresh);
+	if (!s->fresh)
+		return err_nomem(err);
+	for (unsigned i = 0, end; i < p->n_vmas; i = MAX(end, i + 1)) {
+		end = stretch_end(p, i, always);
+		if (end == i || !enroll(s, p->vmas[i].start, p->vmas[end - 1].end))
+			continue;
+		/* a copy must not reach from one mapping into the next */
+		for (unsigned j = i; j < end; j++)
+			s->fresh[s->n_fresh++] = (struct range){ p->vmas[j].start, p->vmas[j].end };
+	}
+	return 0;
+}
+
+int sink_open_process(struct sink *s, struct build_process *bp, struct err *err)
+{
+	int rc;
+
+	*s = (struct sink){ .fd = build_remote_mem(bp->remote), .pid = bp->pid, .uffd = -1 };
+	rc = open_uffd(s, bp, err);
+	if (rc == 0 && s->uffd >= 0)
+		rc = enroll_all(s, bp->state, err);
+	return rc;
+}
+
+void sink_close(struct sink *s)
+{
+	if (s->pid == 0 && s->fd >= 0)
+		(void)close(s->fd);
+	if (s->uffd >= 0)
+		(void)close(s->uffd);
+	free(s->fresh);
+	*s = (struct sink){ .fd = -1, .uffd = -1 };
+}
+
+/* --- pages ---------------------------------------------------------------------------------------
+ */
+
+/* Straight from here to there; read-only memory is written to through /proc/PID/mem, which may do
+ * that. */
+static int put_written(const struct sink *s, uint64_t at, const uint8_t *p, size_t len)
+{
+	struct iovec from = { (void *)(uintptr_t)p, len };
+	struct iovec to = { (void *)(uintptr_t)at, len };
+	ssize_t n = s->pid ? process_vm_writev(s->pid, &from, 1, &to, 1, 0) : 0;
+	size_t done = n > 0 ? (size_t)n : 0;
+
+	return done == len ? 0 : io_pwrite_full(s->fd, p + done, len - done, at + done);
+}
+
+static int put_fresh(const struct sink *s, uint64_t at, const uint8_t *p, size_t len)
+{
+	while (len > 0) {
+		struct uffdio_copy copy = { .dst = at,
+					    .src = (uint64_t)(uintptr_t)p,
+					    .len = len,
+					    .mode = UFFDIO_COPY_MODE_DONTWAKE };
+		size_t done;
+		int rc;
+
+		if (ioctl(s->uffd, UFFDIO_COPY, &copy) == 0)
+			return 0;
+		rc = -errno;
+		done = copy.copy > 0 ? (size_t)copy.copy : 0;
+		if (done == 0 && rc == -EEXIST) { /* a page that was touched before */
+			rc = put_written(s, at, p, CKPT_PAGE_SIZE);
+			done = CKPT_PAGE_SIZE;
+			if (rc < 0)
+				return rc;
+		} else if (done == 0 && rc != -EAGAIN) {
+			return rc;
+		}
+		at += done;
+		p += done;
+		len -= done;
+	}
+	return 0;
+}
+
+/* The first fresh range that ends after the address; n_fresh: none. */
+static unsigned find_fresh(const struct sink *s, uint64_t at)
+{
+	unsigned lo = 0, hi = s->n_fresh;
+
+	while (lo < hi) {
+		unsigned mid = lo + (hi - lo) / 2;
+
+		if (s->fresh[mid].end > at)
+			hi = mid;
+		else
+			lo = mid + 1;
+	}
+	return lo;
+}
+
+int sink_put(const struct sink *s, uint64_t at, const uint8_t *p, size_t len, struct err *err)
+{
+	unsigned i = find_fresh(s, at);
+
+	while (len > 0) {
+		bool fresh = i < s->n_fresh && s->fresh[i].start <= at;
+		uint64_t end = i == s->n_fresh ? UINT64_MAX
+			       : fresh         ? s->fresh[i++].end
+					       : s->fresh[i].start;
+		size_t part = (size_t)MIN(len, end - at);
+		int rc = fresh ? put_fresh(s, at, p, part) : put_written(s, at, p, part);
+
+		if (rc < 0)
+			return err_set(err, rc, "cannot fill the job's memory at %#llx: %m",
+				       (unsigned long long)at);
+		at += part;
+		p += part;
+		len -= part;
+	}
+	return 0;
+}
