@@ -200,9 +200,15 @@ static int verify_blocks(struct image_reader *r, void (*progress)(void *, uint64
 			 void *arg, struct err *err)
 {
 	struct verifier v = { r, progress, arg, IMAGE_HEADER_BYTES };
-	CLEANUP_FREE uint8_t *pages = malloc(BLOCK_BYTES);
-	CLEANUP_FREE uint8_t *scratch = aligned_alloc(DIRECT_ALIGN, IMAGE_BULK_SCRATCH);
-	int rc = pages && scratch ? 0 : err_nomem(err);
+	CLEANUP_FREE uint8_t *pages = NULL;
+	CLEANUP_FREE uint8_t *scratch = NULL;
+	int rc;
+
+	/* no more than a small image needs: inspection and fuzzing open many of these */
+	pages = malloc(r->info.n_blocks ? BLOCK_BYTES : 1);
+	scratch = aligned_alloc(DIRECT_ALIGN,
+				MIN((r->blocks_end | (DIRECT_ALIGN - 1)) + 1, IMAGE_BULK_SCRATCH));
+	rc = pages && scratch ? 0 : err_nomem(err);
 
 	for (uint32_t i = 0, n; rc == 0 && i < r->info.n_blocks; i += n) {
 		n = MIN(r->info.n_blocks - i, IMAGE_BULK_BLOCKS);
