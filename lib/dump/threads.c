@@ -30,8 +30,11 @@ static int abort_rseq(struct frozen_thread *ft, const struct thread *t, int mem_
 	struct rseq_cs cs;
 	uint64_t cs_addr;
 
-	if (!t->rseq_ptr || pread(mem_fd, &cs_addr, sizeof cs_addr,
-				  (off_t)(t->rseq_ptr + RSEQ_CS_OFFSET)) != sizeof cs_addr)
+	/* no system call is made inside of one */
+	if (!t->rseq_ptr || regs_in_syscall(&ft->regs.gp))
+		return 0;
+	if (pread(mem_fd, &cs_addr, sizeof cs_addr, (off_t)(t->rseq_ptr + RSEQ_CS_OFFSET)) !=
+	    sizeof cs_addr)
 		return 0;
 	if (!cs_addr || pread(mem_fd, &cs, sizeof cs, (off_t)cs_addr) != sizeof cs)
 		return 0;
@@ -83,12 +86,12 @@ static int set_registers(struct dumper *d, const struct process *p, struct froze
 	const struct sigaction_state *handler;
 	uint64_t about_to_run =
 		(pending_set(t->pending, t->n_pending) | *process_pending) & ~t->sigmask;
+	int64_t nr = syscalls_original(d->job, ft->tid, &ft->regs.gp, mem_fd);
 
-	t->syscall_nr = regs_reissue(&ft->regs.gp,
-				     syscalls_original(d->job, ft->tid, &ft->regs.gp, mem_fd), &gp);
+	t->syscall_nr = regs_reissue(&ft->regs.gp, nr, &gp);
 	if (t->syscall_nr == SYS_restart_syscall) {
-		t->syscall_nr = syscalls_original(d->job, ft->tid, &ft->regs.gp, mem_fd);
-		gp.rax = (uint64_t)t->syscall_nr;
+		t->syscall_nr = nr;
+		gp.rax = (uint64_t)nr;
 	}
 	handler = next_handler(p, about_to_run);
 	if (t->syscall_nr >= 0 && handler &&
@@ -134,7 +137,8 @@ int threads_look(struct dumper *d, unsigned index, struct err *err)
 	for (unsigned i = 0; i < fp->n_threads; i++) {
 		struct frozen_thread *ft = &fp->threads[i];
 		struct thread *t = &p->threads[i];
-		int rc = attrs_capture_thread(&d->cap, &d->cap.subjects[index], ft->tid, t, err);
+		int rc = attrs_capture_thread(&d->cap, &d->cap.subjects[index], ft->tid, &ft->regs,
+					      t, err);
 
 		if (rc == 0)
 			rc = get_xstate(d, ft->tid, t, err);
@@ -142,7 +146,6 @@ int threads_look(struct dumper *d, unsigned index, struct err *err)
 			rc = abort_rseq(ft, t, d->mem_fds[index], err);
 		if (rc < 0)
 			return rc;
-		t->sigmask = ft->regs.sigmask;
 		p->stopped |= ft->group_stop;
 	}
 	return 0;

@@ -131,10 +131,9 @@ static bool has_user_dispatch(pid_t tid)
 }
 
 /* Credentials and filters belong to threads; only the leader's are recorded. */
-int admit_thread(const struct subject *s, pid_t tid, const struct proc_status *st, struct err *err)
+int admit_thread(const struct subject *s, pid_t tid, const struct thread_regs *regs,
+		 const struct proc_status *st, struct err *err)
 {
-	long cs;
-
 	if (st->seccomp)
 		return refuse(err, s->pid, "a thread with a seccomp filter", NULL);
 	if (!creds_same(&s->process->creds, st)) {
@@ -143,11 +142,7 @@ int admit_thread(const struct subject *s, pid_t tid, const struct proc_status *s
 			      s->pid, tid);
 		return -EOPNOTSUPP;
 	}
-	errno = 0;
-	cs = ptrace(PTRACE_PEEKUSER, tid, offsetof(struct user_regs_struct, cs), NULL);
-	if (cs == -1 && errno)
-		return err_set(err, -errno, "cannot read the registers of thread %d: %m", tid);
-	if (cs == USER_CS_32)
+	if (regs->gp.cs == USER_CS_32)
 		return refuse(err, s->pid, "32-bit code", NULL);
 	if (has_user_dispatch(tid))
 		return refuse(err, s->pid, "syscall user dispatch", NULL);

@@ -105,7 +105,8 @@ int attrs_capture_process(struct capture *c, struct subject *s, struct err *err)
 }
 
 /* The leader speaks for the process: its credentials are what the other threads' must be. */
-static int admit(struct subject *s, pid_t tid, const struct proc_status *st, struct err *err)
+static int admit(struct subject *s, pid_t tid, const struct thread_regs *regs,
+		 const struct proc_status *st, struct err *err)
 {
 	int rc;
 
@@ -115,25 +116,23 @@ static int admit(struct subject *s, pid_t tid, const struct proc_status *st, str
 			return rc;
 		creds_look(st, &s->process->creds);
 	}
-	return admit_thread(s, tid, st, err);
+	return admit_thread(s, tid, regs, st, err);
 }
 
-int attrs_capture_thread(struct capture *c, struct subject *s, pid_t tid, struct thread *t,
-			 struct err *err)
+int attrs_capture_thread(struct capture *c, struct subject *s, pid_t tid,
+			 const struct thread_regs *regs, struct thread *t, struct err *err)
 {
-	CLEANUP_FD int dirfd = -1;
 	struct proc_status st;
 	int rc;
 
-	rc = proc_open_tid(s->pid, tid, &dirfd, err);
+	rc = proc_thread_status_read(s->proc_dirfd, tid, c->arena, &st, err);
 	if (rc == 0)
-		rc = proc_status_read(dirfd, c->arena, &st, err);
-	if (rc == 0)
-		rc = admit(s, tid, &st, err);
+		rc = admit(s, tid, regs, &st, err);
 	if (rc < 0)
 		return rc;
 	t->tid = st.ns_pid;
 	t->comm = st.name;
+	t->sigmask = regs->sigmask;
 	rc = signals_look_pending(tid, false, st.sig_pending, c->arena, &t->pending, &t->n_pending,
 				  err);
 	if (rc == 0)

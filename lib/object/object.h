@@ -6,6 +6,7 @@
 #include "inject/remote.h"
 #include "proc/proc.h"
 #include "state/tree.h"
+#include "trace/regs.h"
 #include "util/arena.h"
 #include "util/err.h"
 
@@ -196,10 +197,10 @@ int attrs_capture_process(struct capture *c, struct subject *s, struct err *err)
  * (seccomp filter, 32-bit, foreign uid, ...). Thread attributes that can be had from outside: name,
  * mask, pending signals, scheduling, affinity, ioprio, robust list, rseq. (Those that only the
  * thread itself can say - alternate stack, clear_child_tid, timer slack, parent-death signal - come
- * from inject/live.h.)
+ * from inject/live.h.) regs: what it was stopped with.
  */
-int attrs_capture_thread(struct capture *c, struct subject *s, pid_t tid, struct thread *t,
-			 struct err *err);
+int attrs_capture_thread(struct capture *c, struct subject *s, pid_t tid,
+			 const struct thread_regs *regs, struct thread *t, struct err *err);
 /* Before anything is created: credentials that cannot be had, limits above the hard limit, missing
  * cwd... */
 int attrs_check(const struct rebuild *rb, struct err *err);

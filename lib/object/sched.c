@@ -135,7 +135,8 @@ int sched_look(pid_t tid, struct arena *a, struct thread *t, struct err *err)
 	int rc;
 
 	rc = get_params(tid, &v);
-	if (rc == 0)
+	t->nice = v.nice;
+	if (rc == 0 && is_realtime(v.policy)) /* it has one, but it is not among these then */
 		rc = get_nice(tid, &t->nice);
 	if (rc < 0)
 		return err_set(err, rc, "cannot read the scheduling of thread %d: %m", tid);

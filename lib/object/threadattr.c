@@ -57,8 +57,6 @@ int threadattr_look(pid_t tid, struct thread *t, struct err *err)
 	size_t len = 0;
 	int rc;
 
-	if (ptrace(PTRACE_GETSIGMASK, tid, sizeof t->sigmask, &t->sigmask) < 0)
-		return err_set(err, -errno, "cannot read the signal mask of thread %d: %m", tid);
 	if (syscall(SYS_get_robust_list, tid, &head, &len) < 0 && errno != ENOSYS)
 		return err_set(err, -errno, "cannot read the robust futex list of thread %d: %m",
 			       tid);

@@ -40,6 +40,9 @@ struct proc_status {
 };
 int proc_status_parse(char *text, struct arena *a, struct proc_status *ret, struct err *err);
 int proc_status_read(int dirfd, struct arena *a, struct proc_status *ret, struct err *err);
+/* Of a thread of the process behind dirfd. */
+int proc_thread_status_read(int dirfd, pid_t tid, struct arena *a, struct proc_status *ret,
+			    struct err *err);
 
 struct proc_stat {
 	char state;

@@ -4,6 +4,7 @@
 
 #include "proc/text.h"
 #include "util/cleanup.h"
+#include "util/io.h"
 
 enum value {
 	VALUE_I32,
@@ -202,15 +203,16 @@ int proc_status_parse(char *text, struct arena *a, struct proc_status *ret, stru
 	return 0;
 }
 
-int proc_status_read(int dirfd, struct arena *a, struct proc_status *ret, struct err *err)
+static int read_status(int dirfd, const char *name, struct arena *a, struct proc_status *ret,
+		       struct err *err)
 {
 	CLEANUP_FREE char *text = NULL;
 	struct proc_stat stat;
 	int rc;
 
-	rc = text_read(dirfd, "status", &text, NULL, err);
+	rc = io_read_records(dirfd, name, &text, NULL);
 	if (rc < 0)
-		return rc;
+		return text_fail(dirfd, name, rc, err);
 	rc = proc_status_parse(text, a, ret, err);
 	if (rc < 0 || ret->ns_depth)
 		return rc;
@@ -221,4 +223,18 @@ int proc_status_read(int dirfd, struct arena *a, struct proc_status *ret, struct
 	ret->ns_pgid = stat.pgrp;
 	ret->ns_sid = stat.session;
 	return 0;
+}
+
+int proc_status_read(int dirfd, struct arena *a, struct proc_status *ret, struct err *err)
+{
+	return read_status(dirfd, "status", a, ret, err);
+}
+
+int proc_thread_status_read(int dirfd, pid_t tid, struct arena *a, struct proc_status *ret,
+			    struct err *err)
+{
+	char name[32];
+
+	(void)snprintf(name, sizeof name, "task/%d/status", tid);
+	return read_status(dirfd, name, a, ret, err);
 }

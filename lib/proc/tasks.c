@@ -119,7 +119,7 @@ int proc_children(int dirfd, struct arena *a, pid_t **ret, unsigned *ret_n, stru
 		char name[48];
 
 		(void)snprintf(name, sizeof name, "task/%d/children", tids[i]);
-		rc = io_read_file(dirfd, name, &text, NULL);
+		rc = io_read_records(dirfd, name, &text, NULL);
 		unreadable += rc < 0; /* the thread ended, or the kernel has no such file */
 		rc = rc < 0 ? 0 : add_listed(text, a, &list, &n, err);
 		if (rc < 0)

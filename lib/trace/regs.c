@@ -61,14 +61,14 @@ int regs_set_xstate(pid_t tid, const void *buf, size_t len, struct err *err)
 	return 0;
 }
 
-static bool in_syscall(const struct user_regs_struct *gp)
+bool regs_in_syscall(const struct user_regs_struct *gp)
 {
 	return (int64_t)gp->orig_rax >= 0;
 }
 
 bool regs_undo_eintr(struct user_regs_struct *gp)
 {
-	if (!in_syscall(gp) || (int64_t)gp->rax != -EINTR)
+	if (!regs_in_syscall(gp) || (int64_t)gp->rax != -EINTR)
 		return false;
 	switch ((long)gp->orig_rax) {
 	case SYS_epoll_wait:
@@ -103,19 +103,19 @@ bool regs_undo_eintr(struct user_regs_struct *gp)
 
 bool regs_in_restart_block(const struct user_regs_struct *gp)
 {
-	return in_syscall(gp) && (int64_t)gp->rax == -ERESTART_RESTARTBLOCK;
+	return regs_in_syscall(gp) && (int64_t)gp->rax == -ERESTART_RESTARTBLOCK;
 }
 
 bool regs_eintr_on_handler(const struct user_regs_struct *gp, bool sa_restart)
 {
-	return in_syscall(gp) &&
+	return regs_in_syscall(gp) &&
 	       ((int64_t)gp->rax == -ERESTARTNOHAND || (int64_t)gp->rax == -ERESTART_RESTARTBLOCK ||
 		(!sa_restart && (int64_t)gp->rax == -ERESTARTSYS));
 }
 
 bool regs_timeout_of(const struct user_regs_struct *gp, struct regs_timeout *ret)
 {
-	if (!in_syscall(gp) || (int64_t)gp->rax != -ERESTARTNOHAND)
+	if (!regs_in_syscall(gp) || (int64_t)gp->rax != -ERESTARTNOHAND)
 		return false;
 	switch ((long)gp->orig_rax) {
 	case SYS_epoll_wait:
@@ -152,7 +152,7 @@ int64_t regs_reissue(const struct user_regs_struct *gp, int64_t restart_nr,
 {
 	*ret = *gp;
 	ret->orig_rax = (uint64_t)-1;
-	if (!in_syscall(gp))
+	if (!regs_in_syscall(gp))
 		return -1;
 	switch ((int64_t)gp->rax) {
 	case -ERESTARTSYS:

@@ -23,6 +23,8 @@ int regs_set_mask(pid_t tid, uint64_t mask, struct err *err);
 int regs_get_xstate(pid_t tid, void *buf, size_t *len, struct err *err);
 int regs_set_xstate(pid_t tid, const void *buf, size_t len, struct err *err);
 
+/* Was it stopped on its way out of a system call? */
+bool regs_in_syscall(const struct user_regs_struct *gp);
 /*
  * Some calls return -EINTR when the thread is stopped, although no handler ran (signal(7),
  * "Interruption of system calls by stop signals": epoll_wait, sigtimedwait, semop, io_getevents,

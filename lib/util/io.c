@@ -6,6 +6,7 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <string.h>
 
 ssize_t io_read_full(int fd, void *buf, size_t len)
@@ -78,7 +79,14 @@ int io_pwrite_full(int fd, const void *buf, size_t len, uint64_t off)
 	return 0;
 }
 
-int io_read_file(int dirfd, const char *path, char **ret_text, size_t *ret_len)
+/*
+ * A seq_file gives as many whole records as fit in half a page at least (fs/seq_file.c), so a read
+ * of less is the last one where no record is longer than that.
+ */
+#define SHORT_READ 2048
+
+static int read_whole(int dirfd, const char *path, bool short_is_last, char **ret_text,
+		      size_t *ret_len)
 {
 	CLEANUP_FD int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC);
 	CLEANUP_FREE char *text = NULL;
@@ -97,18 +105,30 @@ int io_read_file(int dirfd, const char *path, char **ret_text, size_t *ret_len)
 			text = bigger;
 			size = size ? size * 2 : 16384;
 		}
-		n = io_read_full(fd, text + have, size - have - 1);
+		n = read(fd, text + have, size - have - 1);
+		if (n < 0 && errno == EINTR)
+			continue;
 		if (n < 0)
-			return (int)n;
-		if (n == 0)
-			break;
+			return -errno;
 		have += (size_t)n;
+		if (n == 0 || (short_is_last && n <= SHORT_READ))
+			break;
 	}
 	text[have] = '\0';
 	if (ret_len)
 		*ret_len = have;
 	*ret_text = ptr_take(&text);
 	return 0;
+}
+
+int io_read_file(int dirfd, const char *path, char **ret_text, size_t *ret_len)
+{
+	return read_whole(dirfd, path, false, ret_text, ret_len);
+}
+
+int io_read_records(int dirfd, const char *path, char **ret_text, size_t *ret_len)
+{
+	return read_whole(dirfd, path, true, ret_text, ret_len);
 }
 
 int io_write_file(int dirfd, const char *path, const char *text)

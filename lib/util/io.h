@@ -17,6 +17,9 @@ int io_pwrite_full(int fd, const void *buf, size_t len, uint64_t off);
  * (the caller frees). ret_len may be NULL. dirfd as for openat. Negative errno on failure.
  */
 int io_read_file(int dirfd, const char *path, char **ret_text, size_t *ret_len);
+/* The same for a file in /proc that is one record, or records of less than 2 KiB: with one read
+ * fewer. */
+int io_read_records(int dirfd, const char *path, char **ret_text, size_t *ret_len);
 /* open(path, O_WRONLY|O_CLOEXEC) and one write of text. */
 int io_write_file(int dirfd, const char *path, const char *text);
 /* readlinkat into a malloc'ed string. */

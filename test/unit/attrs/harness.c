@@ -100,7 +100,7 @@ static int capture_threads(struct target *t, struct live_thread *live, struct er
 	p->n_threads = fp->n_threads;
 	for (unsigned i = 0; i < fp->n_threads && rc == 0; i++) {
 		rc = attrs_capture_thread(&t->capture, &t->subject, fp->threads[i].tid,
-					  &p->threads[i], err);
+					  &fp->threads[i].regs, &p->threads[i], err);
 		live[i] = (struct live_thread){ .tid = fp->threads[i].tid,
 						.ns_tid = fp->threads[i].tid,
 						.regs = &fp->threads[i].regs };
