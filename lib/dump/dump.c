@@ -175,6 +175,8 @@ static int traced(void *arg, struct err *err)
 		}
 	}
 	freeze_thaw(d->frozen);
+	if (d->writer)
+		image_writer_background(d->writer);
 	r->pause_us = (uint64_t)(trace_now_ns() - d->start_ns) / 1000;
 	if (rc == 0)
 		rc = fault_point("dump-thawed", err);

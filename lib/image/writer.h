@@ -56,6 +56,12 @@ int image_writer_run(struct image_writer *w, uint32_t space, enum run_kind kind,
 void image_writer_hold(struct image_writer *w);
 void image_writer_go(struct image_writer *w);
 /*
+ * Whoever's pages these are runs again: from now on the writer's threads leave the cores and the
+ * disk to it as far as it wants them (nice level, I/O priority). For good: priority that was given
+ * up cannot be had back without privilege.
+ */
+void image_writer_background(struct image_writer *w);
+/*
  * Finishes: sections, directory, trailer, fsync, rename, fsync of the directory. When it returns 0
  * the image is durable. Frees the writer in every case; on failure the temporary file is gone.
  * ret_totals may be NULL.

@@ -75,6 +75,9 @@ struct image_writer {
 	pthread_t worker[WRITER_MAX_WORKERS], output;
 	unsigned n_workers;
 	bool have_output;
+	pid_t tids[WRITER_MAX_WORKERS + 1]; /* of those that have started, under lock */
+	unsigned n_tids;
+	bool background; /* under lock: those that start from now on step back at once */
 
 	/* the output thread's, and commit's after it has ended */
 	struct buf tree, blocks;
@@ -89,6 +92,8 @@ struct image_writer {
 
 /* Remembers the first failure and wakes everyone. */
 void writer_fail(struct image_writer *w, const struct err *err);
+/* Each thread of the writer calls it first: so that it can be told to step back. */
+void writer_enroll(struct image_writer *w);
 /* A worker thread: prepares slots until there are no more. */
 void *writer_worker(void *arg);
 /* Zero pages out, compression, checksum: what a worker does to one slot. scratch has BLOCK_BYTES.

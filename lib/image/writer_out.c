@@ -319,6 +319,7 @@ void *writer_output(void *arg)
 	unsigned n;
 	int rc = 0;
 
+	writer_enroll(w);
 	pthread_mutex_lock(&w->lock);
 	while (rc == 0 && (n = next_batch(w, batch)) > 0) {
 		pthread_mutex_unlock(&w->lock);

@@ -102,6 +102,7 @@ void *writer_worker(void *arg)
 		writer_fail(w, &err);
 		return NULL;
 	}
+	writer_enroll(w);
 	pthread_mutex_lock(&w->lock);
 	for (;;) {
 		struct slot *s;
