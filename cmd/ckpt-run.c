@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* ckpt-run: runs a program, or takes on a running one, and checkpoints its process tree. */
 #include "options.h"
+#include "dump/dump.h"
 #include "run/attach.h"
 #include "run/claim.h"
 #include "run/launch.h"
@@ -229,6 +230,8 @@ static int prepare(struct request *q, struct session *s, struct err *err)
 		return err_nomem(err);
 	rc = q->pid ? attach_check(q->pid, &s->pidfd, err)
 		    : launch_find(q->o.operands[0], &s->program_path, err);
+	if (rc == 0 && q->settings.incremental)
+		rc = dump_tracker_check(q->settings.tracker, err);
 	if (rc == 0)
 		rc = describe(q, s, err);
 	if (rc == 0 && q->settings.stats)

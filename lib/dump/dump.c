@@ -207,13 +207,15 @@ static int begin(struct dumper *d, struct err *err)
 		.arena = d->arena, .tree = d->tree, .space_id = space_id, .space_id_arg = job
 	};
 	r->seq = chain_next_seq(job->chain);
-	(void)snprintf(r->tracker, sizeof r->tracker, "%s", s->incremental ? "hash" : "none");
 	(void)snprintf(r->mode, sizeof r->mode, "stop");
 	if (getrandom(&r->state, sizeof r->state, 0) != (ssize_t)sizeof r->state)
 		return err_set(err, -EIO, "cannot get random bytes");
 	d->incremental = s->incremental && !job->want_full && parent_there(job) &&
 			 (s->full_every == 0 || job->since_full + 1 < s->full_every);
 	r->incremental = d->incremental;
+	if (s->incremental && (d->incremental || !(d->flags & (DUMP_KILL | DUMP_LAST))))
+		d->tracker = job->tracker;
+	(void)snprintf(r->tracker, sizeof r->tracker, "%s", d->tracker ? d->tracker->name : "none");
 	rc = proc_host_read(d->arena, &d->tree->host, err);
 	d->tree->seq = r->seq;
 	d->tree->settings = *s;
@@ -226,6 +228,7 @@ static void done(struct dump_job *job, const struct dump_result *r)
 	job->parent = r->state;
 	job->parent_seq = r->seq;
 	job->want_full = hashes_commit(job->hashes, NULL) < 0;
+	watched_end(job, true);
 }
 
 int dump_checkpoint(struct dump_job *job, unsigned flags, struct dump_result *ret, struct err *err)
@@ -236,6 +239,7 @@ int dump_checkpoint(struct dump_job *job, unsigned flags, struct dump_result *re
 
 	memset(ret, 0, sizeof *ret);
 	err = err ? err : &own;
+	watched_begin(job);
 	rc = begin(&d, err);
 	if (rc == 0)
 		rc = tracing_run(job->root, traced, &d, &job->by_thread, err);
@@ -243,8 +247,10 @@ int dump_checkpoint(struct dump_job *job, unsigned flags, struct dump_result *re
 		rc = finish(&d, err);
 	if (rc == 0)
 		done(job, ret);
-	else
+	else {
 		hashes_abort(job->hashes);
+		watched_end(job, false);
+	}
 	image_writer_abort(d.writer);
 	ret->write_us = d.start_ns ? (uint64_t)(trace_now_ns() - d.start_ns) / 1000 : 0;
 	arena_free(d.arena);

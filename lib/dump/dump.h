@@ -21,6 +21,9 @@ void dump_job_free(struct dump_job *job);
 /* The next checkpoint will be full (after a restart, or when the parent image has gone). */
 void dump_job_want_full(struct dump_job *job);
 
+/* -EOPNOTSUPP, and why, when the tracker of this name ("uffd", ...) does not work here. */
+int dump_tracker_check(const char *name, struct err *err);
+
 /* One attempt; every field of a --stats line (design.md section 7). */
 struct dump_result {
 	uint64_t seq;
@@ -36,6 +39,7 @@ struct dump_result {
 
 enum dump_flags {
 	DUMP_KILL = 1 << 0, /* end the tree once the image is durable, without letting it run on */
+	DUMP_LAST = 1 << 1, /* no other will follow: nothing need be watched or remembered for it */
 };
 
 /*

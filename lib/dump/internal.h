@@ -5,6 +5,7 @@
 
 #include "dump/dump.h"
 #include "dump/hashes.h"
+#include "dump/tracker.h"
 #include "inject/live.h"
 #include "object/object.h"
 #include "trace/freeze.h"
@@ -15,9 +16,10 @@ enum page_source { SOURCE_MEMORY, SOURCE_FD };
 
 /* What is known about pages before they are read. */
 enum extent_kind {
-	EXTENT_COMPARE, /* may have changed since the parent: their hashes tell */
-	EXTENT_CHANGED, /* to be written */
-	EXTENT_PARENT,  /* as in the parent: not read at all */
+	EXTENT_COMPARE,        /* may have changed since the parent: their hashes tell */
+	EXTENT_CHANGED,        /* to be written */
+	EXTENT_PARENT,         /* as in the parent: not read at all */
+	EXTENT_PARENT_OR_ZERO, /* as in the parent, unless it reads as zero */
 };
 
 /* A stretch of pages that are there, of one space. */
@@ -80,6 +82,9 @@ struct dump_job {
 	unsigned n_waits;
 	struct hashes *hashes;
 	bool by_thread; /* dump/tracing.h */
+	const struct tracker *tracker;
+	struct watched **watched;
+	unsigned n_watched;
 };
 
 /* A process's mappings as /proc shows them. */
@@ -101,6 +106,7 @@ struct dumper {
 	struct page_list *lists;     /* ascending by space */
 	unsigned n_lists;
 	bool incremental;
+	const struct tracker *tracker; /* NULL: no increment will stand on this image */
 	struct dump_result *result;
 	struct image_writer *writer;
 	unsigned flags;
@@ -117,6 +123,18 @@ int memory_capture(struct dumper *d, struct subject *s, const struct map_list *m
 		   struct err *err);
 /* Build ids of mapped files: after the thaw, since reading them takes time. */
 void memory_describe_files(struct dumper *d);
+
+/* dump/watched.c: what is known of each process's memory from one checkpoint to the next. */
+int watched_get(struct dump_job *job, pid_t pid, int proc_dirfd, struct watched **ret,
+		struct err *err);
+/* An attempt has begun / has ended: when its image is durable, what was pending is in it. */
+void watched_begin(struct dump_job *job);
+void watched_end(struct dump_job *job, bool durable);
+void watched_free(struct dump_job *job);
+
+/* dump/scan.c: which pages of a process's private memory there are, and what is known of them. */
+int scan_process(struct dumper *d, struct subject *s, const struct map_list *maps,
+		 struct page_list *list, struct watched *w, int pagemap_fd, struct err *err);
 
 /* dump/shared.c: content of shared spaces (memfds, deleted files, shared anonymous memory). */
 int shared_capture(struct dumper *d, struct err *err);

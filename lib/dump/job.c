@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* What is remembered of a job between its checkpoints. */
 #include "dump/internal.h"
+#include "proc/pagemap.h"
 #include "proc/probe.h"
 
 #include <stdlib.h>
@@ -19,7 +20,10 @@ int dump_job_new(pid_t root, struct chain *chain, const struct settings *setting
 				  .settings = settings,
 				  .want_full = true,
 				  .next_space = 1 };
-	(void)probe_get(PROBE_PAGEMAP_SCAN); /* forks a child: not while a job is stopped */
+	/* probes fork a child: not while a job is stopped */
+	(void)probe_get(PROBE_PAGEMAP_SCAN);
+	(void)proc_pagemap_has_guard();
+	job->tracker = tracker_choose(settings->tracker);
 	rc = hashes_new(chain_dirfd(chain), &job->hashes, err);
 	if (rc < 0) {
 		dump_job_free(job);
@@ -39,10 +43,16 @@ void dump_job_free(struct dump_job *job)
 	free(job->calls);
 	free(job->waits);
 	hashes_free(job->hashes);
+	watched_free(job);
 	free(job);
 }
 
 void dump_job_want_full(struct dump_job *job)
 {
 	job->want_full = true;
+}
+
+int dump_tracker_check(const char *name, struct err *err)
+{
+	return tracker_check(name, err);
 }

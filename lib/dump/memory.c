@@ -7,7 +7,6 @@
  */
 #include "dump/internal.h"
 #include "proc/elf.h"
-#include "proc/probe.h"
 #include "util/cleanup.h"
 #include "util/log.h"
 
@@ -19,13 +18,6 @@
 #include <sys/sysmacros.h>
 
 #define LOG_ROOM "dump"
-
-struct scan {
-	struct dumper *d;
-	struct page_list *list;
-	struct vma *vma;
-	uint32_t wanted; /* classes of pages to be written */
-};
 
 static int refuse(const struct subject *s, const struct proc_map *m, const char *what,
 		  struct err *err)
@@ -39,7 +31,8 @@ static bool starts_with(const char *s, const char *prefix)
 	return !strncmp(s, prefix, strlen(prefix));
 }
 
-static int check_supported(const struct subject *s, const struct proc_map *m, struct err *err)
+static int check_supported(const struct subject *s, const struct proc_map *m, struct watched *w,
+			   struct err *err)
 {
 	static const struct {
 		const char *prefix, *what;
@@ -61,7 +54,8 @@ static int check_supported(const struct subject *s, const struct proc_map *m, st
 		return refuse(s, m, "memory with a protection key", err);
 	if (m->advice & ADVICE_HUGETLB)
 		return refuse(s, m, "hugetlb memory", err);
-	if (m->advice & (ADVICE_UFFD_MISSING | ADVICE_UFFD_WP))
+	if ((m->advice & ADVICE_UFFD_MISSING) ||
+	    ((m->advice & ADVICE_UFFD_WP) && !(w && uffd_is_ours(w, m->start, m->end))))
 		return refuse(s, m, "memory under the program's own userfaultfd", err);
 	if ((m->advice & ADVICE_IO) && m->path[0] != '[') {
 		(void)snprintf(what, sizeof what, "device memory (%.100s)", m->path);
@@ -118,60 +112,25 @@ static int classify(struct dumper *d, const struct proc_map *m, struct vma *v, s
 	return 0;
 }
 
-static int on_run(void *arg, const struct page_class_run *run, struct err *err)
+/*
+ * A private mapping of a file without a name: the clean pages exist nowhere else, so they are
+ * touched in by reading them; those beyond the file's end cannot be and are left out by the reader.
+ */
+static int take_whole(struct dumper *d, struct page_list *list, const struct proc_map *m,
+		      struct vma *v, struct err *err)
 {
-	struct scan *z = arg;
-	uint64_t npages = (run->end - run->start) / CKPT_PAGE_SIZE;
-
-	if (run->classes & PAGE_GUARD) {
-		struct range *g =
-			arena_push(z->d->arena, &z->vma->guards, &z->vma->n_guards, sizeof *g);
-
-		if (!g)
-			return err_nomem(err);
-		*g = (struct range){ run->start, run->end };
-		return 0;
-	}
-	if (!(run->classes & z->wanted) || (run->classes & PAGE_PFNZERO))
-		return 0;
-	z->d->result->pages_present += npages;
-	return pages_add(z->d, z->list, EXTENT_COMPARE, run->start / CKPT_PAGE_SIZE, npages,
-			 run->start) < 0
+	v->path = NULL;
+	return pages_add(d, list, EXTENT_COMPARE, m->start / CKPT_PAGE_SIZE,
+			 (m->end - m->start) / CKPT_PAGE_SIZE, m->start) < 0
 		       ? err_nomem(err)
 		       : 0;
 }
 
-/* Notes which private pages of the mapping are to be written. */
-static int scan_pages(struct dumper *d, struct page_list *list, int pagemap_fd,
-		      const struct proc_map *m, struct vma *v, struct err *err)
-{
-	struct scan z = { .d = d, .list = list, .vma = v, .wanted = PAGE_ANON | PAGE_SWAPPED };
-
-	if (v->kind != VMA_ANON && (v->kind != VMA_FILE || m->shared))
-		return 0;
-	if (m->advice & ADVICE_DROPPABLE)
-		return 0;
-	/* A private mapping of a file without a name: the clean pages exist nowhere else, so they
-	 * are touched in by reading them; those beyond the file's end cannot be and are left out by
-	 * the reader. */
-	if (v->kind == VMA_ANON && m->ino != 0 && strcmp(m->path, "/dev/zero")) {
-		v->path = NULL;
-		return pages_add(d, list, EXTENT_COMPARE, m->start / CKPT_PAGE_SIZE,
-				 (m->end - m->start) / CKPT_PAGE_SIZE, m->start) < 0
-			       ? err_nomem(err)
-			       : 0;
-	}
-	/* plain pagemap costs 8 bytes for every page of a reservation, touched or not */
-	if (!probe_get(PROBE_PAGEMAP_SCAN)->ok && !m->rss_bytes && !m->swap_bytes)
-		return 0;
-	return proc_pagemap_scan(pagemap_fd, m->start, m->end, on_run, &z, err);
-}
-
 static int capture_map(struct dumper *d, struct subject *s, const struct proc_map *m,
-		       struct page_list *list, int pagemap_fd, struct err *err)
+		       struct page_list *list, struct watched *w, struct err *err)
 {
 	struct vma *v;
-	int rc = check_supported(s, m, err);
+	int rc = check_supported(s, m, w, err);
 
 	if (rc < 0)
 		return rc;
@@ -186,7 +145,7 @@ static int capture_map(struct dumper *d, struct subject *s, const struct proc_ma
 		.dev = m->dev,
 		.ino = m->ino,
 		.flags = m->shared ? MAP_SHARED : MAP_PRIVATE,
-		.advice = m->advice,
+		.advice = m->advice & ~(uint32_t)ADVICE_UFFD_WP,
 		.pkey = m->pkey,
 		.path = m->path[0] ? m->path : NULL,
 	};
@@ -196,8 +155,8 @@ static int capture_map(struct dumper *d, struct subject *s, const struct proc_ma
 	if (starts_with(m->path, "[anon:"))
 		v->anon_name =
 			arena_printf(d->arena, "%.*s", (int)strlen(m->path) - 7, m->path + 6);
-	if (rc == 0)
-		rc = scan_pages(d, list, pagemap_fd, m, v, err);
+	if (rc == 0 && v->kind == VMA_ANON && !track_private(m) && !(m->advice & ADVICE_DROPPABLE))
+		rc = take_whole(d, list, m, v, err);
 	return rc;
 }
 
@@ -289,19 +248,24 @@ int memory_capture(struct dumper *d, struct subject *s, const struct map_list *m
 		   struct err *err)
 {
 	CLEANUP_FD int pagemap_fd = -1;
+	struct watched *w = NULL;
 	struct page_list *list;
 	int rc;
 
 	rc = capture_layout(d, s, err);
 	if (rc == 0)
 		rc = proc_pagemap_open(s->proc_dirfd, &pagemap_fd, err);
+	if (rc == 0 && d->tracker)
+		rc = watched_get(d->job, s->pid, s->proc_dirfd, &w, err);
 	if (rc < 0)
 		return rc;
 	list = pages_list_for(d, s->process->space, SOURCE_MEMORY, mem_fd);
 	if (!list)
 		return err_nomem(err);
 	for (unsigned i = 0; rc == 0 && i < maps->n; i++)
-		rc = capture_map(d, s, &maps->maps[i], list, pagemap_fd, err);
+		rc = capture_map(d, s, &maps->maps[i], list, w, err);
+	if (rc == 0)
+		rc = scan_process(d, s, maps, list, w, pagemap_fd, err);
 	return rc < 0 ? rc : stat_files(s->process, err);
 }
 

@@ -180,13 +180,31 @@ static int submit_changed(struct dumper *d, struct image_writer *w, uint32_t spa
 	return rc;
 }
 
+static bool is_zero(const uint8_t *page)
+{
+	return page[0] == 0 && !memcmp(page, page + 1, CKPT_PAGE_SIZE - 1);
+}
+
+/* Pages that are as in the parent unless the zero page has taken their place. */
+static int submit_unless_zero(struct image_writer *w, uint32_t space, uint64_t page, unsigned n,
+			      const uint8_t *buf, struct err *err)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; rc == 0 && i < n; i++)
+		rc = image_writer_run(
+			w, space, is_zero(buf + (size_t)i * CKPT_PAGE_SIZE) ? RUN_ZERO : RUN_PARENT,
+			page + i, 1, err);
+	return rc;
+}
+
 /* Reads one block's worth into the writer's buffer (or ours, to be compared) and passes it on;
  * pages dealt with. */
 static int write_some(struct dumper *d, struct image_writer *w, const struct page_list *l,
 		      const struct extent *e, uint64_t done, uint8_t *own, struct err *err)
 {
 	unsigned want = (unsigned)MIN(e->npages - done, (uint64_t)IMAGE_BLOCK_PAGES);
-	bool compare = e->kind == EXTENT_COMPARE && own;
+	bool compare = e->kind != EXTENT_CHANGED && own;
 	uint8_t *buf = compare ? own : image_writer_buffer(w, err);
 	int n, rc;
 
@@ -196,6 +214,8 @@ static int write_some(struct dumper *d, struct image_writer *w, const struct pag
 	if (!compare)
 		rc = image_writer_submit(w, l->space, e->page + done, n > 0 ? (unsigned)n : 0,
 					 n < 0 ? NULL : err);
+	else if (n > 0 && e->kind == EXTENT_PARENT_OR_ZERO)
+		rc = submit_unless_zero(w, l->space, e->page + done, (unsigned)n, buf, err);
 	else
 		rc = n > 0 ? submit_changed(d, w, l->space, e->page + done, (unsigned)n, buf, err)
 			   : 0;
@@ -224,7 +244,7 @@ static int write_pass(struct dumper *d, struct image_writer *w, bool later, stru
 	CLEANUP_FREE uint8_t *own = NULL;
 	int rc = 0;
 
-	if (d->job->settings->incremental) {
+	if (d->tracker) {
 		own = malloc((size_t)IMAGE_BLOCK_PAGES * CKPT_PAGE_SIZE);
 		if (!own)
 			return err_nomem(err);
@@ -241,7 +261,7 @@ int pages_write_now(struct dumper *d, struct image_writer *w, struct err *err)
 {
 	int rc = 0;
 
-	if (d->job->settings->incremental)
+	if (d->tracker)
 		rc = hashes_begin(d->job->hashes, d->incremental, err);
 	if (rc == 0)
 		rc = write_pass(d, w, false, err);
@@ -263,7 +283,7 @@ int pages_write_later(struct dumper *d, struct image_writer *w, struct err *err)
 
 	if (!any_later(d))
 		return 0;
-	if (d->job->settings->incremental)
+	if (d->tracker)
 		rc = hashes_second_pass(d->job->hashes, err);
 	if (rc == 0)
 		rc = write_pass(d, w, true, err);

@@ -174,3 +174,16 @@ const void *batch_result(const struct batch *b, uint64_t addr)
 	assert(at <= BATCH_DATA);
 	return b->data + at;
 }
+
+int batch_undo(struct batch *b, long nr, uint64_t a0, struct err *err)
+{
+	const struct stub_call call = { .nr = (uint64_t)nr, .arg = { a0 } };
+	uint64_t n = nr >= 0;
+	int rc = 0;
+
+	/* the call before the count that makes it valid */
+	if (n)
+		rc = engine_write(b->r, b->r->arena + offsetof(struct arena_head, undo), &call,
+				  sizeof call, err);
+	return rc < 0 ? rc : engine_write(b->r, b->r->arena, &n, sizeof n, err);
+}

@@ -78,6 +78,12 @@ uint64_t batch_out(struct batch *b, size_t len);
  * or a failure to run at all (-ESRCH: the process is gone).
  */
 int batch_run(struct batch *b, pid_t tid, struct err *err);
+/*
+ * Should we vanish from now on, the process makes this call after its batch and before it goes on
+ * with its own business: for what a batch makes and a later one takes away. nr -1: nothing is left
+ * to undo.
+ */
+int batch_undo(struct batch *b, long nr, uint64_t a0, struct err *err);
 /* What call i returned (-errno on failure). */
 int64_t batch_ret(const struct batch *b, unsigned i);
 /* The bytes at a remote address from batch_out/batch_in, after the run: valid until batch_start. */

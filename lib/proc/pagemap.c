@@ -31,6 +31,9 @@ bool proc_pagemap_force_classic;
 /* Runs come in pieces (calls, mappings, blocks); neighbours of one class are handed on as one. */
 struct merger {
 	struct page_class_run run; /* end 0: none yet */
+	bool marks, soft;
+	uint32_t more; /* marks that pagemap cannot tell */
+	int fd;
 	page_run_fn each;
 	void *arg;
 };
@@ -69,6 +72,12 @@ int proc_pagemap_open(int dirfd, int *ret_fd, struct err *err)
 
 /* --- the classic way ---------------------------------------------------------------------- */
 
+static uint32_t soft_marks(uint64_t entry)
+{
+	return (entry & PAGEMAP_SOFT_DIRTY ? PAGE_SOFTDIRTY : 0u) |
+	       (entry & PAGEMAP_EXCLUSIVE ? PAGE_EXCLUSIVE : 0u);
+}
+
 static uint32_t classify_entry(uint64_t entry)
 {
 	if (entry & PAGEMAP_GUARD)
@@ -100,8 +109,12 @@ static int scan_classic(int fd, uint64_t start, uint64_t end, struct merger *m, 
 		for (size_t i = 0; i < n; i++) {
 			uint64_t at = start + i * PAGE;
 			uint32_t classes = classify_entry(entries[i]);
-			int rc = classes ? merger_add(m, at, at + PAGE, classes, err) : 0;
+			int rc = 0;
 
+			if (classes)
+				classes |= m->more | (m->soft ? soft_marks(entries[i]) : 0);
+			if (classes)
+				rc = merger_add(m, at, at + PAGE, classes, err);
 			if (rc < 0)
 				return rc;
 		}
@@ -144,35 +157,47 @@ static uint32_t classify_region(uint64_t categories)
 	return categories & CATEGORY_PRESENT ? PAGE_ANON : PAGE_SWAPPED;
 }
 
-static int add_region(int fd, const struct pagemap_region *r, struct merger *m, struct err *err)
+static int add_region(void *arg, const struct pagemap_region *r, struct err *err)
 {
-	uint32_t classes = classify_region(r->categories);
+	struct merger *m = arg;
+	uint32_t classes = classify_region(r->categories), marks = 0;
+	int rc;
 
-	if (classes == PAGE_SWAPPED && !scan_feature.guard)
-		return scan_classic(fd, r->start, r->end, m, err);
-	return merger_add(m, r->start, r->end, classes, err);
+	if (m->marks)
+		marks = (r->categories & CATEGORY_WPALLOWED ? PAGE_WATCHED : 0u) |
+			(r->categories & CATEGORY_WRITTEN ? PAGE_WRITTEN : 0u);
+	if (classes != PAGE_SWAPPED || scan_feature.guard)
+		return merger_add(m, r->start, r->end, classes | marks, err);
+	m->more = marks;
+	rc = scan_classic(m->fd, r->start, r->end, m, err);
+	m->more = 0;
+	return rc;
 }
 
-static int scan_ioctl(int fd, uint64_t start, uint64_t end, struct merger *m, struct err *err)
+bool proc_pagemap_has_guard(void)
+{
+	(void)pthread_once(&scan_feature.once, find_feature);
+	return scan_feature.guard;
+}
+
+int proc_pagemap_query(int pagemap_fd, uint64_t start, uint64_t end,
+		       const struct pagemap_scan *what, pagemap_region_fn each, void *arg,
+		       struct err *err)
 {
 	CLEANUP_FREE struct pagemap_region *regions = malloc(REGIONS * sizeof *regions);
-	uint64_t guard = scan_feature.guard ? CATEGORY_GUARD : 0;
 
 	if (!regions)
 		return err_nomem(err);
 	while (start < end) {
-		struct pagemap_scan arg = {
-			.size = sizeof arg,
-			.start = start,
-			.end = end,
-			.vec = (uintptr_t)regions,
-			.vec_len = REGIONS,
-			.category_anyof_mask = CATEGORY_PRESENT | CATEGORY_SWAPPED,
-			.return_mask = CATEGORY_PRESENT | CATEGORY_SWAPPED | CATEGORY_FILE |
-				       CATEGORY_PFNZERO | guard,
-		};
-		int n = ioctl(fd, PAGEMAP_SCAN_IOCTL, &arg), rc = 0;
+		struct pagemap_scan scan = *what;
+		int n, rc = 0;
 
+		scan.size = sizeof scan;
+		scan.start = start;
+		scan.end = end;
+		scan.vec = (uintptr_t)regions;
+		scan.vec_len = REGIONS;
+		n = ioctl(pagemap_fd, PAGEMAP_SCAN_IOCTL, &scan);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && errno == EFAULT && end > USER_END4) {
@@ -182,7 +207,7 @@ static int scan_ioctl(int fd, uint64_t start, uint64_t end, struct merger *m, st
 		if (n < 0)
 			return err_set(err, -errno, "cannot scan '/proc/PID/pagemap': %m");
 		for (int i = 0; i < n && rc >= 0; i++)
-			rc = add_region(fd, &regions[i], m, err);
+			rc = each(arg, &regions[i], err);
 		if (rc < 0)
 			return rc;
 		/*
@@ -191,19 +216,29 @@ static int scan_ioctl(int fd, uint64_t start, uint64_t end, struct merger *m, st
 		 * (seen on Linux 6.18).
 		 */
 		if (n > 0)
-			arg.walk_end = MAX(arg.walk_end, regions[n - 1].end);
-		if (arg.walk_end <= start)
+			scan.walk_end = MAX(scan.walk_end, regions[n - 1].end);
+		if (scan.walk_end <= start)
 			return err_set(err, -EIO,
 				       "cannot scan '/proc/PID/pagemap': it makes no progress");
-		start = arg.walk_end;
+		start = scan.walk_end;
 	}
 	return 0;
 }
 
-int proc_pagemap_scan(int pagemap_fd, uint64_t start, uint64_t end, page_run_fn each, void *arg,
-		      struct err *err)
+static int scan_ioctl(int fd, uint64_t start, uint64_t end, struct merger *m, struct err *err)
 {
-	struct merger m = { .each = each, .arg = arg };
+	const uint64_t marks = m->marks ? CATEGORY_WPALLOWED | CATEGORY_WRITTEN : 0;
+	const struct pagemap_scan what = {
+		.category_anyof_mask = CATEGORY_PRESENT | CATEGORY_SWAPPED,
+		.return_mask = CATEGORY_PRESENT | CATEGORY_SWAPPED | CATEGORY_FILE |
+			       CATEGORY_PFNZERO | marks | (scan_feature.guard ? CATEGORY_GUARD : 0),
+	};
+
+	return proc_pagemap_query(fd, start, end, &what, add_region, m, err);
+}
+
+static int run_scan(struct merger *m, uint64_t start, uint64_t end, struct err *err)
+{
 	int rc;
 
 	start &= ~(PAGE - 1);
@@ -212,9 +247,27 @@ int proc_pagemap_scan(int pagemap_fd, uint64_t start, uint64_t end, page_run_fn 
 	if (start >= end)
 		return 0;
 	(void)pthread_once(&scan_feature.once, find_feature);
-	if (scan_feature.ok && !proc_pagemap_force_classic)
-		rc = scan_ioctl(pagemap_fd, start, end, &m, err);
+	if (scan_feature.ok && !proc_pagemap_force_classic && !m->soft)
+		rc = scan_ioctl(m->fd, start, end, m, err);
 	else
-		rc = scan_classic(pagemap_fd, start, end, &m, err);
-	return rc < 0 ? rc : merger_flush(&m, err);
+		rc = scan_classic(m->fd, start, end, m, err);
+	return rc < 0 ? rc : merger_flush(m, err);
+}
+
+int proc_pagemap_scan(int pagemap_fd, uint64_t start, uint64_t end, page_run_fn each, void *arg,
+		      struct err *err)
+{
+	struct merger m = { .each = each, .arg = arg, .fd = pagemap_fd };
+
+	return run_scan(&m, start, end, err);
+}
+
+int proc_pagemap_scan_marked(int pagemap_fd, uint64_t start, uint64_t end, bool soft,
+			     page_run_fn each, void *arg, struct err *err)
+{
+	struct merger m = {
+		.each = each, .arg = arg, .fd = pagemap_fd, .marks = !soft, .soft = soft
+	};
+
+	return run_scan(&m, start, end, err);
 }

@@ -2,6 +2,9 @@
 /* The kernel's interfaces to page tables, for systems whose headers are older than their kernel. */
 #pragma once
 
+#include "util/err.h"
+
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/ioctl.h>
 
@@ -44,6 +47,17 @@ enum pagemap_scan_flag {
 	SCAN_CHECK_WPASYNC = 1 << 1, /* -EPERM where userfaultfd does not watch */
 };
 
+/* Is this category known here? (Asked once for each process of ours; pagemap_fd: any.) */
+bool proc_pagemap_has_guard(void);
+/*
+ * PAGEMAP_SCAN of [start, end), as often as it takes; each is called for every region, ascending;
+ * flags and masks are taken from `what`, the rest of it is ours.
+ */
+typedef int (*pagemap_region_fn)(void *arg, const struct pagemap_region *r, struct err *err);
+int proc_pagemap_query(int pagemap_fd, uint64_t start, uint64_t end,
+		       const struct pagemap_scan *what, pagemap_region_fn each, void *arg,
+		       struct err *err);
+
 /*
  * Measured on Linux 6.18, with UFFD_FEATURE_WP_ASYNC | WP_UNPOPULATED registered:
  * - SCAN_WP_MATCHING with category_mask WRITTEN alone also protects what is not there: it writes a
@@ -56,6 +70,7 @@ enum pagemap_scan_flag {
 
 /* The 64-bit entries of /proc/PID/pagemap itself. */
 #define PAGEMAP_SOFT_DIRTY (1ull << 55)
+#define PAGEMAP_EXCLUSIVE  (1ull << 56) /* mapped once; never set for the zero page */
 #define PAGEMAP_GUARD      (1ull << 58) /* Linux 6.15 */
 #define PAGEMAP_FILE       (1ull << 61)
 #define PAGEMAP_SWAPPED    (1ull << 62)

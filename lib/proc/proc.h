@@ -92,9 +92,16 @@ enum page_class {
 	PAGE_PFNZERO = 8, /* the zero page: reads as zero (without PAGEMAP_SCAN it is PAGE_ANON) */
 	PAGE_GUARD = 16,
 };
+/* With proc_pagemap_scan_marked only. */
+enum page_mark {
+	PAGE_WATCHED = 1 << 8,    /* under asynchronous write-protection (userfaultfd) */
+	PAGE_WRITTEN = 1 << 9,    /* since it was protected */
+	PAGE_SOFTDIRTY = 1 << 10, /* written since clear_refs, says pagemap */
+	PAGE_EXCLUSIVE = 1 << 11, /* with PAGE_SOFTDIRTY's way of looking: surely not the zero page */
+};
 struct page_class_run {
 	uint64_t start, end; /* addresses */
-	uint32_t classes;    /* exactly one of enum page_class */
+	uint32_t classes;    /* exactly one of enum page_class, and enum page_mark */
 };
 /*
  * Calls each for every run of populated pages in [start, end), ascending. Uses PAGEMAP_SCAN (probed
@@ -108,6 +115,12 @@ typedef int (*page_run_fn)(void *arg, const struct page_class_run *run, struct e
 int proc_pagemap_open(int dirfd, int *ret_fd, struct err *err);
 int proc_pagemap_scan(int pagemap_fd, uint64_t start, uint64_t end, page_run_fn each, void *arg,
 		      struct err *err);
+/*
+ * The same with marks, by which runs are split as well. soft: PAGE_SOFTDIRTY and PAGE_EXCLUSIVE,
+ * always read from pagemap; else PAGE_WATCHED and PAGE_WRITTEN where PAGEMAP_SCAN works.
+ */
+int proc_pagemap_scan_marked(int pagemap_fd, uint64_t start, uint64_t end, bool soft,
+			     page_run_fn each, void *arg, struct err *err);
 /* For tests: force the classic path. */
 extern bool proc_pagemap_force_classic;
 

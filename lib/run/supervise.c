@@ -55,7 +55,7 @@ static void start_attempt(struct supervisor *s)
 	signals_watch_children(s->signal_fd, false);
 	s->again = false;
 	s->kills = s->ending;
-	checkpointer_start(s->cp, s->kills ? DUMP_KILL : 0);
+	checkpointer_start(s->cp, (s->kills ? DUMP_KILL : 0u) | (s->o->once ? DUMP_LAST : 0u));
 }
 
 /* --- signals -------------------------------------------------------------------------------------

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Which pages of a stopped process's private memory there are, and what is known of each before it
+ * is read: written since the parent image, as in the parent, or to be compared. A page that is not
+ * there any more is not in the image, and so not there after a restart. Pages of shared objects
+ * belong to the object's space (dump/shared.c); clean file pages come back from the file.
+ */
+#include "dump/internal.h"
+#include "util/cleanup.h"
+
+struct scan {
+	struct dumper *d;
+	struct page_list *list;
+	const struct map_list *maps;
+	struct vma *vmas; /* parallel to maps */
+	struct watched *w;
+	bool soft;
+	unsigned map;      /* the mapping that the last run ended in */
+	size_t at_pending; /* cursor in w->pending */
+};
+
+static int add_guard(struct scan *z, uint64_t start, uint64_t end, struct err *err)
+{
+	struct vma *v = &z->vmas[z->map];
+	struct range *g = arena_push(z->d->arena, &v->guards, &v->n_guards, sizeof *g);
+
+	if (!g)
+		return err_nomem(err);
+	*g = (struct range){ start, end };
+	return 0;
+}
+
+static int add(struct scan *z, enum extent_kind kind, uint64_t start, uint64_t end, struct err *err)
+{
+	return pages_add(z->d, z->list, kind, start / CKPT_PAGE_SIZE,
+			 (end - start) / CKPT_PAGE_SIZE, start) < 0
+		       ? err_nomem(err)
+		       : 0;
+}
+
+/* What an increment does with pages under watch that have not been written. */
+static enum extent_kind clean_kind(const struct scan *z, uint32_t marks)
+{
+	/* the zero page, where pagemap shows it as any other: it comes without being written */
+	return z->soft && !(marks & PAGE_EXCLUSIVE) ? EXTENT_PARENT_OR_ZERO : EXTENT_PARENT;
+}
+
+static int add_watched(struct scan *z, uint64_t start, uint64_t end, uint32_t marks,
+		       struct err *err)
+{
+	int rc = 0;
+
+	if (!z->d->incremental || z->w->all_pending)
+		return add(z, EXTENT_CHANGED, start, end, err);
+	while (rc == 0 && start < end) {
+		bool pending;
+		uint64_t part = ranges_part(&z->w->pending, &z->at_pending, start, end, &pending);
+
+		rc = add(z, pending ? EXTENT_CHANGED : clean_kind(z, marks), start, part, err);
+		start = part;
+	}
+	return rc;
+}
+
+/* A run within one mapping. */
+static int add_run(struct scan *z, uint64_t start, uint64_t end, uint32_t classes, struct err *err)
+{
+	if (classes & PAGE_GUARD)
+		return add_guard(z, start, end, err);
+	if (!(classes & (PAGE_ANON | PAGE_SWAPPED)))
+		return 0;
+	z->d->result->pages_present += (end - start) / CKPT_PAGE_SIZE;
+	if (z->w && z->d->tracker->is_watched(z->w, classes))
+		return add_watched(z, start, end, classes, err);
+	return add(z, EXTENT_COMPARE, start, end, err);
+}
+
+/* Runs go over the borders of neighbouring mappings. */
+static int on_run(void *arg, const struct page_class_run *run, struct err *err)
+{
+	struct scan *z = arg;
+	uint64_t start = run->start;
+	int rc = 0;
+
+	while (rc == 0 && start < run->end) {
+		const struct proc_map *m;
+		uint64_t end;
+
+		while (z->map < z->maps->n && z->maps->maps[z->map].end <= start)
+			z->map++;
+		if (z->map == z->maps->n)
+			break;
+		m = &z->maps->maps[z->map];
+		end = MIN(run->end, m->end);
+		start = MAX(start, m->start);
+		if (start < end && track_private(m))
+			rc = add_run(z, start, end, run->classes, err);
+		start = end;
+	}
+	return rc;
+}
+
+struct stretch_scan {
+	struct scan z;
+	int pagemap_fd;
+	bool each_map;
+};
+
+static int scan_stretch(void *arg, unsigned first, unsigned last, struct err *err)
+{
+	struct stretch_scan *x = arg;
+	const struct proc_map *maps = x->z.maps->maps;
+	int rc = 0;
+
+	if (!x->each_map)
+		return proc_pagemap_scan_marked(x->pagemap_fd, maps[first].start, maps[last].end,
+						false, on_run, &x->z, err);
+	/* pagemap itself costs 8 bytes for every page of a reservation, touched or not */
+	for (unsigned i = first; rc == 0 && i <= last; i++)
+		if (maps[i].rss_bytes || maps[i].swap_bytes)
+			rc = proc_pagemap_scan_marked(x->pagemap_fd, maps[i].start, maps[i].end,
+						      x->z.soft, on_run, &x->z, err);
+	return rc;
+}
+
+int scan_process(struct dumper *d, struct subject *s, const struct map_list *maps,
+		 struct page_list *list, struct watched *w, int pagemap_fd, struct err *err)
+{
+	const struct track_target t = {
+		.w = w,
+		.pid = s->pid,
+		.proc_dirfd = s->proc_dirfd,
+		.pagemap_fd = pagemap_fd,
+		.maps = maps->maps,
+		.n_maps = maps->n,
+		.batch = s->batch,
+		.pidfd = s->pidfd,
+	};
+	struct stretch_scan x = {
+		.z = { .d = d,
+		       .list = list,
+		       .maps = maps,
+		       .vmas = s->process->vmas,
+		       .w = w,
+		       .soft = d->tracker && d->tracker->soft },
+		.pagemap_fd = pagemap_fd,
+	};
+	int rc = d->tracker ? d->tracker->find(&t, NULL, err) : 0;
+
+	x.each_map = x.z.soft || !probe_get(PROBE_PAGEMAP_SCAN)->ok;
+	return rc < 0 ? rc : track_stretches(&t, scan_stretch, &x, err);
+}

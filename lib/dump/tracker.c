@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The table of trackers, best first, and what they share. */
+#include "dump/tracker.h"
+
+#include "util/cleanup.h"
+
+#include <string.h>
+
+static const struct tracker *const trackers[] = { &tracker_uffd, &tracker_softdirty,
+						  &tracker_hash };
+
+static bool works(const struct tracker *t)
+{
+	return t->probe == PROBE_COUNT || probe_get(t->probe)->ok;
+}
+
+const struct tracker *tracker_choose(const char *name)
+{
+	for (size_t i = 0; name && i < ARRAY_SIZE(trackers); i++)
+		if (!strcmp(trackers[i]->name, name) && works(trackers[i]))
+			return trackers[i];
+	for (size_t i = 0; i < ARRAY_SIZE(trackers); i++)
+		if (works(trackers[i]))
+			return trackers[i];
+	return &tracker_hash;
+}
+
+int tracker_check(const char *name, struct err *err)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(trackers); i++) {
+		const struct tracker *t = trackers[i];
+		int rc;
+
+		if (strcmp(t->name, name) || works(t))
+			continue;
+		rc = err_set(err, -EOPNOTSUPP, "the tracker '%s' does not work here: %s", name,
+			     probe_get(t->probe)->why);
+		err_hint(err, "--tracker auto takes one that does");
+		return rc;
+	}
+	return 0;
+}
+
+bool track_private(const struct proc_map *m)
+{
+	if (m->shared || (m->advice & ADVICE_DROPPABLE) || !strcmp(m->path, "[vsyscall]") ||
+	    !strcmp(m->path, "[vdso]") || !strncmp(m->path, "[vvar", 5))
+		return false;
+	/* a nameless file's clean pages exist nowhere else: they are read, whatever the tables say
+	 */
+	return !m->ino || !strcmp(m->path, "/dev/zero") ||
+	       (!m->deleted && strncmp(m->path, "/memfd:", 7) != 0);
+}
+
+int track_stretches(const struct track_target *t,
+		    int (*each)(void *arg, unsigned first, unsigned last, struct err *err),
+		    void *arg, struct err *err)
+{
+	for (unsigned i = 0; i < t->n_maps;) {
+		unsigned first = i;
+		int rc;
+
+		while (i < t->n_maps && track_private(&t->maps[i]))
+			i++;
+		if (i > first) {
+			rc = each(arg, first, i - 1, err);
+			if (rc < 0)
+				return rc;
+		} else {
+			i++;
+		}
+	}
+	return 0;
+}
+
+/* --- hash: nothing is known before the pages are read ------------------------------------- */
+
+static int hash_find(const struct track_target *t, struct ranges *found, struct err *err)
+{
+	(void)t;
+	(void)found;
+	(void)err;
+	return 0;
+}
+
+static bool hash_is_watched(const struct watched *w, uint32_t marks)
+{
+	(void)w;
+	(void)marks;
+	return false;
+}
+
+static void hash_forget(struct watched *w)
+{
+	(void)w;
+}
+
+const struct tracker tracker_hash = {
+	.name = "hash",
+	.probe = PROBE_COUNT,
+	.find = hash_find,
+	.is_watched = hash_is_watched,
+	.forget = hash_forget,
+};

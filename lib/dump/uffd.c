@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Written pages by asynchronous write-protection: userfaultfd(2) with UFFD_FEATURE_WP_ASYNC, and
+ * PAGEMAP_SCAN (Linux 6.7). The kernel takes the protection of a page away at the first write, also
+ * at one of its own (read(2) into it); nobody is asked or woken.
+ *
+ * The userfaultfd must be made by the process whose memory it is about, but may be used by whoever
+ * holds it: it is fetched and closed there at once. When we end, the kernel takes all back.
+ *
+ * A mapping is registered when it is found to hold pages of its own. Until then, and after whatever
+ * takes the registration away (mremap, a new mapping in its place, exec, fork), all its pages count
+ * as written. Mappings that hold none stay as they are: registered, a program's text would be paged
+ * in more slowly.
+ */
+#include "dump/tracker.h"
+#include "proc/pagemap.h"
+#include "util/arena.h"
+#include "util/cleanup.h"
+#include "util/fault.h"
+#include "util/log.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define LOG_ROOM "dump"
+
+#ifndef UFFD_USER_MODE_ONLY
+#define UFFD_USER_MODE_ONLY 1
+#endif
+/* Linux 6.4 and 6.7 */
+#define FEATURE_WP_UNPOPULATED (1ull << 13)
+#define FEATURE_WP_ASYNC       (1ull << 15)
+
+/* --- the descriptor ----------------------------------------------------------------------- */
+
+/* The number that the next descriptor of a stopped process will have. */
+static int lowest_free(const struct track_target *t, struct err *err)
+{
+	struct arena *a = arena_new();
+	unsigned n, at = 0;
+	int *fds, rc;
+
+	if (!a)
+		return err_nomem(err);
+	rc = proc_fds(t->proc_dirfd, a, &fds, &n, err);
+	while (rc == 0 && at < n && fds[at] == (int)at)
+		at++;
+	arena_free(a);
+	return rc < 0 ? rc : (int)at;
+}
+
+/* The stopped process makes it, we take it over, the process closes it: should we vanish in
+ * between, it does so by itself. */
+static int fetch(const struct track_target *t, int *ret_fd, struct err *err)
+{
+	const int flags = O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY;
+	int there, fd = -1, number = lowest_free(t, err);
+	unsigned call;
+	int rc;
+
+	if (number < 0)
+		return number;
+	rc = batch_undo(t->batch, SYS_close, (uint64_t)number, err);
+	if (rc < 0)
+		return rc;
+	batch_start(t->batch);
+	call = batch_call(t->batch, "make a userfaultfd", SYS_userfaultfd, flags);
+	rc = batch_run(t->batch, t->pid, err);
+	if (rc == 0) {
+		there = (int)batch_ret(t->batch, call);
+		fd = (int)syscall(SYS_pidfd_getfd, t->pidfd, there, 0);
+		rc = fd < 0 ? err_set(err, -errno, "cannot fetch a descriptor of process %d: %m",
+				      t->pid)
+			    : fault_point("dump-watch", err);
+		batch_start(t->batch);
+		(void)batch_call(t->batch, NULL, SYS_close, there);
+		if (batch_run(t->batch, t->pid, rc < 0 ? NULL : err) < 0 && rc == 0)
+			rc = -ESRCH;
+	}
+	if (batch_undo(t->batch, -1, 0, rc < 0 ? NULL : err) < 0 && rc == 0)
+		rc = -ESRCH;
+	if (rc < 0 && fd >= 0)
+		(void)close(fd);
+	else if (rc == 0)
+		*ret_fd = fd;
+	return rc;
+}
+
+static void uffd_forget(struct watched *w)
+{
+	if (w->uffd >= 0)
+		(void)close(w->uffd);
+	w->uffd = -1;
+	ranges_fini(&w->ours);
+}
+
+static int attach(const struct track_target *t, struct err *err)
+{
+	struct uffdio_api api = { .api = UFFD_API,
+				  .features = FEATURE_WP_ASYNC | FEATURE_WP_UNPOPULATED };
+	int rc = fetch(t, &t->w->uffd, err);
+
+	if (rc < 0)
+		return rc;
+	t->w->ours.excess = RANGES_SHRINK;
+	if (ioctl(t->w->uffd, UFFDIO_API, &api) < 0) {
+		rc = err_set(err, -errno, "cannot watch the memory of process %d: %m", t->pid);
+		uffd_forget(t->w);
+	}
+	return rc;
+}
+
+/* --- registering -------------------------------------------------------------------------- */
+
+static int try_register(struct watched *w, uint64_t start, uint64_t end)
+{
+	struct uffdio_register reg = {
+		.range = { .start = start, .len = end - start },
+		.mode = UFFDIO_REGISTER_MODE_WP,
+	};
+	struct ranges one = { 0 };
+	struct span span = { start, end };
+
+	if (ioctl(w->uffd, UFFDIO_REGISTER, &reg) < 0)
+		return -errno;
+	one.v = &span;
+	one.n = 1;
+	(void)ranges_unite(&w->ours, &one); /* not remembered: asked for again */
+	return 0;
+}
+
+bool uffd_is_ours(struct watched *w, uint64_t start, uint64_t end)
+{
+	size_t at = 0;
+	bool inside;
+
+	if (w->uffd < 0)
+		return false;
+	if (ranges_part(&w->ours, &at, start, end, &inside) == end && inside)
+		return true;
+	/* grown since; another's registration answers EBUSY */
+	return try_register(w, start, end) == 0;
+}
+
+static bool holds(const struct ranges *fresh, size_t *at, const struct proc_map *m)
+{
+	bool inside;
+
+	return ranges_part(fresh, at, m->start, m->end, &inside) < m->end || inside;
+}
+
+/* Registers the mappings that hold any of the pages: neighbours in one call, unless one of them
+ * spoils it. What cannot be watched stays unwatched. -ESRCH: the address space is none any more. */
+static int register_maps(const struct track_target *t, const struct ranges *fresh)
+{
+	size_t at = 0;
+
+	for (unsigned i = 0; i < t->n_maps;) {
+		const struct proc_map *first = &t->maps[i];
+		unsigned n = 0;
+
+		while (i + n < t->n_maps && track_private(&first[n]) &&
+		       holds(fresh, &at, &first[n]) && (!n || first[n].start == first[n - 1].end))
+			n++;
+		if (n > 1 && try_register(t->w, first->start, first[n - 1].end) == 0) {
+			i += n;
+			continue;
+		}
+		for (unsigned k = 0; k < n; k++) {
+			int rc = try_register(t->w, first[k].start, first[k].end);
+
+			if (rc == -ESRCH)
+				return rc;
+			if (rc < 0)
+				log_debug("pid %d: mapping at %#llx cannot be watched: %s", t->pid,
+					  (unsigned long long)first[k].start, strerror(-rc));
+		}
+		i += n ? n : 1;
+	}
+	return 0;
+}
+
+/* --- finding ------------------------------------------------------------------------------ */
+
+struct finder {
+	const struct track_target *t;
+	const struct pagemap_scan *what;
+	struct ranges *into;
+};
+
+static int on_region(void *arg, const struct pagemap_region *r, struct err *err)
+{
+	struct finder *f = arg;
+
+	return ranges_append(f->into, r->start, r->end) < 0 ? err_nomem(err) : 0;
+}
+
+static int scan_stretch(void *arg, unsigned first, unsigned last, struct err *err)
+{
+	struct finder *f = arg;
+
+	return proc_pagemap_query(f->t->pagemap_fd, f->t->maps[first].start, f->t->maps[last].end,
+				  f->what, on_region, f, err);
+}
+
+static int scan(const struct track_target *t, const struct pagemap_scan *what, struct ranges *into,
+		struct err *err)
+{
+	struct finder f = { .t = t, .what = what, .into = into };
+
+	return track_stretches(t, scan_stretch, &f, err);
+}
+
+/* Only pages of the process's own are of interest: not those of files, the zero page, guards. */
+static uint64_t others(void)
+{
+	return CATEGORY_FILE | CATEGORY_PFNZERO | (proc_pagemap_has_guard() ? CATEGORY_GUARD : 0);
+}
+
+static int find_unwatched(const struct track_target *t, struct ranges *fresh, struct err *err)
+{
+	const struct pagemap_scan what = {
+		.category_inverted = CATEGORY_WPALLOWED | others(),
+		.category_mask = CATEGORY_WPALLOWED | others(),
+		.category_anyof_mask = CATEGORY_PRESENT | CATEGORY_SWAPPED,
+		.return_mask = CATEGORY_WPALLOWED,
+	};
+
+	return scan(t, &what, fresh, err);
+}
+
+/* Finds and protects in one. Without the category "present or swapped" it would also protect what
+ * is not there (proc/pagemap.h). */
+static int find_written(const struct track_target *t, struct ranges *dirty, struct err *err)
+{
+	const struct pagemap_scan what = {
+		.flags = SCAN_WP_MATCHING,
+		.category_inverted = others(),
+		.category_mask = CATEGORY_WRITTEN | others(),
+		.category_anyof_mask = CATEGORY_PRESENT | CATEGORY_SWAPPED,
+		.return_mask = CATEGORY_WRITTEN,
+	};
+	int rc = scan(t, &what, dirty, err);
+
+	if (rc == 0)
+		rc = fault_point("dump-found", err);
+	return rc;
+}
+
+static int note(struct watched *w, const struct ranges *some, struct ranges *found, struct err *err)
+{
+	if (ranges_unite(&w->pending, some) < 0 || (found && ranges_unite(found, some) < 0))
+		return err_nomem(err);
+	return 0;
+}
+
+/* No descriptor left to the process, say: then its pages are read and compared. */
+static bool may_do_without(int rc)
+{
+	return rc == -EMFILE || rc == -ENFILE || rc == -EPERM || rc == -ENOSYS || rc == -EINVAL ||
+	       rc == -ENOMEM;
+}
+
+static int uffd_find(const struct track_target *t, struct ranges *found, struct err *err)
+{
+	CLEANUP(ranges_fini) struct ranges fresh = { 0 };
+	CLEANUP(ranges_fini) struct ranges dirty = { 0 };
+	struct watched *w = t->w;
+	int rc = 0;
+
+	if (w->uffd < 0 && !t->batch)
+		return err_set(err, -EAGAIN, "process %d is not watched yet", t->pid);
+	if (w->uffd < 0)
+		rc = attach(t, err);
+	if (rc < 0)
+		return may_do_without(rc) ? 0 : rc;
+	rc = find_unwatched(t, &fresh, err);
+	if (rc == 0)
+		rc = note(w, &fresh, found, err);
+	if (rc == 0 && register_maps(t, &fresh) == -ESRCH && t->batch) {
+		/* ours is that of a program that has been left by exec */
+		uffd_forget(w);
+		rc = attach(t, err);
+		if (rc < 0)
+			return may_do_without(rc) ? 0 : rc;
+		(void)register_maps(t, &fresh);
+	}
+	if (rc == 0) {
+		rc = find_written(t, &dirty, err);
+		if (rc == 0)
+			rc = note(w, &dirty, found, err);
+		/* pages may have been protected that nobody has heard of */
+		if (rc < 0)
+			w->all_pending = true;
+	}
+	return rc;
+}
+
+static bool uffd_is_watched(const struct watched *w, uint32_t marks)
+{
+	return w->uffd >= 0 && (marks & PAGE_WATCHED);
+}
+
+const struct tracker tracker_uffd = {
+	.name = "uffd",
+	.probe = PROBE_UFFD_WP_ASYNC,
+	.live = true,
+	.find = uffd_find,
+	.is_watched = uffd_is_watched,
+	.forget = uffd_forget,
+};

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What is known of each process's memory from one checkpoint to the next. */
+#include "dump/internal.h"
+
+#include <signal.h>
+#include <stdlib.h>
+
+static void free_one(const struct tracker *t, struct watched *w)
+{
+	t->forget(w);
+	ranges_fini(&w->pending);
+	ranges_fini(&w->given);
+	ranges_fini(&w->ahead);
+	free(w);
+}
+
+int watched_get(struct dump_job *job, pid_t pid, int proc_dirfd, struct watched **ret,
+		struct err *err)
+{
+	struct watched *w, **more;
+	struct proc_stat st;
+	int rc = proc_stat_read(proc_dirfd, &st, err);
+
+	if (rc < 0)
+		return rc;
+	for (unsigned i = 0; i < job->n_watched; i++) {
+		w = job->watched[i];
+		if (w->pid == pid && w->start_time == st.start_time) {
+			w->seen = true;
+			*ret = w;
+			return 0;
+		}
+	}
+	more = realloc(job->watched, (job->n_watched + 1) * sizeof *more);
+	if (!more)
+		return err_nomem(err);
+	job->watched = more;
+	w = calloc(1, sizeof *w);
+	if (!w)
+		return err_nomem(err);
+	w->pid = pid;
+	w->start_time = st.start_time;
+	w->uffd = -1;
+	w->seen = true;
+	w->ahead.excess = RANGES_SHRINK;
+	job->watched[job->n_watched++] = w;
+	*ret = w;
+	return 0;
+}
+
+void watched_begin(struct dump_job *job)
+{
+	for (unsigned i = 0; i < job->n_watched; i++)
+		job->watched[i]->seen = false;
+}
+
+/* Pages of a failed attempt stay pending: where they were copied to is gone. */
+void watched_end(struct dump_job *job, bool durable)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < job->n_watched; i++) {
+		struct watched *w = job->watched[i];
+
+		if (!w->seen && (durable || kill(w->pid, 0) < 0)) {
+			free_one(job->tracker, w);
+			continue;
+		}
+		ranges_fini(&w->given);
+		ranges_fini(&w->ahead);
+		if (durable) {
+			ranges_fini(&w->pending);
+			w->all_pending = false;
+		}
+		job->watched[n++] = w;
+	}
+	job->n_watched = n;
+}
+
+void watched_free(struct dump_job *job)
+{
+	for (unsigned i = 0; i < job->n_watched; i++)
+		free_one(job->tracker, job->watched[i]);
+	free(job->watched);
+	job->watched = NULL;
+	job->n_watched = 0;
+}
