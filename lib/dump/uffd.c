@@ -53,12 +53,13 @@ static int lowest_free(const struct track_target *t, struct err *err)
 	return rc < 0 ? rc : (int)at;
 }
 
-/* The stopped process makes it, we take it over, the process closes it: should we vanish in
- * between, it does so by itself. */
+/* The stopped process makes it, we take it over, the process closes it: should that not come to
+ * pass, it does so by itself. */
 static int fetch(const struct track_target *t, int *ret_fd, struct err *err)
 {
 	const int flags = O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY;
-	int there, fd = -1, number = lowest_free(t, err);
+	int number = lowest_free(t, err);
+	CLEANUP_FD int fd = -1;
 	unsigned call;
 	int rc;
 
@@ -68,25 +69,29 @@ static int fetch(const struct track_target *t, int *ret_fd, struct err *err)
 	if (rc < 0)
 		return rc;
 	batch_start(t->batch);
-	call = batch_call(t->batch, "make a userfaultfd", SYS_userfaultfd, flags);
+	call = batch_call(t->batch, NULL, SYS_userfaultfd, flags);
 	rc = batch_run(t->batch, t->pid, err);
-	if (rc == 0) {
-		there = (int)batch_ret(t->batch, call);
-		fd = (int)syscall(SYS_pidfd_getfd, t->pidfd, there, 0);
-		rc = fd < 0 ? err_set(err, -errno, "cannot fetch a descriptor of process %d: %m",
-				      t->pid)
-			    : fault_point("dump-watch", err);
-		batch_start(t->batch);
-		(void)batch_call(t->batch, NULL, SYS_close, there);
-		if (batch_run(t->batch, t->pid, rc < 0 ? NULL : err) < 0 && rc == 0)
-			rc = -ESRCH;
+	if (rc < 0)
+		return rc;
+	rc = (int)batch_ret(t->batch, call);
+	if (rc < 0) {
+		(void)batch_undo(t->batch, -1, 0, NULL);
+		return err_set(err, rc, "process %d cannot make a userfaultfd: %m", t->pid);
 	}
-	if (batch_undo(t->batch, -1, 0, rc < 0 ? NULL : err) < 0 && rc == 0)
-		rc = -ESRCH;
-	if (rc < 0 && fd >= 0)
-		(void)close(fd);
-	else if (rc == 0)
-		*ret_fd = fd;
+	number = rc;
+	fd = (int)syscall(SYS_pidfd_getfd, t->pidfd, number, 0);
+	if (fd < 0)
+		return err_set(err, -errno, "cannot fetch a descriptor of process %d: %m", t->pid);
+	rc = fault_point("dump-watch", err);
+	if (rc < 0)
+		return rc;
+	batch_start(t->batch);
+	(void)batch_call(t->batch, "close a userfaultfd", SYS_close, number);
+	rc = batch_run(t->batch, t->pid, err);
+	if (rc == 0)
+		rc = batch_undo(t->batch, -1, 0, err);
+	if (rc == 0)
+		*ret_fd = fd_take(&fd);
 	return rc;
 }
 

@@ -185,5 +185,9 @@ int batch_undo(struct batch *b, long nr, uint64_t a0, struct err *err)
 	if (n)
 		rc = engine_write(b->r, b->r->arena + offsetof(struct arena_head, undo), &call,
 				  sizeof call, err);
-	return rc < 0 ? rc : engine_write(b->r, b->r->arena, &n, sizeof n, err);
+	if (rc == 0)
+		rc = engine_write(b->r, b->r->arena, &n, sizeof n, err);
+	if (rc == 0)
+		b->r->undo = n != 0;
+	return rc;
 }

@@ -24,6 +24,7 @@ struct remote {
 	uint64_t arena; /* 0: none */
 	unsigned n_slots;
 	int marker_sig;   /* 0: stop at system calls instead */
+	bool undo;        /* the arena says what must be undone */
 	bool left_inside; /* a thread could not be taken back: it needs the stub to heal itself */
 	bool stop_seen;   /* a SIGSTOP came in while we were at it: sent again at the end */
 	struct engine_thread *threads;

@@ -307,6 +307,18 @@ int live_begin(pid_t pid, pid_t ns_pid, const struct live_thread *threads, unsig
 	return 0;
 }
 
+/* What a batch had borrowed from the process, and no later one has given back. */
+static void undo(struct remote *r)
+{
+	struct user_regs_struct gp = r->base;
+
+	gp.rip = r->stub + STUB_OFFSET(stub_batch);
+	gp.rbx = r->arena + offsetof(struct arena_head, undo);
+	gp.r14 = 1;
+	gp.r13 = r->arena;
+	(void)engine_run(r, &r->threads[0], &gp, STUB_OFFSET(stub_marker_batch), NULL);
+}
+
 int live_end(struct remote *r, struct err *err)
 {
 	int rc = 0;
@@ -316,6 +328,8 @@ int live_end(struct remote *r, struct err *err)
 	if (r->leader_regs) {
 		struct live_thread leader = { .tid = r->threads[0].tid, .regs = r->leader_regs };
 
+		if (r->arena && r->undo)
+			undo(r);
 		if (r->arena) {
 			struct user_regs_struct gp = r->base;
 

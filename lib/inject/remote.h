@@ -79,9 +79,9 @@ uint64_t batch_out(struct batch *b, size_t len);
  */
 int batch_run(struct batch *b, pid_t tid, struct err *err);
 /*
- * Should we vanish from now on, the process makes this call after its batch and before it goes on
- * with its own business: for what a batch makes and a later one takes away. nr -1: nothing is left
- * to undo.
+ * For what a batch makes and a later one takes away: should that not come to pass (we vanish, or
+ * live_end is all that can still be done), the process makes this call before it goes on with its
+ * own business. nr -1: nothing is left to undo.
  */
 int batch_undo(struct batch *b, long nr, uint64_t a0, struct err *err);
 /* What call i returned (-errno on failure). */

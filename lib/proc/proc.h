@@ -97,7 +97,7 @@ enum page_mark {
 	PAGE_WATCHED = 1 << 8,    /* under asynchronous write-protection (userfaultfd) */
 	PAGE_WRITTEN = 1 << 9,    /* since it was protected */
 	PAGE_SOFTDIRTY = 1 << 10, /* written since clear_refs, says pagemap */
-	PAGE_EXCLUSIVE = 1 << 11, /* with PAGE_SOFTDIRTY's way of looking: surely not the zero page */
+	PAGE_EXCLUSIVE = 1 << 11, /* goes with PAGE_SOFTDIRTY: surely not the zero page */
 };
 struct page_class_run {
 	uint64_t start, end; /* addresses */
