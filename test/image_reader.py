@@ -66,9 +66,18 @@ PTY = [("index", "u32"), ("master", "u32"), ("hung_up", "u32"), ("locked", "u32"
        ("rows", "u32"), ("columns", "u32"), ("xpixel", "u32"), ("ypixel", "u32"),
        ("session", "i32"), ("group", "i32"), ("slave_mode", "u32"), ("input", "blob"),
        ("output", "blob"), ("input_marks", "u32")]
+RIGHT = [("file", "u32")]
+SOCKET = [(n, "u32") for n in "family type protocol state traits".split()] + \
+         [("local", "blob"), ("peer", "blob"), ("peer_file", "u32"), ("backlog", "u32"),
+          ("mode", "u32"),
+          ("options", [[("level", "u32"), ("name", "u32"), ("value", "blob")]]),
+          ("messages", [[("data", "blob"), ("from", "blob"), ("rights", [RIGHT]),
+                         ("has_creds", "u32"), ("pid", "i32"), ("uid", "u32"),
+                         ("gid", "u32")]]),
+          ("waiting", [RIGHT]), ("groups", "blob")]
 DETAILS = {2: CONTENT, 6: PIPE, 7: PIPE, 8: EVENTFD, 9: TIMERFD, 10: SIGNALFD, 11: EPOLL,
            12: INOTIFY, 13: CONTENT,
-           14: OUTSIDE, 19: PTY}
+           14: OUTSIDE, 18: SOCKET, 19: PTY}
 FILE = [("id", "u32"), ("kind", "u32"), ("flags", "u32"), ("mode", "u32"), ("pos", "u64"),
         ("path", "str"), ("dev", "u64"), ("ino", "u64"), ("rdev", "u64"), ("size", "u64"),
         ("mtime_ns", "i64"), ("owner_type", "i32"), ("owner_pid", "i32"), ("owner_sig", "i32"),

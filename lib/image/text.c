@@ -296,6 +296,36 @@ static void put_open_flags(FILE *f, uint32_t flags, uint32_t cloexec)
 	fprintf(f, "%-18s", text);
 }
 
+static void put_socket(FILE *f, const struct file_socket *s)
+{
+	static const char *const states[] = { "?",
+					      "not connected",
+					      "listening",
+					      "connected",
+					      "not accepted yet",
+					      "closed by its peer",
+					      "leads outside",
+					      "connecting",
+					      "reset" };
+	static const char *const types[] = { "?", "stream", "datagram", "raw", "?", "packet" };
+	uint64_t unread = 0;
+
+	for (unsigned i = 0; i < s->n_messages; i++)
+		unread += s->messages[i].data.len;
+	fprintf(f, " [%s %s, %s",
+		s->family == 1    ? "unix"
+		: s->family == 2  ? "IPv4"
+		: s->family == 10 ? "IPv6"
+		: s->family == 16 ? "netlink"
+				  : "?",
+		types[s->type < 6 ? s->type : 0], states[s->state < 9 ? s->state : 0]);
+	if (s->n_messages)
+		fprintf(f, ", %" PRIu64 " bytes unread", unread);
+	if (s->n_waiting)
+		fprintf(f, ", %u waiting", s->n_waiting);
+	fputs("]", f);
+}
+
 static void put_detail(FILE *f, const struct file *file)
 {
 	const struct file_pipe *pipe = file->detail;
@@ -319,6 +349,9 @@ static void put_detail(FILE *f, const struct file *file)
 		fputs(" [", f);
 		put_name(f, outside->what);
 		fprintf(f, ", stands for descriptor %u]", outside->stream);
+		break;
+	case FILE_SOCKET:
+		put_socket(f, file->detail);
 		break;
 	default:
 		break;

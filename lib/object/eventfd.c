@@ -51,6 +51,8 @@ static int try_out(const struct open_file *of, uint64_t count, uint32_t *ret, st
 	uint64_t one = 1, two = 2, at, a, second;
 	int fd = of->fd, rc;
 
+	if (!b)
+		return refuse(of, err, "an eventfd is not supported by this kernel there");
 	batch_start(b);
 	a = batch_out(b, sizeof(uint64_t));
 	second = batch_out(b, sizeof(uint64_t));

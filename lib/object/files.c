@@ -15,9 +15,10 @@
  * ends in a refusal.
  */
 static const struct file_ops *const kinds[] = {
-	&path_ops,  &outside_ops,  &pty_ops,       &tty_ops,      &device_ops,  &pipe_ops,
-	&fifo_ops,  &eventfd_ops,  &timerfd_ops,   &signalfd_ops, &epoll_ops,   &inotify_ops,
-	&memfd_ops, &procfile_ops, &directory_ops, &deleted_ops,  &regular_ops, &unsupported_ops,
+	&path_ops,    &outside_ops, &pty_ops,     &tty_ops,         &device_ops,
+	&pipe_ops,    &fifo_ops,    &eventfd_ops, &timerfd_ops,     &signalfd_ops,
+	&epoll_ops,   &inotify_ops, &memfd_ops,   &procfile_ops,    &directory_ops,
+	&deleted_ops, &regular_ops, &socket_ops,  &unsupported_ops,
 };
 
 const struct file_ops *file_ops_of(uint32_t kind)
@@ -34,7 +35,10 @@ static int say(const struct open_file *of, struct err *err, int code, const char
 
 	errno = -code;
 	(void)vsnprintf(what, sizeof what, fmt, ap);
-	return err_set(err, code, "pid %d fd %d: %s", of->subject->pid, of->fd, what);
+	/* a descriptor on its way has no number: the socket's is named */
+	return err_set(err, code, "pid %d fd %d: %s%s", of->subject->pid,
+		       of->carrier >= 0 ? of->carrier_fd : of->fd,
+		       of->carrier >= 0 ? "on its way in this socket: " : "", what);
 }
 
 int refuse(const struct open_file *of, struct err *err, const char *fmt, ...)
@@ -148,6 +152,8 @@ int files_capture(struct capture *c, struct err *err)
 	if (rc == 0)
 		rc = files_gather(c, err);
 	if (rc == 0)
+		rc = sockets_survey(c, &own, err);
+	if (rc == 0)
 		rc = pipes_survey(c, &own, err);
 	if (rc == 0)
 		rc = ptys_survey(c, err);
@@ -169,6 +175,9 @@ void files_capture_done(struct capture *c)
 			(void)close(c->open_files[i].dup);
 		c->open_files[i].dup = -1;
 	}
+	if (c->flight && c->flight->proc_dirfd >= 0)
+		(void)close(c->flight->proc_dirfd);
+	c->flight = NULL;
 }
 
 struct file *files_by_fd(struct capture *c, const struct subject *s, int fd)

@@ -177,6 +177,7 @@ static int look_at(struct capture *c, struct open_file *of, struct err *err)
 		return fd_error(of, err, -errno, "cannot look at the file: %m");
 	of->flags = (int)(of->info.flags & ~(uint32_t)O_CLOEXEC);
 	of->stream = -1;
+	of->carrier = -1;
 	return 0;
 }
 
@@ -207,7 +208,7 @@ static int gather_subject(struct gathering *g, struct subject *s, struct err *er
 }
 
 /* What only one descriptor of each description needs to be asked. */
-static int look_closer(struct capture *c, struct open_file *of, struct err *err)
+int file_look_closer(struct capture *c, struct open_file *of, struct err *err)
 {
 	struct statfs fs;
 	char name[32];
@@ -249,7 +250,7 @@ static int make_tables(struct gathering *g, struct err *err)
 			f->id = ids[s->group] = c->n_open_files;
 			*of = s->of;
 			s->of.dup = -1; /* handed on: files_capture_done closes it */
-			rc = look_closer(c, of, err);
+			rc = file_look_closer(c, of, err);
 			if (rc < 0)
 				return rc;
 		}

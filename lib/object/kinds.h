@@ -12,6 +12,7 @@ extern const struct file_ops path_ops, outside_ops, tty_ops, device_ops, pipe_op
 	eventfd_ops;
 extern const struct file_ops timerfd_ops, signalfd_ops, epoll_ops, inotify_ops, memfd_ops,
 	procfile_ops, pty_ops;
+extern const struct file_ops socket_ops;
 extern const struct file_ops directory_ops, deleted_ops, regular_ops, unsupported_ops;
 /* NULL when this version cannot restore the kind. */
 const struct file_ops *file_ops_of(uint32_t kind);
@@ -55,11 +56,23 @@ struct inode_list {
 	} * v;
 	unsigned n;
 };
-/* The pipes that we ourselves hold (to be listed before anything of the job is duplicated). */
+/* The pipes and sockets that we ourselves hold (to be listed before anything of the job is
+ * duplicated). */
 int pipes_own(struct arena *a, struct inode_list *ret, struct err *err);
+bool inode_listed(const struct inode_list *l, const struct stat *st);
 int pipes_survey(struct capture *c, const struct inode_list *own, struct err *err);
 /* pty.c: which terminals are pseudo-terminals of the job's own. */
 int ptys_survey(struct capture *c, struct err *err);
+/* socket.c: what sockets are connected to, and what is unread in them; adds the files that are on
+ * their way in them to the table. */
+int sockets_survey(struct capture *c, const struct inode_list *own, struct err *err);
+/* A socket whose other end, or another descriptor, is with someone outside the tree. */
+bool socket_leads_outside(const struct open_file *of);
+/* flight.c: the id of the file that fd (which is taken over) refers to, on its way in the socket of
+ * number carrier; a negative errno on failure. */
+int flight_add(struct capture *c, unsigned carrier, int fd, struct err *err);
+/* gather.c */
+int file_look_closer(struct capture *c, struct open_file *of, struct err *err);
 /*
  * outside.c: marks what stands for a standard stream; gives each of 0, 1 and 2 a file of its own.
  */
@@ -121,6 +134,10 @@ int spaces_open(struct rebuild *rb, struct err *err);
 /* deleted.c, memfd.c: make the file or memfd of space number i. */
 int deleted_make(struct rebuild *rb, unsigned i, int *ret_fd, struct err *err);
 int memfd_make(struct rebuild *rb, unsigned i, int *ret_fd, struct err *err);
+/* socket.c: makes all sockets, connected to each other as they were; puts back what was unread in
+ * them, when all files are open, and gives them their options. */
+int sockets_make(struct rebuild *rb, struct err *err);
+int sockets_fill(struct rebuild *rb, struct err *err);
 /* A file of this kind whose content is the space, NULL when only mappings refer to it. */
 const struct file *space_file(const struct tree *t, uint32_t space, enum file_kind kind);
 /* regular.c: can the file be opened again by its path, as it was opened, by us? Else errno says why

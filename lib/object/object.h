@@ -48,6 +48,7 @@ struct capture {
 	struct open_file
 		*open_files; /* working memory of object/files.c, parallel to tree->files */
 	unsigned n_open_files;
+	struct subject *flight; /* stands for whoever has what is on its way in a socket */
 };
 
 /*
@@ -84,6 +85,11 @@ struct open_file {
 	bool outside;                /* the other side is held by someone outside the tree */
 	bool no_readers, no_writers; /* nobody at all holds the other side */
 	bool never_written;          /* a FIFO that no writer has opened yet */
+	struct socket_seen *sock; /* sockets: what object/socket.c found out; NULL: none of ours */
+	/* On its way in a socket's queue: the number of that socket's description, and then fd is
+	 * that of our own duplicate; -1: a process has it. */
+	int carrier;
+	int carrier_fd; /* a number of that socket, for messages */
 };
 
 struct rebuild;
@@ -144,7 +150,9 @@ struct rebuild {
 	struct arena *arena;
 	int fd_base; /* descriptors made for the tree lie at fd_base and above until they are put in
 			place */
-	int *file_fds;  /* parallel to tree->files: made description, -1 = none */
+	int *file_fds;     /* parallel to tree->files: made description, -1 = none */
+	int *socket_temps; /* parallel to tree->files: ends of connections that are needed only
+			      until all that is unread has been put back, -1 = none */
 	int *space_fds; /* parallel to tree->spaces: memfd or file to be filled with a SHM or FILE
 			   space, -1 = none */
 	bool new_pids;  /* processes and threads did not get their recorded ids */

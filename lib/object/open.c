@@ -168,6 +168,7 @@ static int set_status(const struct file *f, int fd, struct err *err)
 enum pass {
 	PASS_CALLER, /* first, while 0, 1 and 2 are sure to be the caller's */
 	PASS_MOST,
+	PASS_SOCKETS,
 	PASS_INOTIFY, /* last, so that it sees nothing of the others being opened */
 	PASS_COUNT
 };
@@ -175,6 +176,7 @@ enum pass {
 static enum pass pass_of(const struct file *f, bool inherit)
 {
 	return inherit || f->kind == FILE_OUTSIDE ? PASS_CALLER
+	       : f->kind == FILE_SOCKET           ? PASS_SOCKETS
 	       : f->kind == FILE_INOTIFY          ? PASS_INOTIFY
 						  : PASS_MOST;
 }
@@ -216,5 +218,11 @@ int files_open(struct rebuild *rb, struct err *err)
 		rc = spaces_open(rb, err);
 	if (rc == 0)
 		rc = open_pass(rb, PASS_MOST, err);
-	return rc < 0 ? rc : open_pass(rb, PASS_INOTIFY, err);
+	if (rc == 0)
+		rc = sockets_make(rb, err);
+	if (rc == 0)
+		rc = open_pass(rb, PASS_SOCKETS, err);
+	if (rc == 0)
+		rc = open_pass(rb, PASS_INOTIFY, err);
+	return rc < 0 ? rc : sockets_fill(rb, err);
 }

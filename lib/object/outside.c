@@ -57,7 +57,7 @@ int outside_pick(unsigned mask, int flags)
 
 static bool leads_outside(const struct open_file *of)
 {
-	return (is_terminal(of) && of->pty != PTY_SLAVE) || S_ISSOCK(of->st.st_mode) ||
+	return (is_terminal(of) && of->pty != PTY_SLAVE) || socket_leads_outside(of) ||
 	       (S_ISFIFO(of->st.st_mode) && of->outside);
 }
 

@@ -40,7 +40,7 @@ int pipes_own(struct arena *a, struct inode_list *ret, struct err *err)
 		struct inode_ref *ref;
 		struct stat st;
 
-		if (fstat(fds[i], &st) < 0 || !S_ISFIFO(st.st_mode))
+		if (fstat(fds[i], &st) < 0 || (!S_ISFIFO(st.st_mode) && !S_ISSOCK(st.st_mode)))
 			continue;
 		ref = arena_push(a, &ret->v, &ret->n, sizeof *ref);
 		if (!ref)
@@ -50,7 +50,7 @@ int pipes_own(struct arena *a, struct inode_list *ret, struct err *err)
 	return rc;
 }
 
-static bool listed(const struct inode_list *l, const struct stat *st)
+bool inode_listed(const struct inode_list *l, const struct stat *st)
 {
 	for (unsigned i = 0; i < l->n; i++)
 		if (l->v[i].dev == st->st_dev && l->v[i].ino == st->st_ino)
@@ -143,7 +143,7 @@ int pipes_survey(struct capture *c, const struct inode_list *own, struct err *er
 		end = i + 1;
 		while (end < n && same_inode(&pipes[i]->st, &pipes[end]->st))
 			end++;
-		survey_one(pipes + i, end - i, listed(own, &pipes[i]->st));
+		survey_one(pipes + i, end - i, inode_listed(own, &pipes[i]->st));
 	}
 	return 0;
 }

@@ -84,10 +84,22 @@ static int refuse_socket(const struct open_file *of, struct err *err)
 		int domain, type;
 		const char *name;
 	} sockets[] = {
-		{ AF_UNIX, 0, "a unix socket" },           { AF_INET, SOCK_STREAM, "a TCP socket" },
-		{ AF_INET6, SOCK_STREAM, "a TCP socket" }, { AF_INET, SOCK_DGRAM, "a UDP socket" },
-		{ AF_INET6, SOCK_DGRAM, "a UDP socket" },  { AF_NETLINK, 0, "a netlink socket" },
+		{ AF_INET, SOCK_RAW, "a raw socket" },
+		{ AF_INET6, SOCK_RAW, "a raw socket" },
+		{ AF_INET, SOCK_STREAM, "a TCP socket" },
+		{ AF_INET6, SOCK_STREAM, "a TCP socket" },
+		{ AF_INET, SOCK_DGRAM, "a UDP socket" },
+		{ AF_INET6, SOCK_DGRAM, "a UDP socket" },
+		{ AF_NETLINK, 0, "a netlink socket" },
 		{ AF_PACKET, 0, "a packet socket" },
+		{ AF_VSOCK, 0, "a vsock socket" },
+		{ AF_ALG, 0, "a crypto socket (AF_ALG)" },
+		{ AF_BLUETOOTH, 0, "a bluetooth socket" },
+		{ AF_CAN, 0, "a CAN socket" },
+		{ AF_XDP, 0, "an XDP socket" },
+		{ AF_TIPC, 0, "a TIPC socket" },
+		{ AF_SMC, 0, "an SMC socket" },
+		{ AF_RDS, 0, "an RDS socket" },
 	};
 	int domain = -1, type = -1;
 	socklen_t len = sizeof domain;
@@ -97,8 +109,8 @@ static int refuse_socket(const struct open_file *of, struct err *err)
 	(void)getsockopt(of->dup, SOL_SOCKET, SO_TYPE, &type, &len);
 	for (unsigned i = 0; i < ARRAY_SIZE(sockets); i++)
 		if (sockets[i].domain == domain && (!sockets[i].type || sockets[i].type == type))
-			return refuse(of, err, "%s is not supported yet", sockets[i].name);
-	return refuse(of, err, "a socket of family %d is not supported yet", domain);
+			return refuse(of, err, "%s is not supported", sockets[i].name);
+	return refuse(of, err, "a socket of family %d is not supported", domain);
 }
 
 static int refuse_device(const struct open_file *of, struct err *err)

@@ -265,6 +265,46 @@ static const struct field pty_schema_fields[] = {
 static SCHEMA(pty_schema, "pty", T);
 #undef T
 
+#define T struct socket_option
+static const struct field socket_option_schema_fields[] = { VAL(T, level), VAL(T, name),
+							    VAL(T, value) };
+static SCHEMA(socket_option_schema, "socket_option", T);
+#undef T
+
+#define T struct socket_right
+static const struct field socket_right_schema_fields[] = { VAL(T, file) };
+static SCHEMA(socket_right_schema, "socket_right", T);
+#undef T
+
+#define T struct socket_message
+static const struct field socket_message_schema_fields[] = {
+	VAL(T, data),      VAL(T, from), LIST(T, rights, socket_right_schema),
+	VAL(T, has_creds), VAL(T, pid),  VAL(T, uid),
+	VAL(T, gid),
+};
+static SCHEMA(socket_message_schema, "socket_message", T);
+#undef T
+
+#define T struct file_socket
+static const struct field socket_schema_fields[] = {
+	VAL(T, family),
+	VAL(T, type),
+	VAL(T, protocol),
+	VAL(T, state),
+	HEX(T, traits),
+	VAL(T, local),
+	VAL(T, peer),
+	VAL(T, peer_file),
+	VAL(T, backlog),
+	OCT(T, mode),
+	LIST(T, options, socket_option_schema),
+	LIST(T, messages, socket_message_schema),
+	LIST(T, waiting, socket_right_schema),
+	VAL(T, groups),
+};
+static SCHEMA(socket_schema, "socket", T);
+#undef T
+
 #define T struct cred_id
 static const struct field cred_id_schema_fields[] = { VAL(T, id) };
 static SCHEMA(cred_id_schema, "id", T);
@@ -383,7 +423,7 @@ static const struct {
 	[FILE_TTY] = { "terminal", NULL },
 	[FILE_PROC] = { "/proc or /sys file", NULL },
 	[FILE_PIDFD] = { "pidfd", NULL },
-	[FILE_SOCKET] = { "socket", NULL },
+	[FILE_SOCKET] = { "socket", &socket_schema },
 	[FILE_PTY] = { "pseudo-terminal", &pty_schema },
 };
 

@@ -317,6 +317,65 @@ struct file_pty {
 	uint32_t input_marks;   /* 1: zero bytes of the input are ends of file (Ctrl-D) */
 };
 
+/* FILE_SOCKET. Addresses are as getsockname and getpeername show them: a sockaddr of the length
+ * that counts, empty where there is none. */
+enum socket_state {
+	SOCKET_PLAIN = 1,     /* not connected (perhaps bound) */
+	SOCKET_LISTENING = 2, /* waiting: whose connections accept has not taken yet */
+	SOCKET_CONNECTED = 3, /* to peer_file */
+	SOCKET_WAITING = 4,   /* connected, in the accept queue of the listening socket peer_file */
+	SOCKET_CLOSED = 5,    /* the other end was closed: what is unread still comes */
+	SOCKET_OUTSIDE = 6,   /* the other end is not in the tree: comes back as reset by it */
+	SOCKET_CONNECTING = 7, /* a TCP connection that is not there yet */
+	SOCKET_RESET = 8,      /* a TCP connection that is no more */
+};
+
+enum socket_trait {
+	SOCKET_ACCEPTED = 1 << 0, /* made by accept: its name is that of a listening socket */
+	SOCKET_ERROR = 1 << 1,    /* an error (ECONNRESET) was waiting to be read */
+	SOCKET_RELATIVE = 1 << 2, /* unix: the name is relative, the file's path says to what */
+	SOCKET_UNLINKED = 1 << 3, /* unix: nothing lay at that path any more */
+	SOCKET_SHUT_READ = 1 << 4,
+	SOCKET_SHUT_WRITE = 1 << 5,
+};
+
+struct socket_option {
+	uint32_t level, name; /* setsockopt(2) */
+	struct blob value;
+};
+
+struct socket_right {
+	uint32_t file; /* struct file id of a descriptor on its way (SCM_RIGHTS) */
+};
+
+/* Unread data; one message for all where there are no boundaries. */
+struct socket_message {
+	struct blob data;
+	struct blob from; /* address of the sender */
+	struct socket_right *rights;
+	unsigned n_rights;
+	uint32_t has_creds; /* SCM_CREDENTIALS */
+	int32_t pid;
+	uint32_t uid, gid;
+};
+
+struct file_socket {
+	uint32_t family, type, protocol;
+	uint32_t state;  /* enum socket_state */
+	uint32_t traits; /* enum socket_trait */
+	struct blob local, peer;
+	uint32_t peer_file;            /* struct file id, 0 = none */
+	uint32_t backlog;              /* listen(2) */
+	uint32_t mode;                 /* unix: st_mode of the socket's file */
+	struct socket_option *options; /* those that differ from a new socket's */
+	unsigned n_options;
+	struct socket_message *messages; /* unread, front first */
+	unsigned n_messages;
+	struct socket_right *waiting; /* accept's queue, front first: the connecting ends */
+	unsigned n_waiting;
+	struct blob groups; /* netlink: the multicast groups, a bit each */
+};
+
 /* --- processes -----------------------------------------------------------------------------------
  */
 

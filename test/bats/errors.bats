@@ -392,8 +392,8 @@ refused() {
 	refused kvm 'kvm'
 }
 
-@test "sockets are refused by name for now" {
-	refused socket 'socket'
+@test "sockets of strange kinds are refused by name" {
+	refused socket 'pid [0-9]+ fd [0-9]+: a (vsock|crypto) socket'
 }
 
 @test "a process under a seccomp filter is refused" {

@@ -4,6 +4,7 @@
 #include "target.h"
 
 #include "proc/proc.h"
+#include "proc/sockdiag.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -69,6 +70,32 @@ static int parse(char kind, char *text, struct arena *a, struct err *err)
 	}
 }
 
+/* Netlink answers are not text. */
+static int parse_sockdiag(char kind, const void *buf, size_t len, struct arena *a, struct err *err)
+{
+	struct sockdiag_unix *list = NULL;
+	struct sockdiag_tcp tcp;
+	unsigned n = 0, sum = 0;
+	bool done = false;
+	int rc;
+
+	if (kind == 'i')
+		return sockdiag_tcp_parse(buf, len, &tcp, err);
+	rc = sockdiag_unix_parse(buf, len, a, &list, &n, &done, err);
+	for (unsigned i = 0; rc == 0 && i < n; i++)
+		for (unsigned k = 0; k < list[i].n_waiting; k++)
+			sum += list[i].waiting[k];
+	if (sum && !n)
+		abort();
+	return rc;
+}
+
+static int parse_any(char kind, char *text, size_t len, struct arena *a, struct err *err)
+{
+	return kind == 'u' || kind == 'i' ? parse_sockdiag(kind, text, len, a, err)
+					  : parse(kind, text, a, err);
+}
+
 unsigned long fuzz_accepted;
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -82,7 +109,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		text[size - 1] = '\0';
 		/* in a block of its own length, so that a read behind the NUL is seen */
 		text = realloc(text, size);
-		if (text && parse((char)data[0], text, arena, &err) == 0)
+		if (text && parse_any((char)data[0], text, size - 1, arena, &err) == 0)
 			fuzz_accepted++;
 		else if (text && !err.msg[0])
 			abort(); /* a failure must say something */

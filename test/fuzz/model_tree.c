@@ -121,6 +121,21 @@ static void *file_detail(struct builder *b, uint32_t kind)
 			      .columns = 80, .session = 100, .group = 101,
 			      .termios = blob(b, 44, 2), .input = blob(b, 5, b->g),
 			      .output = blob(b, 300, b->g));
+	case FILE_SOCKET: {
+		struct file_socket *sock =
+			DETAIL(b, struct file_socket, .family = 1, .type = 1, .state = 3);
+		struct socket_message *m;
+
+		sock->local = blob(b, 12, 7);
+		sock->peer_file = FILE_SOCKET;
+		*PUSH(b, sock, options) =
+			(struct socket_option){ .level = 1, .name = 7, .value = blob(b, 4, 1) };
+		m = PUSH(b, sock, messages);
+		m->data = blob(b, 13, b->g);
+		PUSH(b, m, rights)->file = FILE_REGULAR;
+		PUSH(b, sock, waiting)->file = FILE_SOCKET;
+		return sock;
+	}
 	default:
 		return NULL;
 	}

@@ -10,24 +10,47 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 
-static void unix_socket(void)
+static void packet_socket(void)
 {
-	int sv[2];
-
-	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, sv) == 0);
-	move_fd(sv[0], 9);
-	CHECK(close(sv[1]) == 0);
+	move_fd(socket(AF_PACKET, SOCK_DGRAM, 0), 9);
 }
 
-static void udp_socket(void)
+static void raw_socket(void)
 {
-	move_fd(socket(AF_INET, SOCK_DGRAM, 0), 9);
+	move_fd(socket(AF_INET, SOCK_RAW, 1), 9);
 }
 
-static void tcp_socket(void)
+static void on_its_way(void)
 {
-	move_fd(socket(AF_INET6, SOCK_STREAM, 0), 9);
+	char room[CMSG_SPACE(sizeof(int))] = { 0 };
+	struct iovec iov = { "x", 1 };
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = room, .msg_controllen = sizeof room
+	};
+	struct cmsghdr *h = CMSG_FIRSTHDR(&msg);
+	int sv[2], fd = (int)syscall(SYS_pidfd_open, getpid(), 0);
+
+	CHECK(fd >= 0 && socketpair(AF_UNIX, SOCK_STREAM, 0, sv) == 0);
+	h->cmsg_level = SOL_SOCKET;
+	h->cmsg_type = SCM_RIGHTS;
+	h->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(h), &fd, sizeof fd);
+	CHECK(sendmsg(sv[0], &msg, 0) == 1 && close(fd) == 0);
+	move_fd(sv[1], 9);
+}
+
+static void not_accepted(void)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	socklen_t len = sizeof sa;
+	int l = socket(AF_UNIX, SOCK_STREAM, 0), c = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	CHECK(l >= 0 && c >= 0 && bind(l, (void *)&sa, sizeof sa.sun_family) == 0 &&
+	      listen(l, 1) == 0 && getsockname(l, (void *)&sa, &len) == 0 &&
+	      connect(c, (void *)&sa, len) == 0 && send(c, "early", 5, 0) == 5);
+	move_fd(c, 9);
 }
 
 static void io_uring(void)
@@ -119,9 +142,19 @@ static void epoll_lost(void)
 	}
 
 static const struct test tests[] = {
-	REFUSED("unix socket", unix_socket, "a unix socket is not supported yet"),
-	REFUSED("UDP socket", udp_socket, "a UDP socket is not supported yet"),
-	REFUSED("TCP socket", tcp_socket, "a TCP socket is not supported yet"),
+	{ .name = "packet socket",
+	  .setup = packet_socket,
+	  .fails = "fd 9: a packet socket is not supported",
+	  .root_only = true },
+	{ .name = "raw socket",
+	  .setup = raw_socket,
+	  .fails = "fd 9: a raw socket is not supported",
+	  .root_only = true },
+	REFUSED("descriptor on its way", on_its_way, "on its way in this socket: "),
+	{ .name = "data before accept",
+	  .setup = not_accepted,
+	  .fails = "fd 9: data sent on a connection that accept has not taken yet",
+	  .code = -EAGAIN },
 	REFUSED("io_uring", io_uring, "io_uring is not supported"),
 	REFUSED("userfaultfd", uffd, "userfaultfd is not supported"),
 	REFUSED("pidfd", pidfd, "a pidfd is not supported"),

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Sockets: what their families share. */
+#pragma once
+
+#include "object/kinds.h"
+#include "proc/sockdiag.h"
+
+#include <sys/socket.h>
+#include <sys/un.h>
+
+/* What is found out of a socket before files are captured. */
+struct socket_seen {
+	struct file_socket *d;
+	char *path;   /* unix: where its name lies */
+	bool ours;    /* we hold it too: it was given to the job */
+	bool foreign; /* the other end is not in the tree */
+	int code;     /* the checkpoint is refused, if it is not a standard stream */
+	const char *why, *hint;
+};
+
+/* One answer each for the whole of a capture. */
+struct sockets {
+	struct capture *c;
+	struct sockdiag_unix *unix_list;
+	unsigned n_unix;
+	uint64_t netns; /* cookie of our network namespace; 0: this kernel does not tell */
+};
+
+/* Remembers why the checkpoint must be refused (the first reason stays). */
+void socket_refuse(struct socket_seen *s, int code, const char *why, const char *hint);
+
+static inline struct file_socket *socket_of(const struct file *f)
+{
+	return f->kind == FILE_SOCKET ? f->detail : NULL;
+}
+
+static inline bool blob_same(const struct blob *a, const struct blob *b)
+{
+	return a->len == b->len && (!a->len || !memcmp(a->data, b->data, a->len));
+}
+
+static inline bool socket_is_inet(const struct file_socket *d)
+{
+	return d->family == AF_INET || d->family == AF_INET6;
+}
+
+int socket_int(int fd, int level, int name);
+/* What poll(2) shows at once. */
+short socket_poll(int fd);
+/* Stores what is in buf; false when out of memory. */
+bool blob_put(struct arena *a, struct blob *b, const void *data, size_t len);
+
+/* --- socket_options.c --------------------------------------------------------------------------
+ */
+
+/* Those that differ from a new socket's. */
+int socket_options_capture(struct capture *c, const struct open_file *of, struct file_socket *d,
+			   struct err *err);
+/* Before bind: the ones without which that fails or means something else. */
+int socket_options_early(const struct file_socket *d, int fd, struct err *err);
+/* At the end: all of them. */
+int socket_options_put(const struct file_socket *d, int fd, struct err *err);
+const struct socket_option *socket_option(const struct file_socket *d, int level, int name);
+/* As much room as we may have, so that what was unread fits. */
+void socket_make_room(int fd, int name);
+
+/* --- unix --------------------------------------------------------------------------------------
+ */
+
+/* unix_queue.c: what is unread, and the files on their way. */
+int unix_queue_capture(struct capture *c, unsigned i, struct err *err);
+/* unix_capture.c */
+int unix_survey(struct sockets *s, struct err *err);
+/* unix_names.c */
+bool unix_has_path(const struct blob *addr);
+int unix_name_check(const struct rebuild *rb, const struct file *f, struct err *err);
+/* Gives a socket the name of f (which may belong to another: a listening socket). */
+int unix_name_bind(const struct rebuild *rb, const struct file *f, int fd, struct err *err);
+/* Connects fd to the name of f. */
+int unix_name_connect(const struct rebuild *rb, const struct file *f, int fd);
+/* Takes the name off the file system, where nothing lay at its path. */
+int unix_name_drop(const struct rebuild *rb, const struct file *f, struct err *err);
+/* unix_make.c, unix_fill.c */
+int unix_make(struct rebuild *rb, struct err *err);
+int unix_fill(struct rebuild *rb, struct err *err);
+
+/* --- restore -----------------------------------------------------------------------------------
+ */
+
+/* Keeps a socket as that of file number i. */
+int socket_keep(struct rebuild *rb, unsigned i, int *fd, struct err *err);
+/* The same for an end that goes when all queues are filled. */
+int socket_keep_temp(struct rebuild *rb, unsigned i, int *fd, struct err *err);
+/* The detail of file number i, if it is a socket of this family that is not made yet. */
+struct file_socket *socket_to_make(const struct rebuild *rb, unsigned i, int family);
+/* Shuts down the halves that were. */
+int socket_shut(const struct file_socket *d, int fd, struct err *err);

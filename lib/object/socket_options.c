@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Socket options: one table says which there are, of which sockets, and when they are put back.
+ *
+ * Recorded are those that differ from a new socket's, so that what the system's settings decide is
+ * decided anew by the system on which the job is restarted. SO_SNDBUF and SO_RCVBUF of TCP grow by
+ * themselves: only a size that the program has set counts (SO_BUF_LOCK says so, Linux 5.17).
+ */
+#include "object/socket.h"
+
+#include <linux/in6.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <unistd.h>
+
+#ifndef SO_BUF_LOCK
+#define SO_BUF_LOCK 72
+#endif
+#ifndef SO_TXREHASH
+#define SO_TXREHASH 74
+#endif
+#ifndef SO_PASSPIDFD
+#define SO_PASSPIDFD 76
+#endif
+#ifndef IP_LOCAL_PORT_RANGE
+#define IP_LOCAL_PORT_RANGE 51
+#endif
+#define SO_LOCK_SNDBUF 1
+#define SO_LOCK_RCVBUF 2
+
+/* linux/in.h and linux/ipv6.h do not go together with the C library's headers everywhere. */
+#define OPT_IP_NODEFRAG   22
+#define OPT_IPV6_FREEBIND 78
+
+enum option_of {
+	OF_UNIX = 1,
+	OF_TCP4 = 2,
+	OF_TCP6 = 4,
+	OF_UDP4 = 8,
+	OF_UDP6 = 16,
+	OF_NETLINK = 32,
+	OF_TCP = OF_TCP4 | OF_TCP6,
+	OF_UDP = OF_UDP4 | OF_UDP6,
+	OF_INET = OF_TCP | OF_UDP,
+	OF_INET6 = OF_TCP6 | OF_UDP6,
+	OF_ALL = 63,
+};
+
+enum option_how {
+	EARLY = 1,  /* before bind */
+	ALWAYS = 2, /* recorded even if it is as a new socket's: what restores it changes it */
+	HALF = 4,   /* the kernel shows twice what was set */
+	SOFT = 8,   /* a failure to set it is no failure of the restart */
+	LATE = 16,  /* turns data back into the stream: after all else */
+};
+
+#define OPTION_MAX 256
+
+static const struct option_row {
+	int level, name;
+	unsigned of, how;
+	const char *what;
+} rows[] = {
+	{ SOL_SOCKET, SO_REUSEADDR, OF_ALL, EARLY | ALWAYS, "SO_REUSEADDR" },
+	{ SOL_SOCKET, SO_REUSEPORT, OF_INET, EARLY | ALWAYS, "SO_REUSEPORT" },
+	{ SOL_SOCKET, SO_BINDTODEVICE, OF_INET, EARLY, "SO_BINDTODEVICE" },
+	{ SOL_SOCKET, SO_MARK, OF_INET, EARLY, "SO_MARK" },
+	{ SOL_SOCKET, SO_SNDBUF, OF_ALL, HALF, "SO_SNDBUF" },
+	{ SOL_SOCKET, SO_RCVBUF, OF_ALL, HALF, "SO_RCVBUF" },
+	{ SOL_SOCKET, SO_RCVLOWAT, OF_ALL, 0, "SO_RCVLOWAT" },
+	{ SOL_SOCKET, SO_RCVTIMEO, OF_ALL, 0, "SO_RCVTIMEO" },
+	{ SOL_SOCKET, SO_SNDTIMEO, OF_ALL, 0, "SO_SNDTIMEO" },
+	{ SOL_SOCKET, SO_LINGER, OF_ALL, ALWAYS, "SO_LINGER" },
+	{ SOL_SOCKET, SO_KEEPALIVE, OF_ALL, 0, "SO_KEEPALIVE" },
+	{ SOL_SOCKET, SO_BROADCAST, OF_ALL, 0, "SO_BROADCAST" },
+	{ SOL_SOCKET, SO_OOBINLINE, OF_ALL, 0, "SO_OOBINLINE" },
+	{ SOL_SOCKET, SO_DONTROUTE, OF_ALL, 0, "SO_DONTROUTE" },
+	{ SOL_SOCKET, SO_PRIORITY, OF_ALL, 0, "SO_PRIORITY" },
+	{ SOL_SOCKET, SO_PASSCRED, OF_UNIX | OF_NETLINK, ALWAYS, "SO_PASSCRED" },
+	{ SOL_SOCKET, SO_PASSSEC, OF_UNIX, SOFT, "SO_PASSSEC" },
+	{ SOL_SOCKET, SO_PASSPIDFD, OF_UNIX, SOFT, "SO_PASSPIDFD" },
+	{ SOL_SOCKET, SO_TIMESTAMP, OF_ALL, 0, "SO_TIMESTAMP" },
+	{ SOL_SOCKET, SO_TIMESTAMPNS, OF_ALL, 0, "SO_TIMESTAMPNS" },
+	{ SOL_SOCKET, SO_TIMESTAMPING, OF_ALL, SOFT, "SO_TIMESTAMPING" },
+	{ SOL_SOCKET, SO_PEEK_OFF, OF_UNIX | OF_UDP, LATE, "SO_PEEK_OFF" },
+	{ SOL_SOCKET, SO_NO_CHECK, OF_UDP, 0, "SO_NO_CHECK" },
+	{ SOL_SOCKET, SO_RXQ_OVFL, OF_ALL, 0, "SO_RXQ_OVFL" },
+	{ SOL_SOCKET, SO_WIFI_STATUS, OF_ALL, SOFT, "SO_WIFI_STATUS" },
+	{ SOL_SOCKET, SO_SELECT_ERR_QUEUE, OF_ALL, 0, "SO_SELECT_ERR_QUEUE" },
+	{ SOL_SOCKET, SO_BUSY_POLL, OF_INET, SOFT, "SO_BUSY_POLL" },
+	{ SOL_SOCKET, SO_MAX_PACING_RATE, OF_INET, SOFT, "SO_MAX_PACING_RATE" },
+	{ SOL_SOCKET, SO_ZEROCOPY, OF_INET, SOFT, "SO_ZEROCOPY" },
+	{ SOL_SOCKET, SO_TXREHASH, OF_INET, SOFT, "SO_TXREHASH" },
+	{ IPPROTO_IP, IP_FREEBIND, OF_INET, EARLY, "IP_FREEBIND" },
+	{ IPPROTO_IP, IP_TRANSPARENT, OF_INET, EARLY, "IP_TRANSPARENT" },
+	{ IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, OF_INET, 0, "IP_BIND_ADDRESS_NO_PORT" },
+	{ IPPROTO_IP, IP_LOCAL_PORT_RANGE, OF_INET, SOFT | ALWAYS, "IP_LOCAL_PORT_RANGE" },
+	{ IPPROTO_IP, IP_TOS, OF_INET, 0, "IP_TOS" },
+	{ IPPROTO_IP, IP_TTL, OF_INET, 0, "IP_TTL" },
+	{ IPPROTO_IP, IP_MTU_DISCOVER, OF_INET, 0, "IP_MTU_DISCOVER" },
+	{ IPPROTO_IP, IP_RECVERR, OF_INET, 0, "IP_RECVERR" },
+	{ IPPROTO_IP, IP_PKTINFO, OF_UDP, 0, "IP_PKTINFO" },
+	{ IPPROTO_IP, IP_RECVTTL, OF_UDP, 0, "IP_RECVTTL" },
+	{ IPPROTO_IP, IP_RECVTOS, OF_INET, 0, "IP_RECVTOS" },
+	{ IPPROTO_IP, IP_RECVORIGDSTADDR, OF_UDP, 0, "IP_RECVORIGDSTADDR" },
+	{ IPPROTO_IP, IP_MULTICAST_TTL, OF_UDP4, 0, "IP_MULTICAST_TTL" },
+	{ IPPROTO_IP, IP_MULTICAST_LOOP, OF_UDP4, 0, "IP_MULTICAST_LOOP" },
+	{ IPPROTO_IP, IP_MULTICAST_ALL, OF_UDP4, 0, "IP_MULTICAST_ALL" },
+	{ IPPROTO_IP, IP_MINTTL, OF_INET, 0, "IP_MINTTL" },
+	{ IPPROTO_IP, OPT_IP_NODEFRAG, OF_UDP4, SOFT, "IP_NODEFRAG" },
+	{ IPPROTO_IPV6, IPV6_V6ONLY, OF_INET6, EARLY | ALWAYS, "IPV6_V6ONLY" },
+	{ IPPROTO_IPV6, OPT_IPV6_FREEBIND, OF_INET6, EARLY | SOFT, "IPV6_FREEBIND" },
+	{ IPPROTO_IPV6, IPV6_UNICAST_HOPS, OF_INET6, 0, "IPV6_UNICAST_HOPS" },
+	{ IPPROTO_IPV6, IPV6_TCLASS, OF_INET6, 0, "IPV6_TCLASS" },
+	{ IPPROTO_IPV6, IPV6_MTU_DISCOVER, OF_INET6, 0, "IPV6_MTU_DISCOVER" },
+	{ IPPROTO_IPV6, IPV6_RECVERR, OF_INET6, 0, "IPV6_RECVERR" },
+	{ IPPROTO_IPV6, IPV6_RECVPKTINFO, OF_INET6, 0, "IPV6_RECVPKTINFO" },
+	{ IPPROTO_IPV6, IPV6_RECVHOPLIMIT, OF_INET6, 0, "IPV6_RECVHOPLIMIT" },
+	{ IPPROTO_IPV6, IPV6_RECVTCLASS, OF_INET6, 0, "IPV6_RECVTCLASS" },
+	{ IPPROTO_IPV6, IPV6_DONTFRAG, OF_INET6, 0, "IPV6_DONTFRAG" },
+	{ IPPROTO_IPV6, IPV6_AUTOFLOWLABEL, OF_INET6, SOFT, "IPV6_AUTOFLOWLABEL" },
+	{ IPPROTO_IPV6, IPV6_MULTICAST_HOPS, OF_UDP6, 0, "IPV6_MULTICAST_HOPS" },
+	{ IPPROTO_IPV6, IPV6_MULTICAST_LOOP, OF_UDP6, 0, "IPV6_MULTICAST_LOOP" },
+	{ IPPROTO_IPV6, IPV6_MULTICAST_IF, OF_UDP6, 0, "IPV6_MULTICAST_IF" },
+	{ IPPROTO_TCP, TCP_NODELAY, OF_TCP, ALWAYS, "TCP_NODELAY" },
+	{ IPPROTO_TCP, TCP_CORK, OF_TCP, LATE, "TCP_CORK" },
+	{ IPPROTO_TCP, TCP_KEEPIDLE, OF_TCP, 0, "TCP_KEEPIDLE" },
+	{ IPPROTO_TCP, TCP_KEEPINTVL, OF_TCP, 0, "TCP_KEEPINTVL" },
+	{ IPPROTO_TCP, TCP_KEEPCNT, OF_TCP, 0, "TCP_KEEPCNT" },
+	{ IPPROTO_TCP, TCP_SYNCNT, OF_TCP, 0, "TCP_SYNCNT" },
+	{ IPPROTO_TCP, TCP_LINGER2, OF_TCP, 0, "TCP_LINGER2" },
+	{ IPPROTO_TCP, TCP_DEFER_ACCEPT, OF_TCP, LATE, "TCP_DEFER_ACCEPT" },
+	{ IPPROTO_TCP, TCP_CONGESTION, OF_TCP, SOFT, "TCP_CONGESTION" },
+	{ IPPROTO_TCP, TCP_USER_TIMEOUT, OF_TCP, 0, "TCP_USER_TIMEOUT" },
+	{ IPPROTO_TCP, TCP_FASTOPEN, OF_TCP, SOFT, "TCP_FASTOPEN" },
+	{ IPPROTO_TCP, TCP_FASTOPEN_CONNECT, OF_TCP, SOFT, "TCP_FASTOPEN_CONNECT" },
+	{ IPPROTO_TCP, TCP_NOTSENT_LOWAT, OF_TCP, 0, "TCP_NOTSENT_LOWAT" },
+	{ IPPROTO_TCP, TCP_SAVE_SYN, OF_TCP, SOFT, "TCP_SAVE_SYN" },
+	{ IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS, OF_TCP, SOFT, "TCP_THIN_LINEAR_TIMEOUTS" },
+	{ IPPROTO_TCP, TCP_INQ, OF_TCP, 0, "TCP_INQ" },
+	{ IPPROTO_UDP, 1 /* UDP_CORK */, OF_UDP, LATE, "UDP_CORK" },
+	{ IPPROTO_UDP, 103 /* UDP_SEGMENT */, OF_UDP, SOFT, "UDP_SEGMENT" },
+	{ IPPROTO_UDP, 104 /* UDP_GRO */, OF_UDP, SOFT | LATE, "UDP_GRO" },
+	{ 270 /* SOL_NETLINK */, 3 /* NETLINK_PKTINFO */, OF_NETLINK, 0, "NETLINK_PKTINFO" },
+	{ 270, 4, OF_NETLINK, 0, "NETLINK_BROADCAST_ERROR" },
+	{ 270, 5, OF_NETLINK, 0, "NETLINK_NO_ENOBUFS" },
+	{ 270, 10, OF_NETLINK, SOFT, "NETLINK_CAP_ACK" },
+	{ 270, 11, OF_NETLINK, SOFT, "NETLINK_EXT_ACK" },
+	{ 270, 12, OF_NETLINK, SOFT, "NETLINK_GET_STRICT_CHK" },
+};
+
+static unsigned kind_bit(const struct file_socket *d)
+{
+	switch (d->family) {
+	case AF_UNIX:
+		return OF_UNIX;
+	case AF_INET:
+		return d->type == SOCK_STREAM ? OF_TCP4 : OF_UDP4;
+	case AF_INET6:
+		return d->type == SOCK_STREAM ? OF_TCP6 : OF_UDP6;
+	default:
+		return OF_NETLINK;
+	}
+}
+
+static const struct option_row *row_of(const struct file_socket *d, const struct socket_option *o)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++)
+		if ((uint32_t)rows[i].level == o->level && (uint32_t)rows[i].name == o->name &&
+		    (rows[i].of & kind_bit(d)))
+			return &rows[i];
+	return NULL;
+}
+
+/* --- capture ---------------------------------------------------------------------------------- */
+
+/* A size that the kernel chose says nothing. */
+static bool grown_by_itself(const struct option_row *row, const struct file_socket *d, int fd)
+{
+	int lock = socket_int(fd, SOL_SOCKET, SO_BUF_LOCK);
+
+	if (!(row->how & HALF) || d->family == AF_UNIX || d->family == AF_NETLINK)
+		return false;
+	if (lock < 0)
+		return d->type == SOCK_STREAM;
+	return !(lock & (row->name == SO_SNDBUF ? SO_LOCK_SNDBUF : SO_LOCK_RCVBUF));
+}
+
+int socket_options_capture(struct capture *c, const struct open_file *of, struct file_socket *d,
+			   struct err *err)
+{
+	CLEANUP_FD int fresh =
+		socket((int)d->family, (int)d->type | SOCK_CLOEXEC, (int)d->protocol);
+
+	if (fresh < 0)
+		return fd_error(of, err, -errno, "cannot make a socket to compare it with: %m");
+	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+		uint8_t a[OPTION_MAX], b[OPTION_MAX];
+		socklen_t la = sizeof a, lb = sizeof b;
+		struct socket_option *o;
+
+		if (!(rows[i].of & kind_bit(d)) || grown_by_itself(&rows[i], d, of->dup) ||
+		    getsockopt(of->dup, rows[i].level, rows[i].name, a, &la) < 0)
+			continue;
+		if (!(rows[i].how & ALWAYS) &&
+		    getsockopt(fresh, rows[i].level, rows[i].name, b, &lb) == 0 && la == lb &&
+		    !memcmp(a, b, la))
+			continue;
+		o = arena_push(c->arena, &d->options, &d->n_options, sizeof *o);
+		if (!o || !blob_put(c->arena, &o->value, a, la))
+			return err_nomem(err);
+		o->level = (uint32_t)rows[i].level;
+		o->name = (uint32_t)rows[i].name;
+	}
+	return 0;
+}
+
+/* --- restore ---------------------------------------------------------------------------------- */
+
+const struct socket_option *socket_option(const struct file_socket *d, int level, int name)
+{
+	for (unsigned i = 0; i < d->n_options; i++)
+		if (d->options[i].level == (uint32_t)level && d->options[i].name == (uint32_t)name)
+			return &d->options[i];
+	return NULL;
+}
+
+static bool is_there(int fd, const struct option_row *row, const struct socket_option *o)
+{
+	uint8_t now[OPTION_MAX];
+	socklen_t len = sizeof now;
+
+	return getsockopt(fd, row->level, row->name, now, &len) == 0 && len == o->value.len &&
+	       !memcmp(now, o->value.data, len);
+}
+
+static int put_half(int fd, int name, const struct socket_option *o)
+{
+	int force = name == SO_SNDBUF ? SO_SNDBUFFORCE : SO_RCVBUFFORCE, value;
+
+	if (o->value.len != sizeof value)
+		return -1;
+	memcpy(&value, o->value.data, sizeof value);
+	value /= 2;
+	if (setsockopt(fd, SOL_SOCKET, force, &value, sizeof value) == 0)
+		return 0;
+	return setsockopt(fd, SOL_SOCKET, name, &value, sizeof value);
+}
+
+static int put_option(const struct option_row *row, const struct socket_option *o, int fd,
+		      struct err *err)
+{
+	if (is_there(fd, row, o))
+		return 0;
+	if (row->how & HALF
+		    ? put_half(fd, row->name, o) == 0
+		    : setsockopt(fd, row->level, row->name, o->value.data, o->value.len) == 0)
+		return 0;
+	if (row->how & SOFT)
+		return 0;
+	return err_set(err, -errno, "cannot set the socket option %s: %m", row->what);
+}
+
+static int put_those(const struct file_socket *d, int fd, unsigned mask, unsigned want,
+		     struct err *err)
+{
+	for (unsigned i = 0; i < d->n_options; i++) {
+		const struct option_row *row = row_of(d, &d->options[i]);
+		int rc;
+
+		if (!row || (row->how & mask) != want)
+			continue;
+		rc = put_option(row, &d->options[i], fd, err);
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
+int socket_options_early(const struct file_socket *d, int fd, struct err *err)
+{
+	return put_those(d, fd, EARLY, EARLY, err);
+}
+
+int socket_options_put(const struct file_socket *d, int fd, struct err *err)
+{
+	int rc = put_those(d, fd, LATE, 0, err);
+
+	return rc < 0 ? rc : put_those(d, fd, LATE, LATE, err);
+}
+
+void socket_make_room(int fd, int name)
+{
+	int force = name == SO_SNDBUF ? SO_SNDBUFFORCE : SO_RCVBUFFORCE;
+
+	for (int size = 64 << 20; size >= 1 << 18; size /= 2)
+		if (setsockopt(fd, SOL_SOCKET, force, &size, sizeof size) == 0)
+			return;
+	for (int size = 64 << 20; size >= 1 << 16; size /= 2)
+		if (setsockopt(fd, SOL_SOCKET, name, &size, sizeof size) == 0)
+			return; /* cut to the system's limit */
+}

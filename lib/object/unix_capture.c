@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Unix sockets: who is connected to whom, and under which names, from sock_diag(7).
+ *
+ * The kernel tells the inode number of the other end, which is that of its descriptor: 0 means
+ * that nobody has one, since the end was closed or because accept has not taken the connection
+ * yet; the listening socket's list of waiting ones tells which.
+ */
+#include "object/socket.h"
+
+#include <fcntl.h>
+#include <linux/sockios.h>
+#include <poll.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#define LISTENING 10 /* TCP_LISTEN, also of unix sockets */
+
+static struct socket_seen *seen_at(const struct capture *c, uint32_t file)
+{
+	return file && file <= c->n_open_files ? c->open_files[file - 1].sock : NULL;
+}
+
+/* The socket of the tree with this inode number, 0: none. */
+static uint32_t find_file(const struct capture *c, uint32_t ino)
+{
+	for (unsigned i = 0; ino && i < c->n_open_files; i++)
+		if (c->open_files[i].sock && (uint32_t)c->open_files[i].st.st_ino == ino &&
+		    S_ISSOCK(c->open_files[i].st.st_mode))
+			return i + 1;
+	return 0;
+}
+
+/* --- names ------------------------------------------------------------------------------------ */
+
+/* Does another socket lie where this one's name leads? */
+static bool is_someone_elses(const struct sockets *s, const struct stat *st)
+{
+	for (unsigned i = 0; i < s->n_unix; i++)
+		if (s->unix_list[i].has_file && s->unix_list[i].file_ino == (uint32_t)st->st_ino)
+			return true;
+	return false;
+}
+
+static int look_at_path(struct sockets *s, const struct open_file *of,
+			const struct sockdiag_unix *u, struct err *err)
+{
+	struct socket_seen *seen = of->sock;
+	struct file_socket *d = seen->d;
+	size_t at = offsetof(struct sockaddr_un, sun_path);
+	char *name = arena_alloc(s->c->arena, d->local.len - at + 1), *cwd = NULL;
+	struct stat st;
+	int rc;
+
+	if (!name)
+		return err_nomem(err);
+	memcpy(name, d->local.data + at, d->local.len - at);
+	seen->path = name;
+	if (name[0] != '/') {
+		rc = proc_link(of->subject->proc_dirfd, "cwd", s->c->arena, &cwd, NULL, err);
+		if (rc < 0)
+			return rc;
+		seen->path = arena_printf(s->c->arena, "%s/%s", strcmp(cwd, "/") ? cwd : "", name);
+		if (!seen->path)
+			return err_nomem(err);
+		d->traits |= SOCKET_RELATIVE;
+	}
+	if (lstat(seen->path, &st) == 0 && S_ISSOCK(st.st_mode) &&
+	    (u->file_ino == (uint32_t)st.st_ino || !is_someone_elses(s, &st)))
+		d->mode = st.st_mode;
+	else
+		d->traits |= SOCKET_UNLINKED;
+	return 0;
+}
+
+/* Is a socket bound to that abstract name now? Each type has names of its own. */
+static bool is_bound(const struct file_socket *d)
+{
+	CLEANUP_FD int fd = socket(AF_UNIX, (int)d->type | SOCK_CLOEXEC, 0);
+
+	return fd < 0 || bind(fd, (const void *)d->local.data, d->local.len) < 0;
+}
+
+static bool has_listener(const struct capture *c, const struct blob *name)
+{
+	for (unsigned i = 0; i < c->n_open_files; i++) {
+		const struct socket_seen *s = c->open_files[i].sock;
+
+		if (s && s->d->family == AF_UNIX && s->d->state == SOCKET_LISTENING &&
+		    blob_same(&s->d->local, name))
+			return true;
+	}
+	return false;
+}
+
+/* A connected socket's name may be its own or that of the socket which accepted it. */
+static bool was_accepted(const struct capture *c, const struct file_socket *d)
+{
+	if (d->type == SOCK_DGRAM || !d->local.len || d->state == SOCKET_PLAIN ||
+	    d->state == SOCKET_LISTENING || d->state == SOCKET_WAITING)
+		return false;
+	if (!d->peer.len || has_listener(c, &d->local))
+		return true;
+	/* both have names: one was accepted */
+	if (has_listener(c, &d->peer))
+		return false;
+	return d->local.len > sizeof(sa_family_t) && !d->local.data[sizeof(sa_family_t)] &&
+	       !is_bound(d);
+}
+
+/* --- connections ------------------------------------------------------------------------------ */
+
+/* The listening socket in whose accept queue the connecting end ino waits; false: none. */
+static bool find_waiting(const struct sockets *s, uint32_t ino, uint32_t *ret_listener)
+{
+	for (unsigned i = 0; i < s->n_unix; i++)
+		for (unsigned k = 0; k < s->unix_list[i].n_waiting; k++)
+			if (s->unix_list[i].waiting[k] == ino) {
+				*ret_listener = find_file(s->c, s->unix_list[i].ino);
+				return true;
+			}
+	return false;
+}
+
+static int take_waiting(struct sockets *s, struct socket_seen *seen, const struct sockdiag_unix *u,
+			struct err *err)
+{
+	struct file_socket *d = seen->d;
+
+	d->state = SOCKET_LISTENING;
+	d->backlog = u->wqueue;
+	for (unsigned k = 0; k < u->n_waiting; k++) {
+		uint32_t file = find_file(s->c, u->waiting[k]);
+		struct socket_right *w;
+
+		if (!u->waiting[k])
+			socket_refuse(seen, -EAGAIN,
+				      "a connection that was closed before accept took it",
+				      "what was sent on it can be read after accept only");
+		if (!file) /* someone outside: gone with the job, as if refused */
+			continue;
+		w = arena_push(s->c->arena, &d->waiting, &d->n_waiting, sizeof *w);
+		if (!w)
+			return err_nomem(err);
+		w->file = file;
+	}
+	return 0;
+}
+
+static void wait_in_queue(struct socket_seen *seen, int fd, uint32_t listener)
+{
+	int sent = 0;
+
+	seen->d->peer_file = listener;
+	seen->d->state = listener ? SOCKET_WAITING : SOCKET_OUTSIDE;
+	seen->foreign = !listener;
+	if (listener && ioctl(fd, SIOCOUTQ, &sent) == 0 && sent > 0)
+		socket_refuse(seen, -EAGAIN,
+			      "data sent on a connection that accept has not taken yet",
+			      "it can be read after accept only");
+}
+
+static int link_one(struct sockets *s, struct open_file *of, struct err *err)
+{
+	struct socket_seen *seen = of->sock;
+	struct file_socket *d = seen->d;
+	const struct sockdiag_unix *u = sockdiag_unix_find(s->unix_list, s->n_unix, of->st.st_ino);
+	uint32_t listener;
+
+	if (!u) {
+		socket_refuse(seen, -EOPNOTSUPP, "a socket of another network namespace",
+			      "run ckpt-run inside of that namespace");
+		return 0;
+	}
+	d->state = SOCKET_PLAIN;
+	if (u->shutdown & 1)
+		d->traits |= SOCKET_SHUT_READ;
+	if (u->shutdown & 2)
+		d->traits |= SOCKET_SHUT_WRITE;
+	if (u->state == LISTENING)
+		return take_waiting(s, seen, u, err);
+	if (!u->has_peer)
+		return 0;
+	d->peer_file = find_file(s->c, u->peer);
+	if (d->peer_file) {
+		d->state = SOCKET_CONNECTED;
+	} else if (u->peer) {
+		d->state = SOCKET_OUTSIDE;
+		seen->foreign = true;
+	} else if (d->type != SOCK_DGRAM && find_waiting(s, u->ino, &listener)) {
+		wait_in_queue(seen, of->dup, listener);
+	} else {
+		d->state = SOCKET_CLOSED;
+	}
+	return 0;
+}
+
+static int name_one(struct sockets *s, struct open_file *of, struct err *err)
+{
+	const struct sockdiag_unix *u = sockdiag_unix_find(s->unix_list, s->n_unix, of->st.st_ino);
+	struct file_socket *d = of->sock->d;
+
+	if (was_accepted(s->c, d))
+		d->traits |= SOCKET_ACCEPTED;
+	/* two ends that both seem to be accepted: the lower one is */
+	if ((d->traits & SOCKET_ACCEPTED) && d->peer_file && seen_at(s->c, d->peer_file) &&
+	    (seen_at(s->c, d->peer_file)->d->traits & SOCKET_ACCEPTED))
+		d->traits &= ~(uint32_t)SOCKET_ACCEPTED;
+	return u && unix_has_path(&d->local) ? look_at_path(s, of, u, err) : 0;
+}
+
+int unix_survey(struct sockets *s, struct err *err)
+{
+	int rc = 0;
+
+	for (int pass = 0; pass < 2 && rc == 0; pass++)
+		for (unsigned i = 0; i < s->c->n_open_files && rc == 0; i++) {
+			struct open_file *of = &s->c->open_files[i];
+
+			if (!of->sock || of->sock->d->family != AF_UNIX)
+				continue;
+			if (!s->unix_list)
+				rc = sockdiag_unix_read(s->c->arena, &s->unix_list, &s->n_unix,
+							err);
+			if (rc == 0)
+				rc = pass == 0 ? link_one(s, of, err) : name_one(s, of, err);
+			if (rc < 0)
+				return err_wrap(err, rc, "pid %d fd %d", of->subject->pid, of->fd);
+		}
+	return rc;
+}

@@ -1,0 +1,75 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: BSD-2-Clause
+# Sockets come back: names, connections with both ends in the job, what is unread in them.
+
+load ../lib/common
+
+@test "sock_unix: pairs, names, connections that wait for accept, unread data, halves, threads" {
+	three_generations sock_unix
+}
+
+@test "sock_flight: descriptors on their way, also those of sockets, and credentials" {
+	three_generations sock_flight
+}
+
+# --- names that are taken -------------------------------------------------------------------------
+
+# taken COMMAND REGEX: with that done between the kill and the restart nothing is started, and why
+# is said.
+taken() {
+	victim_start -- sock_unix
+	checkpoint
+	victim_kill
+	eval "$1"
+	run fg 30 "$RESTART" "$CHAIN"
+	[ "$status" -eq 125 ] || fail "status $status: $output" || return 1
+	[[ $output =~ $2 ]] || fail "not so: $output" || return 1
+	[ -z "$(test_processes | grep -vx "${HOLDER:-none}")" ] || fail "something was started"
+}
+
+# A program that holds an address until the test ends.
+hold() {
+	door hold /usr/bin/python3 -c "import socket, time
+s = socket.socket($1)
+$2
+print('held', flush=True)
+time.sleep(1000)"
+	HOLDER=$DOOR_PID
+	wait_line "$T/hold.stdout" held
+}
+
+@test "a name that another program has taken is an error that names it" {
+	taken 'rm "$BASE.sock"; hold socket.AF_UNIX "s.bind(\"$BASE.sock\"); s.listen()"' \
+		"pid [0-9]+ fd [0-9]+: the socket name '$BASE.sock' is in use by another program"
+	# it was not disturbed
+	[ -S "$BASE.sock" ]
+	kill -9 "$HOLDER"
+	wait_gone "$HOLDER"
+	victim_restart
+	victim_quit
+}
+
+@test "an abstract name that another program has taken is an error that names it" {
+	taken 'hold "socket.AF_UNIX, socket.SOCK_SEQPACKET" \
+		"s.bind(b\"\\0\" + b\"$BASE.abstract\"); s.listen()"' \
+		"the socket name '@$BASE.abstract' is in use by another program"
+}
+
+@test "a file where a socket was is not touched" {
+	taken 'rm "$BASE.sock"; echo precious > "$BASE.sock"' \
+		"'$BASE.sock' is not a socket any more"
+	[ "$(cat "$BASE.sock")" = precious ]
+}
+
+@test "a directory that is not there any more is an error that names the socket" {
+	mkdir dir
+	BASE=$T/dir/v
+	victim_start -- sock_unix
+	checkpoint
+	victim_kill
+	mv dir moved
+	run fg 30 "$RESTART" "$CHAIN"
+	[ "$status" -eq 125 ]
+	[[ $output == *"$T/dir/v.sock"* ]]
+	[ -z "$(test_processes)" ]
+}
