@@ -9,6 +9,7 @@
 #include "run/stats.h"
 #include "run/supervise.h"
 #include "util/cleanup.h"
+#include "util/fault.h"
 
 #include <signal.h>
 #include <string.h>
@@ -247,7 +248,8 @@ static int prepare(struct request *q, struct session *s, struct err *err)
 		if (!dir)
 			return err_nomem(err);
 	}
-	return claim_chain(&s->claim, dir, q->overwrite, q->pid != 0, err);
+	rc = claim_chain(&s->claim, dir, q->overwrite, q->pid != 0, err);
+	return rc < 0 ? rc : fault_point("run-claimed", err);
 }
 
 /* Starts the program: 0 once it runs. */
@@ -264,6 +266,13 @@ static int start(const struct request *q, struct session *s, struct err *err)
 		return rc;
 	if (l.pid == 0)
 		launch_exec(&l, s->program_path, q->o.operands);
+	if (launch_interrupted()) {
+		(void)kill(l.pid, SIGKILL); /* nothing of the program has run */
+		(void)waitpid(l.pid, NULL, 0);
+		claim_release(&s->claim);
+		launch_let_signals_in();
+		return err_set(err, -EINTR, "interrupted");
+	}
 	rc = signals_open(&s->signal_fd, err);
 	if (rc == 0) {
 		s->pidfd = (int)syscall(SYS_pidfd_open, l.pid, 0);
@@ -271,8 +280,7 @@ static int start(const struct request *q, struct session *s, struct err *err)
 			rc = err_set(err, -errno, "cannot open a pidfd: %m");
 	}
 	if (rc < 0) {
-		(void)kill(l.pid,
-			   SIGKILL); /* it still waits for us: nothing of the program has run */
+		(void)kill(l.pid, SIGKILL);
 		(void)waitpid(l.pid, NULL, 0);
 		return rc;
 	}
@@ -314,6 +322,7 @@ static int run(struct request *q, struct session *s, int *ret_status, struct err
 	struct supervise_end end;
 	int rc = launch_guard_streams(err);
 
+	launch_hold_signals();
 	if (rc == 0)
 		rc = prepare(q, s, err);
 	if (rc < 0)

@@ -17,6 +17,41 @@
  */
 static struct sigaction chld_as_inherited;
 
+static const int deadly[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM };
+static sigset_t mask_as_inherited;
+static bool holding;
+
+void launch_hold_signals(void)
+{
+	sigset_t set;
+
+	(void)sigemptyset(&set);
+	for (size_t i = 0; i < ARRAY_SIZE(deadly); i++)
+		(void)sigaddset(&set, deadly[i]);
+	holding = sigprocmask(SIG_BLOCK, &set, &mask_as_inherited) == 0;
+}
+
+bool launch_interrupted(void)
+{
+	struct sigaction act;
+	sigset_t pending;
+
+	(void)sigpending(&pending);
+	for (size_t i = 0; i < ARRAY_SIZE(deadly); i++)
+		if (holding && sigismember(&pending, deadly[i]) == 1 &&
+		    sigismember(&mask_as_inherited, deadly[i]) == 0 &&
+		    sigaction(deadly[i], NULL, &act) == 0 && act.sa_handler == SIG_DFL)
+			return true;
+	return false;
+}
+
+void launch_let_signals_in(void)
+{
+	if (holding)
+		(void)sigprocmask(SIG_SETMASK, &mask_as_inherited, NULL);
+	holding = false;
+}
+
 int launch_guard_streams(struct err *err)
 {
 	for (int fd = 0; fd <= 2; fd++) {
@@ -147,6 +182,7 @@ _Noreturn void launch_exec(struct launch *l, const char *path, char *const *argv
 	char go;
 	int error;
 
+	launch_let_signals_in();
 	if (io_read_full(l->go_fd, &go, 1) != 1)
 		_exit(EXIT_CKPT);
 	(void)sigaction(SIGCHLD, &chld_as_inherited, NULL);

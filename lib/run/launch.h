@@ -4,6 +4,7 @@
 
 #include "util/err.h"
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 /* Descriptors 0, 1 and 2 that are closed get a placeholder, closed again by exec: nothing of ours
@@ -23,8 +24,19 @@ struct launch {
 };
 
 /*
- * Forks the job, which waits. It must be called before we change our signal mask: the job has the
- * mask and the dispositions that we were started with, and a Ctrl-C in between ends the two of us
+ * From here on a Ctrl-C and the like waits, so that what is made for the job (its chain) can be
+ * unmade. launch_exec gives the job the signal mask that we had.
+ */
+void launch_hold_signals(void);
+/* Has one come that would have ended us? To be asked after launch_start: what comes later comes to
+ * the job too, or is passed on to it. */
+bool launch_interrupted(void);
+/* Ends us by it. */
+void launch_let_signals_in(void);
+
+/*
+ * Forks the job, which waits. It must be called before signals_open: the job has the mask
+ * and the dispositions that we were started with, and a Ctrl-C in between ends the two of us
  * together.
  */
 int launch_start(struct launch *l, struct err *err);

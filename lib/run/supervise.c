@@ -241,7 +241,7 @@ static void look_for_stop(struct supervisor *s)
 	s->stop_pending = false;
 	s->was_stopped = true;
 	log_debug("stopping with the job");
-	terminal_stop_self(s->term, s->o->root);
+	terminal_stop_self(s->term, s->o->root, signo);
 }
 
 /* Orphans of the job that became ours. The root stays a zombie until we are through with it. */

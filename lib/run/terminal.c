@@ -116,15 +116,34 @@ bool terminal_follows(const struct terminal *t, int stop_signal)
 	       stop_signal == SIGTTOU;
 }
 
-void terminal_stop_self(struct terminal *t, pid_t root)
+/* False if it did not stop us: a terminal stop is ignored in an orphaned group. */
+static bool stop_by(int signo)
+{
+	struct sigaction dfl = { .sa_handler = SIG_DFL }, old;
+	sigset_t set, mask, pending;
+
+	(void)sigemptyset(&set);
+	(void)sigaddset(&set, signo);
+	(void)sigaction(signo, &dfl, &old);
+	(void)raise(signo); /* blocked, as all are */
+	(void)pthread_sigmask(SIG_UNBLOCK, &set, &mask);
+	(void)pthread_sigmask(SIG_SETMASK, &mask, NULL);
+	(void)sigaction(signo, &old, NULL);
+	/* what continued us is yet to be read from the signalfd */
+	(void)sigpending(&pending);
+	return sigismember(&pending, SIGCONT) == 1;
+}
+
+void terminal_stop_self(struct terminal *t, pid_t root, int stop_signal)
 {
 	bool lent = t->lent;
 
 	t->stop_asked = false;
 	terminal_reclaim(t);
-	/* SIGSTOP: a SIGTSTP is ignored in an orphaned group, and blocked here. Returns once we are
-	 * continued. */
-	(void)kill(getpid(), SIGSTOP);
+	if (stop_signal != SIGTTIN && stop_signal != SIGTTOU && stop_signal != SIGSTOP)
+		stop_signal = SIGTSTP;
+	if (stop_signal == SIGSTOP || !stop_by(stop_signal))
+		(void)kill(getpid(), SIGSTOP);
 	if (lent)
 		terminal_lend(t, root);
 }

@@ -53,6 +53,8 @@ bool terminal_is_stopped(pid_t pid);
  * that somebody sent to the job alone, which then says nothing of us.
  */
 bool terminal_follows(const struct terminal *t, int stop_signal);
-/* Stops this process; returns when it was continued, with the terminal lent again if it was before.
+/*
+ * Stops this process, by the signal that stopped the job (0: unknown), which a shell shows. Returns
+ * when it was continued, with the terminal lent again if it was before.
  */
-void terminal_stop_self(struct terminal *t, pid_t root);
+void terminal_stop_self(struct terminal *t, pid_t root, int stop_signal);

@@ -479,6 +479,35 @@ refused() {
 	done
 }
 
+is_stopped() {
+	grep -qs '^State:.*T' "/proc/$1/status"
+}
+
+@test "Ctrl-C just when the chain has been made leaves no empty chain, and no program that was begun" {
+	KEEP=(CKPT_FAULT=run-claimed=stop)
+	door int "$RUN" -o "$CHAIN" -- touch "$T/begun"
+	KEEP=()
+	until_true 20 is_stopped "$DOOR_PID"
+	[ -d "$CHAIN" ]
+	kill -INT "$DOOR_PID"
+	kill -CONT "$DOOR_PID"
+	exit_of "$DOOR_PID" 20
+	[ "$STATUS" -eq 130 ] || fail "exit $STATUS: $(cat int.stderr)"
+	[ ! -e "$CHAIN" ] && [ ! -e "$T/begun" ]
+	# One that is ignored stays so.
+	KEEP=(CKPT_FAULT=run-claimed=stop)
+	trap '' HUP
+	(door_exec nohup "$RUN" -o "$CHAIN" -- touch "$T/begun") > nohup.stdout 2>&1 < /dev/null &
+	DOOR_PID=$!
+	trap - HUP
+	KEEP=()
+	until_true 20 is_stopped "$DOOR_PID"
+	kill -HUP "$DOOR_PID"
+	kill -CONT "$DOOR_PID"
+	exit_of "$DOOR_PID" 20
+	[ "$STATUS" -eq 0 ] && [ -e "$T/begun" ] || fail "exit $STATUS: $(cat nohup.stdout)"
+}
+
 @test "Ctrl-C at any moment of ckpt-restart: all of the job or nothing, and the chain stays" {
 	local i seed=${CKPT_TEST_SEED:-$RANDOM} sum
 	echo "seed $seed"

@@ -414,8 +414,8 @@ PY
 }
 
 @test "Ctrl-Z stops the job and ckpt-run, and fg goes on with them" {
-	# 148 is SIGTSTP, as of the program itself; 147 SIGSTOP, which has the same effect. A shell
-	# with job control: the group of a session's leader is orphaned, and ignores Ctrl-Z.
+	# 148 is SIGTSTP, as of the program itself. A shell with job control: the group of a
+	# session's leader is orphaned, and ignores Ctrl-Z.
 	cat > job.py <<'PY'
 import signal, time
 on = False
@@ -429,7 +429,7 @@ print("still here", flush=True)
 PY
 	run on_terminal 'wait up
 		send \x1a
-		wait stopped 14[78]
+		wait stopped 148
 		wait still here
 		wait ended 0
 		status 0' "$BASH" -mc "'$RUN' -q -o '$CHAIN' -i 0.1 -- python3 job.py
