@@ -9,6 +9,7 @@
 #include "util/cleanup.h"
 
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +21,8 @@
 
 #define COMM_BYTES      16
 #define RSEQ_UNREGISTER 1
+/* Of glibc's lock word, before the list's entry in pthread_mutex_t. */
+#define GLIBC_FUTEX_OFFSET (-32)
 
 struct kernel_stack {
 	uint64_t sp;
@@ -113,6 +116,50 @@ static int rseq_calls(struct batch *b, const struct thread *t, pid_t tid, struct
  * thread's id (struct pthread). It is changed only if the recorded id stands there, so that another
  * use of the word is left alone.
  */
+static bool patch_word(pid_t tid, uint64_t addr, uint32_t mask, const struct thread *t, int32_t id)
+{
+	uint32_t word;
+	struct iovec local = { .iov_base = &word, .iov_len = sizeof word };
+	struct iovec remote = { .iov_base = (void *)(uintptr_t)addr, .iov_len = sizeof word };
+
+	if (read_memory(tid, addr, &word, sizeof word) < 0 || (word & mask) != (uint32_t)t->tid)
+		return true;
+	word = (word & ~mask) | (uint32_t)id;
+	return process_vm_writev(tid, &local, 1, &remote, 1, 0) == sizeof word;
+}
+
+/*
+ * The futexes that the thread holds, by the list that the kernel would walk at its end (struct
+ * robust_list_head, linux/futex.h): the owner in each word is the thread's new id. glibc writes the
+ * owner down once more, behind the word; where the list is not glibc's, that is left alone.
+ */
+static bool patch_robust(const struct thread *t, pid_t tid, int32_t id)
+{
+	uint64_t head[3], at = t->robust_list, offset;
+	bool ok = true, glibc;
+
+	if (!at || read_memory(tid, at, head, sizeof head) < 0)
+		return true;
+	offset = head[1];
+	glibc = (int64_t)offset == GLIBC_FUTEX_OFFSET;
+	for (unsigned i = 0; ok && i <= ROBUST_LIST_LIMIT; i++) {
+		/* first what is just being taken or given back; bit 0 says: with priority
+		 * inheritance */
+		uint64_t entry = (i == 0 ? head[2] : head[0]) & ~1ULL;
+
+		if (i > 0 && entry == at)
+			break;
+		if (entry) {
+			ok = patch_word(tid, entry + offset, FUTEX_TID_MASK, t, id);
+			if (ok && glibc)
+				ok = patch_word(tid, entry + offset + 8, ~0u, t, id);
+		}
+		if (i > 0 && (!entry || read_memory(tid, entry, head, sizeof head[0]) < 0))
+			break;
+	}
+	return ok;
+}
+
 static int patch_tid(const struct rebuild *rb, const struct process *p, const struct thread *t,
 		     pid_t tid, struct err *err)
 {
@@ -121,8 +168,14 @@ static int patch_tid(const struct rebuild *rb, const struct process *p, const st
 	struct iovec remote = { .iov_base = (void *)(uintptr_t)t->clear_child_tid,
 				.iov_len = sizeof id };
 
-	if (!rb->new_pids || !t->clear_child_tid || id == t->tid ||
-	    read_memory(tid, t->clear_child_tid, &word, sizeof word) < 0 || word != t->tid)
+	if (!rb->new_pids || id == t->tid)
+		return 0;
+	if (!patch_robust(t, tid, id))
+		return err_set(err, -EFAULT,
+			       "pid %d: cannot give the mutexes of thread %d its new id", p->pid,
+			       t->tid);
+	if (!t->clear_child_tid || read_memory(tid, t->clear_child_tid, &word, sizeof word) < 0 ||
+	    word != t->tid)
 		return 0;
 	if (process_vm_writev(tid, &local, 1, &remote, 1, 0) != sizeof id)
 		return err_set(err, -EFAULT, "pid %d: cannot tell thread %d its new id", p->pid,

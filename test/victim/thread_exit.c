@@ -4,7 +4,7 @@
 
 /* A robust mutex whose owner ends is handed on with EOWNERDEAD: the kernel walks the restored list.
  */
-static pthread_mutex_t robust;
+static pthread_mutex_t robust, mine;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
 static int phase; /* 0: wait, 1: end now, 2: has the mutex */
@@ -44,6 +44,10 @@ int main(int argc, char **argv)
 	(void)pthread_mutexattr_init(&attr);
 	(void)pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
 	(void)pthread_mutex_init(&robust, &attr);
+	(void)pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_RECURSIVE);
+	(void)pthread_mutex_init(&mine, &attr);
+	(void)pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_DEFAULT);
+	check_sys(pthread_mutex_lock(&mine) == 0);
 	t = start_owner();
 	victim_ready();
 	while (victim_wait()) {
@@ -54,16 +58,13 @@ int main(int argc, char **argv)
 		(void)pthread_mutex_unlock(&lock);
 		/* pthread_join waits for the kernel to clear and wake *clear_child_tid. */
 		check_sys(pthread_join(t, &ret) == 0 && ret == &phase);
-		if (victim_newpids()) {
-			/* The lock word names the owner by its old id, which nobody has any more.
-			 */
-			check_sys(pthread_mutex_init(&robust, &attr) == 0);
-		} else {
-			int rc = pthread_mutex_lock(&robust);
-			check(rc == EOWNERDEAD, "the dead owner's mutex: %s", strerror(rc));
-			check_sys(pthread_mutex_consistent(&robust) == 0);
-			check_sys(pthread_mutex_unlock(&robust) == 0);
-		}
+		int rc = pthread_mutex_lock(&robust);
+		check(rc == EOWNERDEAD, "the dead owner's mutex: %s", strerror(rc));
+		check_sys(pthread_mutex_consistent(&robust) == 0);
+		check_sys(pthread_mutex_unlock(&robust) == 0);
+		/* One's own can be given back, though the id in it is new. */
+		check_sys(pthread_mutex_unlock(&mine) == 0);
+		check_sys(pthread_mutex_lock(&mine) == 0);
 		t = start_owner();
 		victim_ok();
 	}
