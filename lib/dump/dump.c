@@ -131,7 +131,7 @@ static int finish(struct dumper *d, struct err *err)
 	if (rc < 0)
 		return rc;
 	memory_describe_files(d);
-	rc = sync_files(d->tree, err);
+	rc = sync_files(d, err);
 	if (rc == 0)
 		rc = fault_point("dump-finish", err);
 	if (rc < 0)

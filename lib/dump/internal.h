@@ -60,6 +60,11 @@ struct remembered_wait {
 		runs; /* how often it had been put on a CPU (/proc/PID/task/TID/schedstat) */
 };
 
+/* A process's accounts of what it wrote (dump/sync.c). */
+struct written {
+	uint64_t pid, wchar, write_bytes, children_faults;
+};
+
 struct space_key {
 	char *key;
 	uint32_t id;
@@ -85,6 +90,7 @@ struct dump_job {
 	const struct tracker *tracker;
 	struct watched **watched;
 	unsigned n_watched;
+	struct written written;
 };
 
 /* A process's mappings as /proc shows them. */
@@ -152,7 +158,7 @@ void process_release(struct dumper *d, unsigned index);
 
 /* dump/sync.c: what the job wrote to its files must be on disk before the image that relies on it
  * is. */
-int sync_files(const struct tree *t, struct err *err);
+int sync_files(struct dumper *d, struct err *err);
 
 /* dump/syscalls.c: the number of the call behind a restart_syscall. */
 int64_t syscalls_original(struct dump_job *job, pid_t tid, const struct user_regs_struct *gp,

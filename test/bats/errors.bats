@@ -483,7 +483,7 @@ is_stopped() {
 	grep -qs '^State:.*T' "/proc/$1/status"
 }
 
-@test "Ctrl-C just when the chain has been made leaves no empty chain, and no program that was begun" {
+@test "Ctrl-C just when the chain has been made leaves no empty chain and no program begun" {
 	KEEP=(CKPT_FAULT=run-claimed=stop)
 	door int "$RUN" -o "$CHAIN" -- touch "$T/begun"
 	KEEP=()

@@ -298,6 +298,24 @@ gone_or_past() {
 	victim_quit
 }
 
+@test "what the job wrote and closed is on disk before the image; it wrote nothing: nothing waits" {
+	local n
+	on_disk() { grep -c 'the file system of .* is on disk' "$T/run1.stderr"; }
+	KEEP=(CKPT_DEBUG=dump)
+	victim_start -- empty
+	KEEP=()
+	checkpoint
+	n=$(on_disk)
+	[ "$n" -ge 1 ]
+	checkpoint
+	[ "$(on_disk)" -eq "$n" ] || fail "synced though nothing was written"
+	# The victim's words go to a file that it opens and closes again.
+	victim_poke
+	checkpoint
+	[ "$(on_disk)" -gt "$n" ] || fail "not synced: $(cat "$T/run1.stderr")"
+	victim_quit
+}
+
 @test "a restart that fails or is killed at any point leaves no process and the chain as it was" {
 	local name points sum
 	victim_start --no-snapshot -- threads 8
