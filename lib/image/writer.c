@@ -354,13 +354,11 @@ static void queue_open(struct image_writer *w)
 }
 
 /* Goes on with the last segment where it can. */
-static void add_seg(struct slot *s, uint32_t space, enum run_kind kind, uint64_t page,
-		    uint64_t npages)
+static void add_seg(struct slot *s, uint32_t space, uint32_t kind, uint64_t page, uint64_t npages)
 {
 	struct seg *last = s->n_segs ? &s->seg[s->n_segs - 1] : NULL;
 
-	if (last && last->space == space && last->kind == (uint32_t)kind &&
-	    last->page + last->npages == page)
+	if (last && last->space == space && last->kind == kind && last->page + last->npages == page)
 		last->npages += npages;
 	else
 		s->seg[s->n_segs++] = (struct seg){ page, npages, space, kind };
@@ -400,7 +398,7 @@ int image_writer_submit(struct image_writer *w, uint32_t space, uint64_t page, u
 	    open->n_segs < WRITER_SEGS) {
 		memcpy(open->data + (size_t)open->npages * CKPT_PAGE_SIZE, s->data,
 		       (size_t)npages * CKPT_PAGE_SIZE);
-		add_seg(open, space, RUN_HERE, page, npages);
+		add_seg(open, space, RUN_OF(RUN_HERE, w->generation), page, npages);
 		open->npages += npages;
 		if (open->npages == IMAGE_BLOCK_PAGES)
 			queue_open(w);
@@ -409,14 +407,14 @@ int image_writer_submit(struct image_writer *w, uint32_t space, uint64_t page, u
 	queue_open(w);
 	w->lent = NULL;
 	s->npages = npages;
-	add_seg(s, space, RUN_HERE, page, npages);
+	add_seg(s, space, RUN_OF(RUN_HERE, w->generation), page, npages);
 	w->open = s;
 	if (npages == IMAGE_BLOCK_PAGES)
 		queue_open(w);
 	return 0;
 }
 
-int image_writer_run(struct image_writer *w, uint32_t space, enum run_kind kind, uint64_t page,
+int image_writer_run(struct image_writer *w, uint32_t space, uint32_t kind, uint64_t page,
 		     uint64_t npages, struct err *err)
 {
 	static const struct id128 none;
@@ -424,7 +422,7 @@ int image_writer_run(struct image_writer *w, uint32_t space, enum run_kind kind,
 
 	if (!npages)
 		return failure(w, err);
-	if (kind != RUN_ZERO &&
+	if (kind != RUN_ZERO && !(kind == RUN_NONE && w->generation) &&
 	    (kind != RUN_PARENT || !memcmp(&w->params.parent, &none, sizeof none)))
 		return err_set(err, -EINVAL, "cannot write '%s': a full image has no parent",
 			       w->path);
@@ -437,8 +435,13 @@ int image_writer_run(struct image_writer *w, uint32_t space, enum run_kind kind,
 		w->open = take_slot(w, err);
 	if (!w->open)
 		return failure(w, err);
-	add_seg(w->open, space, kind, page, npages);
+	add_seg(w->open, space, RUN_OF(kind, w->generation), page, npages);
 	return 0;
+}
+
+void image_writer_generation(struct image_writer *w)
+{
+	w->generation++;
 }
 
 static void set_held(struct image_writer *w, bool held)

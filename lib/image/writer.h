@@ -9,6 +9,8 @@
 
 struct image_writer;
 
+#define RUN_NONE 0 /* of no enum run_kind: only ever told to the writer */
+
 struct image_params {
 	struct id128 state;  /* id of the state that this image will hold */
 	struct id128 parent; /* id of the parent state; all zero = full image */
@@ -46,9 +48,17 @@ void *image_writer_buffer(struct image_writer *w, struct err *err);
  */
 int image_writer_submit(struct image_writer *w, uint32_t space, uint64_t page, unsigned npages,
 			struct err *err);
-/* Says of pages that they are RUN_ZERO or RUN_PARENT; same order rule. */
-int image_writer_run(struct image_writer *w, uint32_t space, enum run_kind kind, uint64_t page,
+/* Says of pages that they are RUN_ZERO or RUN_PARENT; same order rule. RUN_NONE: what was given of
+ * them in an earlier generation does not count, and the image says nothing about them. */
+int image_writer_run(struct image_writer *w, uint32_t space, uint32_t kind, uint64_t page,
 		     uint64_t npages, struct err *err);
+/*
+ * From here on pages may be given again, and spaces come from the beginning again: what was given
+ * last counts. Copies that do not count stay in the file, where nothing refers to them. Within one
+ * generation no page may be given twice; there are at most WRITER_GENERATIONS.
+ */
+#define WRITER_GENERATIONS 48
+void image_writer_generation(struct image_writer *w);
 /*
  * From hold to go, what is submitted only gathers in memory, so that neither compression nor the
  * disk takes a core from the caller; when the blocks are used up writing begins by itself.

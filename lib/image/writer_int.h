@@ -24,11 +24,16 @@
  * parent runs stand between them in the caller's order. Slots are queued in a ring; the number of
  * slots bounds memory.
  */
+/* In the writer's memory a run's kind comes with the generation in which it was given. */
+#define RUN_OF(kind, generation) ((uint32_t)(kind) | (uint32_t)(generation) << 8)
+#define RUN_KIND(k)              ((k)&0xffu)
+#define RUN_GENERATION(k)        ((k) >> 8)
+
 struct seg {
 	uint64_t page, npages;
 	uint32_t space;
 	uint32_t kind; /* enum run_kind; RUN_HERE: the next npages pages of data, some of which may
-			  be zero */
+			  be zero. With the generation, see RUN_OF */
 };
 
 struct slot {
@@ -59,6 +64,7 @@ struct image_writer {
 	/* caller's side only */
 	struct slot *open; /* gathers small submissions */
 	struct slot *lent; /* outstanding buffer */
+	uint32_t generation;
 
 	/* under lock */
 	pthread_mutex_t lock;
@@ -102,3 +108,11 @@ void writer_prepare(struct slot *s, uint32_t compress, uint8_t *scratch);
 /* The output thread: writes slots in order, and at the end finishes the file and makes it durable.
  */
 void *writer_output(void *arg);
+
+/*
+ * overlay.c: of the runs of several generations (any order) makes those that count, ascending, with
+ * plain kinds. *runs is replaced. blocks: the encoded block index. -EEXIST: a page was given twice
+ * in one generation, *ret_twice says which.
+ */
+int overlay_runs(struct page_run **runs, unsigned *n_runs, const uint8_t *blocks, uint32_t n_blocks,
+		 struct page_run *ret_twice);

@@ -35,9 +35,8 @@ static int add_run(struct image_writer *w, const struct page_run *run, uint64_t 
 		   struct err *err)
 {
 	struct page_run *last = w->n_runs ? &w->runs[w->n_runs - 1] : NULL;
-	bool here = run->kind == RUN_HERE;
+	bool here = RUN_KIND(run->kind) == RUN_HERE;
 
-	count_pages(w, run->kind, run->npages);
 	if (last && last->space == run->space && last->kind == run->kind &&
 	    last->page + last->npages == run->page && (!here || w->run_end == ordinal)) {
 		last->npages += run->npages;
@@ -81,7 +80,7 @@ static int add_stretch(struct image_writer *w, const struct slot *s, const struc
 			done++;
 			(*at)++;
 		}
-		run.kind = zero ? RUN_ZERO : RUN_HERE;
+		run.kind = RUN_OF(zero ? RUN_ZERO : RUN_HERE, RUN_GENERATION(seg->kind));
 		if (!zero) {
 			run.block = w->n_blocks;
 			run.block_page = *stored;
@@ -104,8 +103,8 @@ static int add_slot_runs(struct image_writer *w, const struct slot *s, struct er
 		int rc;
 
 		run.npages = seg->npages;
-		rc = seg->kind == RUN_HERE ? add_stretch(w, s, seg, &at, &stored, err)
-					   : add_run(w, &run, 0, err);
+		rc = RUN_KIND(seg->kind) == RUN_HERE ? add_stretch(w, s, seg, &at, &stored, err)
+						     : add_run(w, &run, 0, err);
 		if (rc < 0)
 			return rc;
 	}
@@ -189,6 +188,12 @@ static int by_space_page(const void *a, const void *b)
 	return x->page < y->page ? -1 : x->page > y->page;
 }
 
+static int given_twice(const struct image_writer *w, const struct page_run *run, struct err *err)
+{
+	return err_set(err, -EINVAL, "cannot write '%s': page %#llx of space %u given twice",
+		       w->path, (unsigned long long)run->page, run->space);
+}
+
 static int sort_runs(struct image_writer *w, struct err *err)
 {
 	if (!w->unsorted)
@@ -198,11 +203,31 @@ static int sort_runs(struct image_writer *w, struct err *err)
 		const struct page_run *a = &w->runs[i - 1], *b = &w->runs[i];
 
 		if (a->space == b->space && a->page + a->npages > b->page)
-			return err_set(err, -EINVAL,
-				       "cannot write '%s': page %#llx of space %u given twice",
-				       w->path, (unsigned long long)b->page, b->space);
+			return given_twice(w, b, err);
 	}
 	return 0;
+}
+
+/* Of several generations what counts, in order. */
+static int settle_runs(struct image_writer *w, struct err *err)
+{
+	struct page_run twice;
+	int rc;
+
+	if (w->generation >= WRITER_GENERATIONS)
+		return err_set(err, -E2BIG, "cannot write '%s': too many generations", w->path);
+	if (w->generation == 0) {
+		rc = sort_runs(w, err);
+	} else {
+		rc = overlay_runs(&w->runs, &w->n_runs, w->blocks.data, w->n_blocks, &twice);
+		if (rc == -EEXIST)
+			rc = given_twice(w, &twice, err);
+		else if (rc < 0)
+			rc = err_nomem(err);
+	}
+	for (unsigned i = 0; rc == 0 && i < w->n_runs; i++)
+		count_pages(w, w->runs[i].kind, w->runs[i].npages);
+	return rc;
 }
 
 _Static_assert(sizeof(struct page_run) == IMAGE_RUN_ENTRY_BYTES, "runs are encoded in place");
@@ -271,7 +296,7 @@ static int put_trailer(struct image_writer *w, const struct buf *dir, struct err
 static int put_end(struct image_writer *w, struct err *err)
 {
 	CLEANUP(buf_fini) struct buf dir = { 0 };
-	int rc = sort_runs(w, err);
+	int rc = settle_runs(w, err);
 
 	if (rc == 0)
 		rc = put_section(w, &dir, SECTION_TREE, w->tree.data, w->tree.len, err);
