@@ -24,7 +24,8 @@ MAP_SHARED = 1
 
 # The record tables of ckpt-image(5): a name and a type for each field, in order.
 RANGE = [("start", "u64"), ("end", "u64")]
-SPACE = [("id", "u32"), ("kind", "u32"), ("size", "u64"), ("name", "str")]
+SPACE = [("id", "u32"), ("kind", "u32"), ("size", "u64"), ("name", "str"), ("path", "str"),
+         ("file_size", "u64"), ("mode", "u32"), ("uid", "u32"), ("gid", "u32"), ("mapped", "u32")]
 VMA = [("start", "u64"), ("end", "u64"), ("kind", "u32"), ("prot", "u32"), ("flags", "u32"),
        ("advice", "u32"), ("offset", "u64"), ("path", "str"), ("dev", "u64"), ("ino", "u64"),
        ("file_size", "u64"), ("file_mtime_ns", "i64"), ("build_id", "blob"), ("shm_space", "u32"),
@@ -81,7 +82,7 @@ DETAILS = {2: CONTENT, 6: PIPE, 7: PIPE, 8: EVENTFD, 9: TIMERFD, 10: SIGNALFD, 1
 FILE = [("id", "u32"), ("kind", "u32"), ("flags", "u32"), ("mode", "u32"), ("pos", "u64"),
         ("path", "str"), ("dev", "u64"), ("ino", "u64"), ("rdev", "u64"), ("size", "u64"),
         ("mtime_ns", "i64"), ("owner_type", "i32"), ("owner_pid", "i32"), ("owner_sig", "i32"),
-        ("locks", [LOCK]), ("detail", "detail")]
+        ("locks", [LOCK]), ("detail", "detail"), ("content", "u32")]
 FD = [("fd", "i32"), ("cloexec", "u32"), ("file", "u32")]
 CREDS = [(n, "u32") for n in "ruid euid suid fsuid rgid egid sgid fsgid".split()] + \
         [("groups", [[("id", "u32")]])] + [(n,

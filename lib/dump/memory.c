@@ -69,6 +69,16 @@ static bool is_shmem(const struct proc_map *m)
 	return starts_with(m->path, "/memfd:") || (m->deleted && !strcmp(m->path, "/dev/zero"));
 }
 
+/* A space reaches as far as it is mapped. */
+static void grow_space(struct dumper *d, const struct proc_map *m, const struct vma *v)
+{
+	uint64_t size = m->offset + (m->end - m->start);
+
+	for (unsigned i = 0; i < d->tree->n_spaces; i++)
+		if (d->tree->spaces[i].id == v->shm_space && d->tree->spaces[i].size < size)
+			d->tree->spaces[i].size = size;
+}
+
 /* A mapping of a shared object, or of a file whose name is gone: its content is a space of its own.
  */
 static int classify_shared(struct dumper *d, const struct proc_map *m, struct vma *v,
@@ -83,9 +93,7 @@ static int classify_shared(struct dumper *d, const struct proc_map *m, struct vm
 	v->shm_space = capture_space(&d->cap, kind, key, m->path, size, -1);
 	if (!v->shm_space)
 		return err_nomem(err);
-	for (unsigned i = 0; i < d->tree->n_spaces; i++)
-		if (d->tree->spaces[i].id == v->shm_space && d->tree->spaces[i].size < size)
-			d->tree->spaces[i].size = size;
+	grow_space(d, m, v);
 	for (unsigned i = 0; i < d->tree->n_files; i++) {
 		const struct file *f = &d->tree->files[i];
 		const struct file_content *content = f->detail;
@@ -97,14 +105,31 @@ static int classify_shared(struct dumper *d, const struct proc_map *m, struct vm
 	return 0;
 }
 
+/* A shared mapping: of a named file in memory (tmpfs), whose content the image holds; of nameless
+ * memory; or of a file on disk, which has its content itself. */
+static int classify_any_shared(struct dumper *d, const struct proc_map *m, struct vma *v,
+			       struct err *err)
+{
+	int rc = is_shmem(m) || !m->ino ? 0 : tmpfs_capture_mapping(&d->cap, m, &v->shm_space, err);
+
+	v->kind = v->shm_space ? VMA_SHM : VMA_FILE;
+	if (rc < 0)
+		return rc;
+	if (v->shm_space)
+		grow_space(d, m, v);
+	else if (m->deleted || is_shmem(m))
+		return classify_shared(d, m, v, err);
+	return 0;
+}
+
 static int classify(struct dumper *d, const struct proc_map *m, struct vma *v, struct err *err)
 {
 	if (!strcmp(m->path, "[vsyscall]"))
 		v->kind = VMA_VSYSCALL;
 	else if (!strcmp(m->path, "[vdso]") || starts_with(m->path, "[vvar"))
 		v->kind = VMA_VDSO;
-	else if (m->shared && (m->deleted || is_shmem(m)))
-		return classify_shared(d, m, v, err);
+	else if (m->shared && (m->ino || m->deleted || is_shmem(m)))
+		return classify_any_shared(d, m, v, err);
 	else if (m->ino == 0 || m->deleted || is_shmem(m) || !strcmp(m->path, "/dev/zero"))
 		v->kind = VMA_ANON; /* private and nameless: all its pages are written */
 	else

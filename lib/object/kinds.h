@@ -138,6 +138,16 @@ int memfd_make(struct rebuild *rb, unsigned i, int *ret_fd, struct err *err);
  * them, when all files are open, and gives them their options. */
 int sockets_make(struct rebuild *rb, struct err *err);
 int sockets_fill(struct rebuild *rb, struct err *err);
+/* tmpfs.c: the content of named files in memory. */
+int tmpfs_capture_file(struct capture *c, const struct open_file *of, struct file *f,
+		       struct err *err);
+/* Is the file made anew, rather than opened by its path? */
+bool tmpfs_remakes(const struct rebuild *rb, const struct file *f);
+/* ret_fd -1: it is there. */
+int tmpfs_make(struct rebuild *rb, unsigned i, int *ret_fd, struct err *err);
+int tmpfs_open(struct rebuild *rb, const struct file *f, int *ret_fd, struct err *err);
+/* Filled: it gets its name. */
+int tmpfs_finish(struct rebuild *rb, const struct space *s, int fd, struct err *err);
 /* A file of this kind whose content is the space, NULL when only mappings refer to it. */
 const struct file *space_file(const struct tree *t, uint32_t space, enum file_kind kind);
 /* regular.c: can the file be opened again by its path, as it was opened, by us? Else errno says why

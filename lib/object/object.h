@@ -59,6 +59,9 @@ struct capture {
 uint32_t capture_space(struct capture *c, enum space_kind kind, const char *key, const char *name,
 		       uint64_t size, int fd);
 void capture_close_sources(struct capture *c);
+/* The space of a shared mapping of a named file in memory (tmpfs); 0: it is no such file. */
+int tmpfs_capture_mapping(struct capture *c, const struct proc_map *m, uint32_t *ret,
+			  struct err *err);
 /* The key of the shared memory (SPACE_SHM) or nameless file (SPACE_FILE) with this device and inode
  * number. */
 #define SPACE_KEY_LEN 64
@@ -155,6 +158,7 @@ struct rebuild {
 			      until all that is unread has been put back, -1 = none */
 	int *space_fds; /* parallel to tree->spaces: memfd or file to be filled with a SHM or FILE
 			   space, -1 = none */
+	int tag;        /* our process id, for names of files in the making */
 	bool new_pids;  /* processes and threads did not get their recorded ids */
 	/* recorded id -> id in the rebuilt tree (the same unless new_pids); 0 when unknown */
 	int32_t (*new_id)(const struct rebuild *rb, int32_t recorded);
@@ -188,6 +192,9 @@ int files_place_late(struct rebuild *rb, const struct process *p, struct batch *
  */
 int files_seal(struct rebuild *rb, int (*get_fd)(void *arg, int maker_fd), void *arg,
 	       struct err *err);
+
+/* After a failure: files in the making go. */
+void tmpfs_undo(const struct rebuild *rb);
 
 /* --- attributes of processes and threads (signals, timers, identity, scheduling)
  * --------------------- */

@@ -49,8 +49,6 @@ static int capture(struct capture *c, const struct open_file *of, struct file *f
 {
 	int lease = fcntl(of->dup, F_GETLEASE);
 
-	(void)c;
-	(void)f;
 	if (!regular_reachable(of)) {
 		if (errno == ESTALE)
 			return refuse(of, err,
@@ -61,7 +59,7 @@ static int capture(struct capture *c, const struct open_file *of, struct file *f
 	}
 	if (lease == F_RDLCK || lease == F_WRLCK)
 		return refuse(of, err, "a lease on '%s' is not supported", of->link);
-	return 0;
+	return tmpfs_capture_file(c, of, f, err);
 }
 
 /* --- restore ---------------------------------------------------------------------------------- */
@@ -94,8 +92,11 @@ static int check(const struct rebuild *rb, const struct file *f, struct err *err
 	const char *path = rebuild_path(rb, f->path);
 	unsigned long long was = f->size, is;
 	struct stat st;
-	int rc = check_path(rb, f, &st, err);
+	int rc;
 
+	if (tmpfs_remakes(rb, f))
+		return 0;
+	rc = check_path(rb, f, &st, err);
 	if (rc < 0)
 		return rc;
 	is = (unsigned long long)st.st_size;
@@ -122,10 +123,13 @@ static int check(const struct rebuild *rb, const struct file *f, struct err *err
 
 static int open_regular(struct rebuild *rb, const struct file *f, int *ret_fd, struct err *err)
 {
+	int space = f->content ? space_index(rb->tree, f->content) : -1, rc;
 	CLEANUP_FD int fd = -1;
 	struct stat st;
-	int rc = reopen_path(rb, f, &fd, err);
 
+	if (space >= 0 && rb->space_fds[space] >= 0)
+		return tmpfs_open(rb, f, ret_fd, err);
+	rc = reopen_path(rb, f, &fd, err);
 	if (rc < 0)
 		return rc;
 	/* Once more, on what was really opened: nothing below may ever touch another file. */

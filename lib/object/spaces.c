@@ -118,9 +118,12 @@ int spaces_open(struct rebuild *rb, struct err *err)
 		if (s->kind != SPACE_SHM && s->kind != SPACE_FILE)
 			continue;
 		rc = s->kind == SPACE_SHM ? memfd_make(rb, i, &fd, err)
+		     : s->path            ? tmpfs_make(rb, i, &fd, err)
 					  : deleted_make(rb, i, &fd, err);
 		if (rc < 0)
 			return rc;
+		if (fd < 0)
+			continue;
 		/* The size at once, content later: what is zero in the image is never written then,
 		 * and stays a hole. */
 		if (ftruncate(fd, (off_t)s->size) < 0)
@@ -240,12 +243,13 @@ int files_seal(struct rebuild *rb, int (*get_fd)(void *arg, int maker_fd), void 
 						: NULL;
 		int fd, rc;
 
-		if (!f || rb->space_fds[i] < 0)
+		if ((!f && !s->path) || rb->space_fds[i] < 0)
 			continue;
 		fd = get_fd ? get_fd(arg, rb->space_fds[i]) : rb->space_fds[i];
 		if (fd < 0)
-			return err_set(err, fd, "cannot reach '%s' to seal it: %m", name_of(f));
-		rc = seal_one(f, fd, err);
+			return err_set(err, fd, "cannot reach '%s' to seal it: %m",
+				       s->path ? s->path : name_of(f));
+		rc = s->path ? tmpfs_finish(rb, s, fd, err) : seal_one(f, fd, err);
 		if (get_fd)
 			(void)close(fd);
 		if (rc < 0)

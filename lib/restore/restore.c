@@ -136,9 +136,11 @@ int restore_tree(struct resolved *state, const struct tree *tree, const struct r
 	r.arena = arena_new();
 	if (!r.arena)
 		return err_nomem(err);
-	r.rb = (struct rebuild){
-		.tree = tree, .opts = &opts->rebuild, .arena = r.arena, .new_id = new_id
-	};
+	r.rb = (struct rebuild){ .tree = tree,
+				 .opts = &opts->rebuild,
+				 .arena = r.arena,
+				 .tag = getpid(),
+				 .new_id = new_id };
 	r.proc.state = &tree->processes[0];
 	rc = plan_check(&r, err);
 	if (rc == 0)
@@ -157,6 +159,7 @@ int restore_tree(struct resolved *state, const struct tree *tree, const struct r
 		(void)close(r.control);
 	} else {
 		spawn_undo(&r);
+		tmpfs_undo(&r.rb);
 	}
 	batch_free(r.proc.batch);
 	build_remote_free(r.proc.remote);

@@ -42,8 +42,10 @@ static SCHEMA(range_schema, "range", T);
 #undef T
 
 #define T struct space
-static const struct field space_schema_fields[] = { VAL(T, id), VAL(T, kind), VAL(T, size),
-						    VAL(T, name) };
+static const struct field space_schema_fields[] = { VAL(T, id),    VAL(T, kind), VAL(T, size),
+						    VAL(T, name),  VAL(T, path), VAL(T, file_size),
+						    OCT(T, mode),  VAL(T, uid),  VAL(T, gid),
+						    VAL(T, mapped) };
 static SCHEMA(space_schema, "space", T);
 #undef T
 
@@ -176,6 +178,7 @@ static const struct field file_schema_fields[] = {
 	VAL(T, owner_sig),
 	LIST(T, locks, lock_schema),
 	{ "detail", FIELD_DETAIL, SHOW_DEC, offsetof(T, detail), offsetof(T, kind), NULL },
+	VAL(T, content),
 };
 static SCHEMA(file_schema, "file", T);
 #undef T

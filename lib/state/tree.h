@@ -35,6 +35,11 @@ struct space {
 	uint32_t kind; /* enum space_kind */
 	uint64_t size; /* bytes; SPACE_MM: 0 */
 	char *name;    /* for messages and inspect: "pid 12", "memfd:x", "/tmp/f (deleted)" */
+	/* SPACE_FILE of a file in memory (tmpfs) that has a name: */
+	char *path;
+	uint64_t file_size;
+	uint32_t mode, uid, gid;
+	uint32_t mapped; /* shared by mapping it, not only open */
 };
 
 enum vma_kind {
@@ -220,7 +225,8 @@ struct file {
 	int32_t owner_type, owner_pid, owner_sig; /* F_GETOWN_EX, F_GETSIG; pid 0 = none */
 	struct file_lock *locks; /* flock and OFD locks held through this description */
 	unsigned n_locks;
-	void *detail; /* struct for the kind (below), or NULL */
+	void *detail;     /* struct for the kind (below), or NULL */
+	uint32_t content; /* FILE_REGULAR on tmpfs: the space that holds its content, or 0 */
 };
 
 struct fd {

@@ -48,3 +48,52 @@ modes() {
 	# the terminal is as the caller had it
 	[ "$(cat "$T/second.end")" = "0 icanon echo" ] || fail "$(cat "$T/second.end")"
 }
+
+# What a test left in /dev/shm goes by its directory's name.
+shm_left() {
+	local f
+	for f in "/dev/shm/$(basename "$T")"* "/dev/shm/sem.$(basename "$T")"* /dev/shm/.ckpt-*; do
+		[ ! -e "$f" ] || echo "$f"
+	done
+}
+
+@test "shm_posix: POSIX shared memory with mutexes, condition variables and semaphores in it" {
+	three_generations shm_posix
+	[ -z "$(shm_left)" ] || fail "left: $(shm_left)"
+}
+
+@test "POSIX shared memory that is gone (a reboot) is made again, with its content" {
+	victim_start --no-snapshot -- shm_posix
+	victim_poke
+	checkpoint
+	victim_poke
+	checkpoint
+	victim_kill
+	# shellcheck disable=SC2046
+	rm $(shm_left)
+	victim_restart
+	victim_poke
+	victim_quit
+	[ -z "$(shm_left)" ] || fail "left: $(shm_left)"
+}
+
+@test "a copy that is restarted while the job runs gets shared memory of its own" {
+	victim_start --no-snapshot -- shm_posix
+	victim_poke
+	checkpoint
+	touch "$BASE.copied"
+	mkdir -m 700 "$T/chain2"
+	cp -p "$CHAIN"/*.img "$T/chain2"
+	door copy "$RESTART" --pids namespace --no-checkpoint "$T/chain2"
+	victim_poke
+	# both answer
+	until_true "$CKPT_TEST_WAIT" eval '[ "$(grep -c "^ok t$TOKENS$" "$BASE.out")" -eq 2 ]' ||
+		fail "the copy does not answer"
+	kill_tree "$DOOR_PID"
+	victim_poke
+	checkpoint
+	victim_kill
+	victim_restart
+	victim_poke
+	victim_quit
+}
