@@ -96,7 +96,10 @@ PROCESS = [("pid", "i32"), ("ppid", "i32"), ("pgid", "i32"), ("sid", "i32"), ("s
            ("sigactions", [SIGACTION]), ("pending", [PENDING]), ("itimers", [ITIMER]),
            ("timers", [TIMER]), ("rlimits", [RLIMIT]), ("posix_locks", [POSIX_LOCK]),
            ("stopped", "u32"), ("next_timer_id", "i32"),
-           ("coredump_filter", "u32")]
+           ("coredump_filter", "u32"), ("exit_signal", "i32"), ("files_of", "i32"),
+           ("fs_of", "i32"), ("sighand_of", "i32"), ("stop_seen", "u32")]
+ZOMBIE = [("pid", "i32"), ("ppid", "i32"), ("pgid", "i32"), ("sid", "i32"), ("status", "i32"),
+          ("exit_signal", "i32"), ("comm", "str")]
 HOST = [("release", "str"), ("version", "str"), ("machine", "str"), ("nodename", "str"),
         ("boot_id", "str"), ("cpu_model", "str"), ("xfeatures", "u64"), ("xsave_size", "u32"),
         ("realtime_ns", "u64"), ("monotonic_ns", "u64"), ("boottime_ns", "u64"), ("vdso", "blob")]
@@ -106,7 +109,8 @@ SETTINGS = [("name", "str"), ("argv", [[("s", "str")]]), ("interval_ns", "u64"),
 TERMINAL = [("path", "str"), ("termios", "blob"), ("rows", "u32"), ("columns", "u32"),
             ("group", "i32")]
 TREE_RECORD = [("seq", "u64"), ("host", HOST), ("settings", SETTINGS), ("spaces", [SPACE]),
-               ("files", [FILE]), ("processes", [PROCESS]), ("terminal", TERMINAL)]
+               ("files", [FILE]), ("processes", [PROCESS]), ("terminal", TERMINAL),
+               ("zombies", [ZOMBIE])]
 
 NUMBERS = {"u8": "<B", "u16": "<H", "u32": "<I", "i32": "<i", "u64": "<Q", "i64": "<q"}
 

@@ -61,11 +61,6 @@ static int prepare(struct dumper *d, struct err *err)
 		d->cap.subjects[i].pidfd = d->cap.subjects[i].proc_dirfd = -1;
 	}
 	d->cap.n_subjects = d->tree->n_processes = n;
-	if (n > 1)
-		return err_set(
-			err, -EOPNOTSUPP,
-			"pid %d: a job of more than one process (child %d) is not supported yet",
-			d->frozen->procs[0].pid, d->frozen->procs[1].pid);
 	return 0;
 }
 
@@ -76,6 +71,8 @@ static int capture(struct dumper *d, struct err *err)
 
 	for (unsigned i = 0; rc == 0 && i < d->cap.n_subjects; i++)
 		rc = process_capture(d, i, err);
+	if (rc == 0)
+		rc = family_capture(d, err);
 	if (rc == 0)
 		log_debug("processes captured");
 	if (rc == 0)
@@ -92,8 +89,8 @@ static int capture(struct dumper *d, struct err *err)
 		rc = fault_point("dump-captured", err);
 	for (unsigned i = 0; rc == 0 && i < d->cap.n_subjects; i++)
 		rc = process_end_remote(d, i, err);
-	for (unsigned i = 0; rc == 0 && i < d->cap.n_subjects; i++)
-		waits_note_runs(d, i);
+	if (rc == 0)
+		waits_remember(d, true);
 	if (rc == 0)
 		syscalls_remember(d->job, d->frozen);
 	return rc;
@@ -101,6 +98,8 @@ static int capture(struct dumper *d, struct err *err)
 
 static void release(struct dumper *d)
 {
+	if (d->n_waits) /* it failed on the way */
+		waits_remember(d, false);
 	for (unsigned i = 0; d->mem_fds && i < d->cap.n_subjects; i++)
 		process_release(d, i);
 	files_capture_done(&d->cap);
@@ -152,7 +151,7 @@ static int traced(void *arg, struct err *err)
 		return rc;
 	image_writer_hold(d->writer);
 	d->start_ns = trace_now_ns();
-	rc = freeze_tree(d->job->root, FREEZE_TIMEOUT_MS, &d->frozen, err);
+	rc = freeze_job(&d->freeze, &d->frozen, err);
 	r->freeze_us = (uint64_t)(trace_now_ns() - d->start_ns) / 1000;
 	if (rc < 0)
 		return rc;
@@ -206,6 +205,9 @@ static int begin(struct dumper *d, struct err *err)
 	d->cap = (struct capture){
 		.arena = d->arena, .tree = d->tree, .space_id = space_id, .space_id_arg = job
 	};
+	d->freeze = (struct freeze_opts){ .root = job->root,
+					  .adopted = job->adopted,
+					  .timeout_ms = FREEZE_TIMEOUT_MS };
 	r->seq = chain_next_seq(job->chain);
 	(void)snprintf(r->mode, sizeof r->mode, "stop");
 	if (getrandom(&r->state, sizeof r->state, 0) != (ssize_t)sizeof r->state)

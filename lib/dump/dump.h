@@ -18,6 +18,8 @@ struct dump_job;
 int dump_job_new(pid_t root, struct chain *chain, const struct settings *settings,
 		 struct dump_job **ret, struct err *err);
 void dump_job_free(struct dump_job *job);
+/* The root's parent looks after the job: whatever children it has are orphans of the job. */
+void dump_job_adopted(struct dump_job *job);
 /* The next checkpoint will be full (after a restart, or when the parent image has gone). */
 void dump_job_want_full(struct dump_job *job);
 

@@ -32,28 +32,32 @@ struct extent {
 	/* Read after the thaw, from the list's later_fd: the copy there does not change any more.
 	 */
 	bool later;
+	int fd;           /* /proc/PID/mem, or the content's descriptor; borrowed */
 };
 
 struct page_list {
 	uint32_t space;
 	enum page_source source;
-	int fd; /* /proc/PID/mem, or the content's descriptor; borrowed, good until the thaw */
+	int fd; /* which the extents that are added next are read from */
 	int later_fd; /* the same of a snapshot, at the same addresses; -1: none; borrowed, good
 			 until the image is complete */
 	struct extent *extents; /* ascending after pages_sort */
 	unsigned n_extents;
 };
 
-/* A system call that was interrupted in a restart block, remembered by thread (dump/syscalls.c). */
+/* A system call that was interrupted in a restart block, remembered by thread (dump/syscalls.c). A
+ * list of them is sorted by thread. */
 struct remembered_call {
 	pid_t tid;
 	uint64_t rip, rsp;
 	int64_t nr;
 };
 
-/* A wait with a timeout that checkpoints keep starting anew (dump/waits.c). */
+/* A wait with a timeout that checkpoints keep starting anew (dump/waits.c). A list of them is
+ * sorted by thread. */
 struct remembered_wait {
 	pid_t tid;
+	unsigned process; /* its index in this checkpoint */
 	uint64_t rip, rsp;
 	int64_t first_seen_ns, last_seen_ns;
 	unsigned long long
@@ -72,6 +76,7 @@ struct space_key {
 
 struct dump_job {
 	pid_t root;
+	bool adopted; /* orphans of the job are children of the root's parent */
 	struct chain *chain;
 	const struct settings *settings;
 	bool want_full;
@@ -102,14 +107,17 @@ struct map_list {
 /* One checkpoint in the making. */
 struct dumper {
 	struct dump_job *job;
+	struct freeze_opts freeze;
 	struct frozen *frozen;
 	struct capture cap;
 	struct arena *arena;
 	struct tree *tree;
-	int *mem_fds;                /* for each process: /proc/PID/mem, -1 when not open */
-	struct map_list *maps;       /* for each process */
-	struct thread_facts **facts; /* for each process, an array parallel to its threads */
-	struct page_list *lists;     /* ascending by space */
+	int *mem_fds;                  /* for each process: /proc/PID/mem, -1 when not open */
+	struct map_list *maps;         /* for each process */
+	struct thread_facts **facts;   /* for each process, an array parallel to its threads */
+	struct remembered_wait *waits; /* of this checkpoint */
+	unsigned n_waits;
+	struct page_list *lists; /* ascending by space */
 	unsigned n_lists;
 	bool incremental;
 	const struct tracker *tracker; /* NULL: no increment will stand on this image */
@@ -166,10 +174,15 @@ int64_t syscalls_original(struct dump_job *job, pid_t tid, const struct user_reg
 /* Forgets threads that are no longer in the call that was remembered. */
 void syscalls_remember(struct dump_job *job, const struct frozen *f);
 
+/* dump/family.c: zombies, sessions, what processes share; refuses a tree that could not be made
+ * again. When all processes are captured. */
+int family_capture(struct dumper *d, struct err *err);
+
 /* dump/waits.c: interrupted waits whose time is over return. */
 int waits_expire(struct dumper *d, unsigned index, struct err *err);
-/* When no more calls will be run in the process. */
-void waits_note_runs(struct dumper *d, unsigned index);
+/* When no more calls will be run in any process. all: every thread has been looked at, and what is
+ * not waiting any more is forgotten. */
+void waits_remember(struct dumper *d, bool all);
 
 /*
  * dump/pages.c: reads the listed pages and hands them to the writer, in two passes: while the job

@@ -47,6 +47,11 @@ void dump_job_free(struct dump_job *job)
 	free(job);
 }
 
+void dump_job_adopted(struct dump_job *job)
+{
+	job->adopted = true;
+}
+
 void dump_job_want_full(struct dump_job *job)
 {
 	job->want_full = true;

@@ -20,8 +20,10 @@ struct page_list *pages_list_for(struct dumper *d, uint32_t space, enum page_sou
 	struct page_list *l;
 
 	for (unsigned i = 0; i < d->n_lists; i++)
-		if (d->lists[i].space == space)
+		if (d->lists[i].space == space) {
+			d->lists[i].fd = fd; /* shared memory may be read through several */
 			return &d->lists[i];
+		}
 	l = arena_push(d->arena, &d->lists, &d->n_lists, sizeof *l);
 	if (l)
 		*l = (struct page_list){
@@ -37,7 +39,7 @@ int pages_add(struct dumper *d, struct page_list *l, enum extent_kind kind, uint
 
 	if (l->n_extents) {
 		e = &l->extents[l->n_extents - 1];
-		if (e->kind == kind && e->page + e->npages == page &&
+		if (e->fd == l->fd && e->kind == kind && e->page + e->npages == page &&
 		    e->address + e->npages * CKPT_PAGE_SIZE == address) {
 			e->npages += npages;
 			return 0;
@@ -46,7 +48,9 @@ int pages_add(struct dumper *d, struct page_list *l, enum extent_kind kind, uint
 	e = arena_push(d->arena, &l->extents, &l->n_extents, sizeof *e);
 	if (!e)
 		return -ENOMEM;
-	*e = (struct extent){ .page = page, .npages = npages, .address = address, .kind = kind };
+	*e = (struct extent){
+		.page = page, .npages = npages, .address = address, .kind = kind, .fd = l->fd
+	};
 	return 0;
 }
 
@@ -135,7 +139,7 @@ static int unreadable(struct dumper *d, const struct page_list *l, uint64_t addr
 static int read_pages(struct dumper *d, const struct page_list *l, const struct extent *e,
 		      uint64_t address, unsigned n, uint8_t *buf, struct err *err)
 {
-	int fd = e->later ? l->later_fd : l->fd;
+	int fd = e->later ? l->later_fd : e->fd;
 	ssize_t got = io_pread_full(fd, buf, (size_t)n * CKPT_PAGE_SIZE, address);
 
 	if (got < 0)

@@ -70,6 +70,7 @@ static int identify(struct dumper *d, unsigned index, struct err *err)
 	p->pgid = status.ns_pgid;
 	p->sid = status.ns_sid;
 	p->ppid = parent < 0 ? 0 : d->tree->processes[parent].pid;
+	p->exit_signal = stat.exit_signal;
 	(void)snprintf(key, sizeof key, "mm:%d:%llu", s->pid, (unsigned long long)stat.start_time);
 	p->space = capture_space(&d->cap, SPACE_MM, key, arena_printf(d->arena, "pid %d", p->pid),
 				 0, -1);

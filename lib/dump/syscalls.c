@@ -59,6 +59,23 @@ static int64_t from_arguments(const struct user_regs_struct *gp, int mem_fd)
 	return SYS_poll;
 }
 
+static int by_tid(const void *a, const void *b)
+{
+	const struct remembered_call *x = a, *y = b;
+
+	return x->tid < y->tid ? -1 : x->tid > y->tid;
+}
+
+/* The number that was seen at an earlier checkpoint, -1: none was. */
+static int64_t remembered(const struct dump_job *job, pid_t tid, const struct user_regs_struct *gp)
+{
+	const struct remembered_call key = { .tid = tid }, *c = NULL;
+
+	if (job->n_calls)
+		c = bsearch(&key, job->calls, job->n_calls, sizeof key, by_tid);
+	return c && c->rip == gp->rip && c->rsp == gp->rsp ? c->nr : -1;
+}
+
 int64_t syscalls_original(struct dump_job *job, pid_t tid, const struct user_regs_struct *gp,
 			  int mem_fd)
 {
@@ -66,11 +83,9 @@ int64_t syscalls_original(struct dump_job *job, pid_t tid, const struct user_reg
 
 	if ((int64_t)gp->orig_rax != SYS_restart_syscall)
 		return (int64_t)gp->orig_rax;
-	for (unsigned i = 0; i < job->n_calls; i++)
-		if (job->calls[i].tid == tid && job->calls[i].rip == gp->rip &&
-		    job->calls[i].rsp == gp->rsp)
-			return job->calls[i].nr;
-	nr = from_code(gp->rip, mem_fd);
+	nr = remembered(job, tid, gp);
+	if (nr < 0)
+		nr = from_code(gp->rip, mem_fd);
 	return nr >= 0 ? nr : from_arguments(gp, mem_fd);
 }
 
@@ -87,14 +102,8 @@ void syscalls_remember(struct dump_job *job, const struct frozen *f)
 
 			if (!regs_in_restart_block(gp))
 				continue;
-			if (nr == SYS_restart_syscall) {
-				nr = -1;
-				for (unsigned k = 0; k < job->n_calls; k++)
-					if (job->calls[k].tid == t->tid &&
-					    job->calls[k].rip == gp->rip &&
-					    job->calls[k].rsp == gp->rsp)
-						nr = job->calls[k].nr;
-			}
+			if (nr == SYS_restart_syscall)
+				nr = remembered(job, t->tid, gp);
 			if (nr < 0)
 				continue;
 			if (n == room) {
@@ -107,6 +116,8 @@ void syscalls_remember(struct dump_job *job, const struct frozen *f)
 			fresh[n++] = (struct remembered_call){ t->tid, gp->rip, gp->rsp, nr };
 		}
 	}
+	if (n)
+		qsort(fresh, n, sizeof *fresh, by_tid);
 	free(job->calls);
 	job->calls = fresh;
 	job->n_calls = n;

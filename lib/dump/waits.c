@@ -55,47 +55,85 @@ static bool goes_on(const struct remembered_wait *then, const struct remembered_
 	       now->last_seen_ns - then->last_seen_ns < length_ns;
 }
 
-/* Called once for each checkpoint while there is one process: what is not waiting any more is
- * forgotten. */
+static int by_tid(const void *a, const void *b)
+{
+	const struct remembered_wait *x = a, *y = b;
+
+	return x->tid < y->tid ? -1 : x->tid > y->tid;
+}
+
+static const struct remembered_wait *remembered(const struct dump_job *job,
+						const struct remembered_wait *w)
+{
+	return job->n_waits ? bsearch(w, job->waits, job->n_waits, sizeof *w, by_tid) : NULL;
+}
+
+/* A thread that waits with a timeout: 1: goes on waiting, *w says since when; 0: its time is over.
+ */
+static bool goes_on_waiting(struct dumper *d, unsigned index, const struct frozen_thread *t,
+			    const struct regs_timeout *timeout, struct remembered_wait *w)
+{
+	int64_t length = length_ns(timeout, d->mem_fds[index]);
+	const struct remembered_wait *then;
+
+	*w = (struct remembered_wait){
+		.tid = t->tid, .process = index, .rip = t->regs.gp.rip, .rsp = t->regs.gp.rsp
+	};
+	w->first_seen_ns = w->last_seen_ns = trace_now_ns();
+	w->runs = runs_of(&d->cap.subjects[index], t->tid);
+	then = remembered(d->job, w);
+	if (then && goes_on(then, w, length))
+		w->first_seen_ns = then->first_seen_ns;
+	return w->last_seen_ns - w->first_seen_ns < length;
+}
+
 int waits_expire(struct dumper *d, unsigned index, struct err *err)
 {
 	struct frozen_process *p = &d->frozen->procs[index];
-	struct remembered_wait *fresh = calloc(p->n_threads, sizeof *fresh);
-	unsigned n = 0;
-	int rc = fresh ? 0 : err_nomem(err);
 
-	for (unsigned i = 0; rc == 0 && i < p->n_threads; i++) {
+	for (unsigned i = 0; i < p->n_threads; i++) {
 		struct frozen_thread *t = &p->threads[i];
+		struct remembered_wait now, *slot;
 		struct regs_timeout timeout;
-		struct remembered_wait *w = &fresh[n];
-		int64_t length;
+		int rc;
 
 		if (!regs_timeout_of(&t->regs.gp, &timeout))
 			continue;
-		length = length_ns(&timeout, d->mem_fds[index]);
-		*w = (struct remembered_wait){ .tid = t->tid,
-					       .rip = t->regs.gp.rip,
-					       .rsp = t->regs.gp.rsp };
-		w->first_seen_ns = w->last_seen_ns = trace_now_ns();
-		w->runs = runs_of(&d->cap.subjects[index], t->tid);
-		for (unsigned j = 0; j < d->job->n_waits; j++)
-			if (goes_on(&d->job->waits[j], w, length))
-				w->first_seen_ns = d->job->waits[j].first_seen_ns;
-		n++;
-		if (w->last_seen_ns - w->first_seen_ns < length)
+		if (goes_on_waiting(d, index, t, &timeout, &now)) {
+			slot = arena_push(d->arena, &d->waits, &d->n_waits, sizeof *slot);
+			if (!slot)
+				return err_nomem(err);
+			*slot = now;
 			continue;
-		n--;
+		}
 		regs_return(&t->regs.gp, timeout.result);
 		rc = regs_set_gp(t->tid, &t->regs.gp, err);
+		if (rc < 0)
+			return rc;
 	}
-	free(d->job->waits);
-	d->job->waits = fresh;
-	d->job->n_waits = n;
-	return rc;
+	return 0;
 }
 
-void waits_note_runs(struct dumper *d, unsigned index)
+void waits_remember(struct dumper *d, bool all)
 {
-	for (unsigned i = 0; i < d->job->n_waits; i++)
-		d->job->waits[i].runs = runs_of(&d->cap.subjects[index], d->job->waits[i].tid);
+	struct dump_job *job = d->job;
+	unsigned n = d->n_waits, seen;
+	struct remembered_wait *list = calloc(n + job->n_waits + 1, sizeof *list);
+
+	if (!list)
+		return;
+	for (unsigned i = 0; i < n; i++) {
+		list[i] = d->waits[i];
+		list[i].runs = runs_of(&d->cap.subjects[list[i].process], list[i].tid);
+	}
+	qsort(list, n, sizeof *list, by_tid);
+	seen = n;
+	for (unsigned i = 0; !all && i < job->n_waits; i++)
+		if (!bsearch(&job->waits[i], list, seen, sizeof *list, by_tid))
+			list[n++] = job->waits[i];
+	qsort(list, n, sizeof *list, by_tid);
+	free(job->waits);
+	job->waits = list;
+	job->n_waits = n;
+	d->n_waits = 0;
 }

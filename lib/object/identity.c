@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Where a process stands: executable, working directory, root, umask, group and session, and
- * prctl(2) flags of its own. */
+/* Where a process stands: executable, working directory, root, umask, and prctl(2) flags of its
+ * own. (Its group and session are a matter of its birth: state/births.h.) */
 #include "object/attrs.h"
 
 #include "util/cleanup.h"
@@ -196,45 +196,6 @@ static int dirs_calls(const struct rebuild *rb, const struct process *p, struct 
 	return 0;
 }
 
-static bool in_tree(const struct tree *t, int32_t pid)
-{
-	for (unsigned i = 0; i < t->n_processes; i++)
-		if (t->processes[i].pid == pid)
-			return true;
-	return false;
-}
-
-/*
- * The process leads its session or group again if it did; else it stays where it was born: the
- * group and session of whoever restarts it stand for those outside the tree that it had been in.
- */
-static int group_put(const struct rebuild *rb, const struct process *p, struct batch *b, pid_t tid,
-		     struct err *err)
-{
-	int32_t self = rb->new_id(rb, p->pid);
-	int32_t want = in_tree(rb->tree, p->pgid) ? rb->new_id(rb, p->pgid) : 0;
-	unsigned sid_call, pgid_call;
-	int rc;
-
-	batch_start(b);
-	sid_call = batch_call(b, "read the session", SYS_getsid, 0);
-	pgid_call = batch_call(b, "read the process group", SYS_getpgid, 0);
-	rc = batch_run(b, tid, err);
-	if (rc < 0)
-		return rc;
-	if (p->sid == p->pid && batch_ret(b, sid_call) != self) {
-		batch_start(b);
-		batch_call(b, "start a session", SYS_setsid);
-	} else if (p->sid != p->pid && want && batch_ret(b, pgid_call) != want) {
-		batch_start(b);
-		batch_call(b, p->pgid == p->pid ? "start a process group" : "join a process group",
-			   SYS_setpgid, 0, want);
-	} else {
-		return 0;
-	}
-	return batch_run(b, tid, err);
-}
-
 /*
  * Lowering the score takes a privilege, and not having it costs nothing but a likelier victim in an
  * emergency: only a failure to raise it, which everybody may, is an error.
@@ -277,9 +238,7 @@ int identity_put(const struct rebuild *rb, const struct process *p, struct batch
 {
 	int rc;
 
-	rc = group_put(rb, p, b, tid, err);
-	if (rc == 0)
-		rc = ptys_put_session(rb, p, b, tid, err);
+	rc = ptys_put_session(rb, p, b, tid, err);
 	if (rc == 0)
 		rc = oom_put(p, tid, err);
 	if (rc < 0)

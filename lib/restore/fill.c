@@ -239,14 +239,19 @@ static int add_shared(struct filler *f, const struct space *s, int maker_fd, str
 	return add_space(f, s->id, NULL, sink, err);
 }
 
-/* Opens a sink for the process and each shared space, and lists what goes there. */
+/* Opens a sink for each process and each shared space, and lists what goes there. */
 static int add_all(struct filler *f, struct sink *sinks, unsigned *n, struct err *err)
 {
 	struct restoring *r = f->r;
-	int rc = sink_open_process(&sinks[(*n)++], &r->proc, err);
+	int rc = 0;
 
-	if (rc == 0)
-		rc = add_space(f, r->proc.state->space, r->proc.state, &sinks[*n - 1], err);
+	for (unsigned i = 0; rc == 0 && i < r->tree->n_processes; i++) {
+		const struct process *p = r->procs[i].state;
+
+		rc = sink_open_process(&sinks[(*n)++], &r->procs[i], err);
+		if (rc == 0)
+			rc = add_space(f, p->space, p, &sinks[*n - 1], err);
+	}
 	for (unsigned i = 0; rc == 0 && i < r->tree->n_spaces; i++)
 		if (r->tree->spaces[i].kind != SPACE_MM && r->rb.space_fds[i] >= 0)
 			rc = add_shared(f, &r->tree->spaces[i], r->rb.space_fds[i], &sinks[(*n)++],
@@ -257,7 +262,8 @@ static int add_all(struct filler *f, struct sink *sinks, unsigned *n, struct err
 int fill_all(struct restoring *r, struct err *err)
 {
 	struct filler f = { .r = r, .lock = PTHREAD_MUTEX_INITIALIZER };
-	CLEANUP_FREE struct sink *sinks = calloc(r->tree->n_spaces + 1, sizeof *sinks);
+	CLEANUP_FREE struct sink *sinks = calloc(r->tree->n_spaces + r->tree->n_processes + 1,
+						 sizeof *sinks);
 	unsigned n = 0;
 	int rc = sinks ? add_all(&f, sinks, &n, err) : err_nomem(err);
 

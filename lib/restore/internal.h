@@ -5,6 +5,7 @@
 #include "inject/build.h"
 #include "object/object.h"
 #include "restore/restore.h"
+#include "state/births.h"
 #include "util/arena.h"
 
 #include <stdbool.h>
@@ -35,12 +36,24 @@ struct build_process {
 	struct remote *remote;
 	struct batch *batch;
 	struct build_thread *threads; /* parallel to state->threads */
+	/* What the maker (maker.c) opened for mappings, in memory that it shares with us: a
+	 * descriptor for each VMA, -1: none; one more at the end for /proc/PID/exe. */
+	int *map_fds;
 };
 
-/* What the maker (maker.c) opened for mappings, in memory that it shares with us. */
-struct map_fds {
-	int *by_vma; /* descriptor in the maker for each VMA, -1: none; one more at the end for
-			/proc/PID/exe */
+/*
+ * What those that are being made share with us. They wait for each other at gates: pipes whose
+ * other end only we have, so that nobody waits any more once we are gone.
+ */
+enum gate { GATE_BORN, GATE_LED, GATE_JOINED, GATE_MADE, GATES };
+struct nursery {
+	int32_t opened;  /* gates that were opened, not just left by us */
+	int32_t next_id; /* for steps: above all ids that were recorded */
+	int32_t pids[];  /* for each birth, as it sees itself */
+};
+/* Where a zombie's core dump was made. */
+struct core_dir {
+	char path[32];
 };
 
 struct restoring {
@@ -49,14 +62,16 @@ struct restoring {
 	const struct restore_opts *opts;
 	struct arena *arena;
 	struct rebuild rb;
-	struct build_process
-		proc; /* FIXME(trees): one process for now; the structures know several */
-	struct map_fds map_fds;
-	enum pids_mode pids; /* what was decided; PIDS_AUTO: new ids */
+	struct build_process *procs; /* parallel to tree->processes */
+	struct births births;
+	struct nursery *nursery;
+	struct core_dir *core_dirs; /* parallel to tree->zombies, shared too */
+	int gates[GATES][2];        /* pipes; [1] is ours alone, -1: closed */
+	enum pids_mode pids;        /* what was decided; PIDS_AUTO: new ids */
 	bool own_userns;
 	pid_t child;   /* our child: the maker, or init of the namespace */
 	pid_t init;    /* == child with a pid namespace, else 0 */
-	int control;   /* our end of a socket to the maker (and init) */
+	int control;   /* our end of a socket to the maker (and init); in the maker: its own */
 	int status_fd; /* init writes the root's wait status here; -1 */
 	pid_t maker;   /* as seen from here */
 };
@@ -68,27 +83,43 @@ void restore_warn(const struct restoring *r, const char *fmt, ...)
 int plan_check(struct restoring *r, struct err *err);
 /* Settles for a new pid namespace; false if none can be had. */
 bool plan_namespace(struct restoring *r);
-int plan_workspace(const struct process *p, struct arena *a, struct workspace *ret,
-		   struct err *err);
+/* Finds room for each process. */
+int plan_workspaces(struct restoring *r, struct err *err);
 int plan_marker_signal(const struct tree *t);
 
-/* spawn.c: creates the maker with its pid, in new namespaces if so decided; returns with it seized
- * and running. */
+/* spawn.c: creates the maker with its pid, in new namespaces if so decided, and through it the
+ * whole tree; returns with all processes seized and stopped. */
 int spawn_maker(struct restoring *r, struct err *err);
 /* After a failure: ends and reaps everything that spawn_maker made. */
 void spawn_undo(struct restoring *r);
 
+/* Creates a process; tid 0: with any id. */
+pid_t spawn_clone(uint64_t flags, pid_t tid, int exit_signal);
+/* Opens or closes the gates' pipes. */
+int gates_make(struct restoring *r, struct err *err);
+void gates_close(struct restoring *r);
+
 /* maker.c: what the maker itself does, as ordinary C, before it is taken over. Never returns. */
 _Noreturn void maker_main(struct restoring *r, int control);
-/* Its messages on the control socket. */
-enum maker_kind { MAKER_PID = 1, MAKER_READY, MAKER_ERROR, MAKER_WARN };
+/* Its messages on the control socket, and those of the processes that it makes. */
+enum maker_kind { MAKER_HERE = 1, MAKER_READY, MAKER_ERROR, MAKER_WARN };
 struct maker_message {
 	enum maker_kind kind;
-	int32_t pid;
-	struct err err;
+	int32_t birth;  /* which process speaks */
+	struct err err; /* only sent with MAKER_ERROR and MAKER_WARN */
 };
+/* err: NULL unless the message is about one. */
+void maker_say(int control, enum maker_kind kind, int32_t birth, const struct err *err);
 /* The maker's tables, made in memory shared with us. */
 int maker_share(struct restoring *r, struct err *err);
+/* In the process itself: the room from which it is driven. */
+int maker_map_workspace(const struct workspace *ws, struct err *err);
+
+/* birth.c: in each process: makes its children, takes its place, and waits to be taken over. */
+_Noreturn void birth_main(struct restoring *r, unsigned birth);
+
+/* muster.c: hears from all that are made until they are ready, and seizes them. */
+int muster(struct restoring *r, struct err *err);
 
 /* layout.c: empties the process's address space and maps the image's. */
 int layout_clear(struct restoring *r, struct build_process *bp, struct err *err);

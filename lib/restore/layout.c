@@ -186,8 +186,7 @@ static uint64_t first_prot(const struct vma *v, bool alone)
 		     : (v->advice & ADVICE_NORESERVE ? PROT_READ | PROT_WRITE : PROT_NONE);
 }
 
-static int map_group(struct restoring *r, struct build_process *bp, unsigned i, unsigned end,
-		     struct err *err)
+static int map_group(struct build_process *bp, unsigned i, unsigned end, struct err *err)
 {
 	const struct vma *v = &bp->state->vmas[i];
 	uint64_t len = bp->state->vmas[end - 1].end - v->start;
@@ -197,7 +196,7 @@ static int map_group(struct restoring *r, struct build_process *bp, unsigned i, 
 		return rc;
 	(void)batch_call(bp->batch, v->path && v->path[0] == '/' ? v->path : "map memory", SYS_mmap,
 			 v->start, len, first_prot(v, end == i + 1), map_flags(v),
-			 v->kind == VMA_ANON ? (uint64_t)-1 : (uint64_t)r->map_fds.by_vma[i],
+			 v->kind == VMA_ANON ? (uint64_t)-1 : (uint64_t)bp->map_fds[i],
 			 v->kind == VMA_ANON ? 0 : v->offset);
 	return 0;
 }
@@ -262,7 +261,7 @@ static int each_group(struct restoring *r, struct build_process *bp, int step, s
 		end = group_end(p, i);
 		if (!is_ours_to_map(&p->vmas[i]))
 			continue;
-		rc = step == 0   ? map_group(r, bp, i, end, err)
+		rc = step == 0   ? map_group(bp, i, end, err)
 		     : step == 1 ? touch_group(r, bp, i, end, err)
 				 : split_group(bp, i, end, err);
 	}
@@ -283,7 +282,7 @@ int layout_map(struct restoring *r, struct build_process *bp, struct err *err)
 static int set_mm(struct restoring *r, struct build_process *bp, struct err *err)
 {
 	const struct mm_layout *mm = &bp->state->mm;
-	int exe = r->map_fds.by_vma[bp->state->n_vmas];
+	int exe = bp->map_fds[bp->state->n_vmas];
 	struct prctl_mm_map map = {
 		.start_code = mm->start_code,
 		.end_code = mm->end_code,

@@ -2,13 +2,13 @@
 /*
  * What the maker does itself, as ordinary C in a fork of ckpt-restart, before its memory is
  * replaced: everything that needs paths and libraries. It opens the job's files and the files
- * behind mappings, high up out of the way, and maps the workspace from which it is driven from then
- * on. Then it stops for good: its tracer takes over.
+ * behind mappings, high up out of the way, for all processes; then it makes its children (birth.c).
  */
 #include "restore/internal.h"
 
 #include "util/cleanup.h"
 #include "util/fault.h"
+#include "util/hash.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -46,17 +46,61 @@ static int choose_base(const struct restoring *r)
 	return base;
 }
 
+static int32_t highest_id(const struct tree *t)
+{
+	int32_t id = 300;
+
+	for (unsigned i = 0; i < t->n_processes; i++) {
+		const struct process *p = &t->processes[i];
+
+		id = MAX(id, MAX(p->pgid, p->sid));
+		for (unsigned j = 0; j < p->n_threads; j++)
+			id = MAX(id, p->threads[j].tid);
+	}
+	for (unsigned i = 0; i < t->n_zombies; i++)
+		id = MAX(id, MAX(t->zombies[i].pid, t->zombies[i].pgid));
+	return id;
+}
+
+/* All of it is mapped once; a second attempt (in a namespace) starts with the same tables. */
 int maker_share(struct restoring *r, struct err *err)
 {
-	const struct process *p = &r->tree->processes[0];
+	const struct tree *t = r->tree;
+	size_t n_fds = 0, n_nursery;
+	int *fds;
 
-	r->rb.fd_base = choose_base(r);
-	r->rb.file_fds = shared_ints(r->tree->n_files);
-	r->rb.space_fds = shared_ints(r->tree->n_spaces);
-	r->map_fds.by_vma = shared_ints(p->n_vmas + 1);
-	if (!r->rb.file_fds || !r->rb.space_fds || !r->map_fds.by_vma)
+	for (unsigned i = 0; i < t->n_processes; i++)
+		n_fds += t->processes[i].n_vmas + 1;
+	n_nursery = sizeof *r->nursery / sizeof(int) + r->births.n;
+	if (n_fds > SIZE_MAX / 2 / sizeof(int))
 		return err_nomem(err);
+	r->rb.fd_base = choose_base(r);
+	r->rb.file_fds = shared_ints(t->n_files);
+	r->rb.space_fds = shared_ints(t->n_spaces);
+	r->nursery = (struct nursery *)shared_ints(n_nursery);
+	fds = shared_ints(n_fds);
+	r->core_dirs =
+		(struct core_dir *)shared_ints(t->n_zombies * sizeof *r->core_dirs / sizeof(int));
+	if (!r->rb.file_fds || !r->rb.space_fds || !r->nursery || !r->core_dirs || !fds)
+		return err_nomem(err);
+	for (unsigned i = 0; i < t->n_zombies; i++)
+		r->core_dirs[i].path[0] = '\0';
+	r->nursery->opened = 0;
+	r->nursery->next_id = highest_id(t) + 1;
+	for (unsigned i = 0; i < t->n_processes; i++) {
+		r->procs[i].map_fds = fds;
+		fds += t->processes[i].n_vmas + 1;
+	}
 	return 0;
+}
+
+void maker_say(int control, enum maker_kind kind, int32_t birth, const struct err *err)
+{
+	struct maker_message m = { .kind = kind, .birth = birth };
+
+	if (err)
+		m.err = *err;
+	(void)send(control, &m, err ? sizeof m : offsetof(struct maker_message, err), MSG_NOSIGNAL);
 }
 
 static bool is_inherited(const struct restoring *r, int fd)
@@ -69,27 +113,51 @@ static bool is_inherited(const struct restoring *r, int fd)
 	return false;
 }
 
-/* Our own descriptors (images, the chain's lock, ...) are not the job's business. */
-static int drop_descriptors(struct restoring *r, int *control, struct err *err)
+static int lift(struct restoring *r, int *fd, struct err *err)
 {
+	int high = fcntl(*fd, F_DUPFD_CLOEXEC, r->rb.fd_base);
+
+	if (high < 0)
+		return err_set(err, -errno, "cannot use descriptor %d (open-files limit): %m",
+			       r->rb.fd_base);
+	*fd = high;
+	return 0;
+}
+
+static int by_value(const void *a, const void *b)
+{
+	return *(const int *)a - *(const int *)b;
+}
+
+/* Our own descriptors (images, the chain's lock, ...) are not the job's business. */
+static int drop_descriptors(struct restoring *r, struct err *err)
+{
+	int keep[GATES + 1], from = r->rb.fd_base, rc = 0;
 	struct rlimit lim;
-	int base = r->rb.fd_base, high;
 
 	if (getrlimit(RLIMIT_NOFILE, &lim) == 0 && lim.rlim_cur < lim.rlim_max) {
 		lim.rlim_cur = lim.rlim_max;
 		(void)setrlimit(RLIMIT_NOFILE, &lim);
 	}
-	high = fcntl(*control, F_DUPFD_CLOEXEC, base);
-	if (high < 0)
-		return err_set(err, -errno, "cannot use descriptor %d (open-files limit): %m",
-			       base);
-	for (int fd = 0; fd < base; fd++)
+	for (unsigned i = 0; rc == 0 && i < GATES; i++) {
+		rc = lift(r, &r->gates[i][0], err);
+		keep[i] = r->gates[i][0];
+	}
+	if (rc == 0)
+		rc = lift(r, &r->control, err);
+	if (rc < 0)
+		return rc;
+	keep[GATES] = r->control;
+	for (int fd = 0; fd < r->rb.fd_base; fd++)
 		if (!is_inherited(r, fd))
 			(void)close(fd);
-	if (high > base)
-		(void)syscall(SYS_close_range, base, high - 1, 0);
-	(void)syscall(SYS_close_range, high + 1, ~0U, 0);
-	*control = high;
+	qsort(keep, GATES + 1, sizeof keep[0], by_value);
+	for (unsigned i = 0; i <= GATES; i++) {
+		if (keep[i] > from)
+			(void)syscall(SYS_close_range, from, keep[i] - 1, 0);
+		from = keep[i] + 1;
+	}
+	(void)syscall(SYS_close_range, from, ~0U, 0);
 	return 0;
 }
 
@@ -116,66 +184,128 @@ static int reopen_readonly(struct restoring *r, int fd, struct err *err)
 	return open_lifted(r, path, O_RDONLY, err);
 }
 
-static int fd_of_space(const struct restoring *r, uint32_t space)
+/* --- files behind mappings ----------------------------------------------------------------------
+ */
+
+/* What is open already, for all processes together: most map the same libraries. */
+struct opened {
+	const char *path; /* NULL: a space */
+	uint32_t space;
+	bool writable;
+	int fd; /* -1: a free slot */
+};
+
+struct opener {
+	struct restoring *r;
+	struct opened *table;
+	size_t size; /* a power of two, more than twice the mappings */
+};
+
+static struct opened *slot_for(const struct opener *o, const struct opened *key)
 {
-	for (unsigned i = 0; i < r->tree->n_spaces; i++)
-		if (r->tree->spaces[i].id == space)
-			return r->rb.space_fds[i];
-	return -1;
+	uint64_t at = key->path ? hash64(key->path, strlen(key->path)) : key->space * 7919u;
+
+	for (at += key->writable;; at++) {
+		struct opened *s = &o->table[at & (o->size - 1)];
+
+		if (s->fd < 0 ||
+		    (s->writable == key->writable && s->space == key->space &&
+		     !s->path == !key->path && (!s->path || !strcmp(s->path, key->path))))
+			return s;
+	}
 }
 
-static int open_for_vma(struct restoring *r, const struct process *p, const struct vma *v,
+static int open_space(struct restoring *r, const struct opened *key, struct err *err)
+{
+	int i = -1, fd;
+
+	for (unsigned k = 0; i < 0 && k < r->tree->n_spaces; k++)
+		if (r->tree->spaces[k].id == key->space)
+			i = (int)k;
+	fd = i < 0 ? -1 : r->rb.space_fds[i];
+	if (fd < 0)
+		return err_image(err, -EINVAL, "there is no content for it");
+	return key->writable ? fd : reopen_readonly(r, fd, err);
+}
+
+static int open_for_vma(struct opener *o, const struct process *p, const struct vma *v,
 			struct err *err)
 {
-	const char *path;
-	int fd;
+	bool shared = v->flags & MAP_SHARED, may_write = v->advice & ADVICE_MAYWRITE;
+	struct opened key = { .fd = -1 }, *slot;
 
 	if (v->kind == VMA_SHM) {
-		fd = fd_of_space(r, v->shm_space);
-		if (fd < 0)
-			return err_image(err, -EINVAL,
-					 "pid %d: no content for the mapping at %#llx", p->pid,
-					 (unsigned long long)v->start);
-		return (v->advice & ADVICE_MAYWRITE) || !(v->flags & MAP_SHARED)
-			       ? fd
-			       : reopen_readonly(r, fd, err);
+		key.space = v->shm_space;
+		key.writable = may_write || !shared;
+	} else {
+		key.path = rebuild_path(&o->r->rb, v->path);
+		key.writable = may_write && shared;
 	}
-	path = rebuild_path(&r->rb, v->path);
-	return open_lifted(
-		r, path,
-		(v->flags & MAP_SHARED) && (v->advice & ADVICE_MAYWRITE) ? O_RDWR : O_RDONLY, err);
+	slot = slot_for(o, &key);
+	if (slot->fd >= 0)
+		return slot->fd;
+	key.fd = key.path ? open_lifted(o->r, key.path, key.writable ? O_RDWR : O_RDONLY, err)
+			  : open_space(o->r, &key, err);
+	if (key.fd < 0)
+		return err_wrap(err, key.fd, "pid %d: mapping at %#llx", p->pid,
+				(unsigned long long)v->start);
+	*slot = key;
+	return key.fd;
 }
 
-/* Descriptors for mappings: one for each file as long as the same one is mapped in a row. */
-static int open_mapped(struct restoring *r, struct err *err)
+/* /proc/PID/exe is nice to have. */
+static int open_exe(struct opener *o, const struct process *p)
 {
-	const struct process *p = &r->tree->processes[0];
-	int *by_vma = r->map_fds.by_vma;
-	int last = -1;
+	struct opened key = { .path = p->exe ? rebuild_path(&o->r->rb, p->exe) : NULL, .fd = -1 };
+	struct opened *slot;
+
+	if (!key.path)
+		return -1;
+	slot = slot_for(o, &key);
+	if (slot->fd < 0) {
+		key.fd = open_lifted(o->r, key.path, O_RDONLY, NULL);
+		*slot = key;
+	}
+	return slot->fd;
+}
+
+static int open_process(struct opener *o, const struct build_process *bp, struct err *err)
+{
+	const struct process *p = bp->state;
 
 	for (unsigned i = 0; i < p->n_vmas; i++) {
-		const struct vma *v = &p->vmas[i], *w = last >= 0 ? &p->vmas[last] : NULL;
-
-		if (v->kind != VMA_FILE && v->kind != VMA_SHM)
+		if (p->vmas[i].kind != VMA_FILE && p->vmas[i].kind != VMA_SHM)
 			continue;
-		if (w && w->kind == VMA_FILE && v->kind == VMA_FILE && w->flags == v->flags &&
-		    !strcmp(w->path, v->path) &&
-		    (w->advice & ADVICE_MAYWRITE) == (v->advice & ADVICE_MAYWRITE))
-			by_vma[i] = by_vma[last];
-		else
-			by_vma[i] = open_for_vma(r, p, v, err);
-		if (by_vma[i] < 0)
-			return err_wrap(err, by_vma[i], "pid %d: mapping at %#llx", p->pid,
-					(unsigned long long)v->start);
-		last = (int)i;
+		bp->map_fds[i] = open_for_vma(o, p, &p->vmas[i], err);
+		if (bp->map_fds[i] < 0)
+			return bp->map_fds[i];
 	}
-	/* the slot after the last: /proc/PID/exe */
-	if (p->exe)
-		by_vma[p->n_vmas] = open_lifted(r, rebuild_path(&r->rb, p->exe), O_RDONLY, NULL);
+	bp->map_fds[p->n_vmas] = open_exe(o, p);
 	return 0;
 }
 
-static int map_workspace(const struct workspace *ws, struct err *err)
+static int open_mapped(struct restoring *r, struct err *err)
+{
+	struct opener o = { .r = r, .size = 64 };
+	size_t n = 0;
+	int rc = 0;
+
+	for (unsigned i = 0; i < r->tree->n_processes; i++)
+		n += r->tree->processes[i].n_vmas + 1;
+	while (o.size < 2 * n)
+		o.size *= 2;
+	o.table = calloc(o.size, sizeof *o.table);
+	if (!o.table)
+		return err_nomem(err);
+	for (size_t i = 0; i < o.size; i++)
+		o.table[i].fd = -1;
+	for (unsigned i = 0; rc == 0 && i < r->tree->n_processes; i++)
+		rc = open_process(&o, &r->procs[i], err);
+	free(o.table);
+	return rc;
+}
+
+int maker_map_workspace(const struct workspace *ws, struct err *err)
 {
 	void *want = (void *)(uintptr_t)ws->start; /* NOLINT: an address is what it is */
 	void *got = mmap(want, WORKSPACE_BYTES, PROT_READ | PROT_WRITE,
@@ -191,31 +321,25 @@ static int map_workspace(const struct workspace *ws, struct err *err)
 
 _Noreturn void maker_main(struct restoring *r, int control)
 {
-	struct maker_message m = { .kind = MAKER_READY };
-	char go;
+	struct err err = { 0 };
 	int rc;
 
-	rc = drop_descriptors(r, &control, &m.err);
-	if (rc == 0 && recv(control, &go, 1, 0) != 1)
-		_exit(1);
+	r->control = control;
+	/* Nobody's end may go unnoticed, nor be waited for by the kernel itself. */
+	(void)signal(SIGCHLD, SIG_DFL);
+	rc = drop_descriptors(r, &err);
 	if (rc == 0)
-		rc = files_open(&r->rb, &m.err);
+		rc = files_open(&r->rb, &err);
 	if (rc == 0)
-		rc = open_mapped(r, &m.err);
+		rc = open_mapped(r, &err);
 	if (rc == 0)
-		rc = map_workspace(&r->proc.ws, &m.err);
-	if (rc == 0)
-		rc = fault_point("restore-made", &m.err);
+		rc = fault_point("restore-made", &err);
 	if (rc < 0) {
-		m.kind = MAKER_ERROR;
-		m.err.code = rc;
-	}
-	(void)send(control, &m, sizeof m, MSG_NOSIGNAL);
-	if (rc < 0)
+		err.code = rc;
+		maker_say(r->control, MAKER_ERROR, 0, &err);
 		_exit(1);
+	}
 	/* what is meant for the job lies at fd_base and above */
 	(void)syscall(SYS_close_range, 0, r->rb.fd_base - 1, 0);
-	(void)close(control);
-	for (;;)
-		(void)raise(SIGSTOP);
+	birth_main(r, 0);
 }

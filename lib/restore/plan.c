@@ -98,12 +98,17 @@ static int check_memory(const struct restoring *r, const struct process *p, stru
 }
 
 /* The first of the recorded ids that is in use here; 0: none. */
-static pid_t taken_id(const struct tree *t)
+static pid_t taken_id(const struct restoring *r)
 {
+	const struct tree *t = r->tree;
+
 	for (unsigned i = 0; i < t->n_processes; i++)
 		for (unsigned j = 0; j < t->processes[i].n_threads; j++)
 			if (kill(t->processes[i].threads[j].tid, 0) == 0 || errno == EPERM)
 				return t->processes[i].threads[j].tid;
+	for (unsigned i = 0; i < r->births.n; i++)
+		if (r->births.v[i].pid && (kill(r->births.v[i].pid, 0) == 0 || errno == EPERM))
+			return r->births.v[i].pid;
 	return 0;
 }
 
@@ -130,7 +135,7 @@ static int decide_pids(struct restoring *r, struct err *err)
 	pid_t taken = 0;
 
 	if (wish != PIDS_NAMESPACE && set_tid->ok) {
-		taken = taken_id(r->tree);
+		taken = taken_id(r);
 		if (!taken) {
 			r->pids = PIDS_KEEP;
 			return 0;
@@ -166,11 +171,9 @@ int plan_check(struct restoring *r, struct err *err)
 {
 	int rc;
 
-	if (r->tree->n_processes != 1)
-		return err_image(err, -EOPNOTSUPP,
-				 "the image holds %u processes, this version restarts one",
-				 r->tree->n_processes);
-	rc = check_host(r, err);
+	rc = births_plan(r->tree, r->arena, &r->births, err);
+	if (rc == 0)
+		rc = check_host(r, err);
 	for (unsigned i = 0; rc == 0 && i < r->tree->n_processes; i++)
 		rc = check_memory(r, &r->tree->processes[i], err);
 	if (rc == 0)
@@ -189,27 +192,35 @@ static int by_start(const void *a, const void *b)
 	return x->start < y->start ? -1 : x->start > y->start;
 }
 
-/* The first hole of WORKSPACE_BYTES, well away from both ends, that neither the image nor we
- * ourselves use. */
-int plan_workspace(const struct process *p, struct arena *a, struct workspace *ret, struct err *err)
+static int own_ranges(struct arena *a, struct range **ret, unsigned *ret_n, struct err *err)
 {
 	CLEANUP_FD int dirfd = -1;
 	struct proc_map *maps;
-	struct range *used;
-	uint64_t at = 0x10000000;
-	unsigned n, k = 0;
 	int rc;
 
 	rc = proc_open_pid(getpid(), &dirfd, err);
 	if (rc == 0)
-		rc = proc_maps_read(dirfd, false, a, &maps, &n, err);
+		rc = proc_maps_read(dirfd, false, a, &maps, ret_n, err);
 	if (rc < 0)
 		return rc;
-	used = arena_array(a, n + p->n_vmas, sizeof *used);
+	*ret = arena_array(a, *ret_n, sizeof **ret);
+	for (unsigned i = 0; *ret && i < *ret_n; i++)
+		(*ret)[i] = (struct range){ maps[i].start, maps[i].end };
+	return *ret ? 0 : err_nomem(err);
+}
+
+/* The first hole of WORKSPACE_BYTES, well away from both ends, that neither the image nor we
+ * ourselves use. */
+static int find_workspace(const struct process *p, const struct range *own, unsigned n,
+			  struct workspace *ret, struct err *err)
+{
+	CLEANUP_FREE struct range *used = malloc((n + p->n_vmas + 1) * sizeof *used);
+	uint64_t at = 0x10000000;
+	unsigned k = n;
+
 	if (!used)
 		return err_nomem(err);
-	for (unsigned i = 0; i < n; i++)
-		used[k++] = (struct range){ maps[i].start, maps[i].end };
+	memcpy(used, own, n * sizeof *used);
 	for (unsigned i = 0; i < p->n_vmas; i++)
 		used[k++] = (struct range){ p->vmas[i].start, p->vmas[i].end };
 	qsort(used, k, sizeof *used, by_start);
@@ -232,6 +243,17 @@ int plan_workspace(const struct process *p, struct arena *a, struct workspace *r
 					    0x20000,
 				   .scratch = at + 0x100000 };
 	return 0;
+}
+
+int plan_workspaces(struct restoring *r, struct err *err)
+{
+	struct range *own;
+	unsigned n;
+	int rc = own_ranges(r->arena, &own, &n, err);
+
+	for (unsigned i = 0; rc == 0 && i < r->tree->n_processes; i++)
+		rc = find_workspace(r->procs[i].state, own, n, &r->procs[i].ws, err);
+	return rc;
 }
 
 static uint64_t signals_in(const struct pending_signal *list, unsigned n)

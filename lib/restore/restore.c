@@ -10,6 +10,7 @@
 #include "util/log.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -29,50 +30,64 @@ void restore_warn(const struct restoring *r, const char *fmt, ...)
 	r->opts->warn(r->opts->warn_arg, text);
 }
 
+static int by_id(const void *a, const void *b)
+{
+	const int32_t *x = a, *y = b;
+
+	return (*x > *y) - (*x < *y);
+}
+
 static int32_t new_id(const struct rebuild *rb, int32_t recorded)
 {
+	const int32_t(*found)[2];
+
 	if (!rb->new_pids)
 		return recorded;
-	for (unsigned i = 0; i < rb->n_id_map; i++)
-		if (rb->id_map[i][0] == recorded)
-			return rb->id_map[i][1];
-	return 0;
+	found = rb->n_id_map ? bsearch(&recorded, rb->id_map, rb->n_id_map, sizeof *found, by_id)
+			     : NULL;
+	return found ? (*found)[1] : 0;
 }
 
-/* Which id became which, once all threads exist. */
+/* Which id became which, once all processes and threads exist; those of ghosts were somebody's
+ * group. */
 static int map_new_ids(struct restoring *r, struct err *err)
 {
-	const struct build_process *bp = &r->proc;
-	int32_t(*map)[2] = arena_array(r->arena, bp->state->n_threads, sizeof *map);
+	size_t room = r->births.n;
+	int32_t(*map)[2];
+	unsigned n = 0;
 
+	for (unsigned i = 0; i < r->tree->n_processes; i++)
+		room += r->tree->processes[i].n_threads;
+	map = arena_array(r->arena, room, sizeof *map);
 	if (!map)
 		return err_nomem(err);
-	for (unsigned i = 0; i < bp->state->n_threads; i++) {
-		map[i][0] = bp->state->threads[i].tid;
-		map[i][1] = bp->threads[i].ns_tid;
+	for (unsigned i = 0; i < r->births.n; i++) {
+		if (!r->births.v[i].pid || r->births.v[i].kind == BIRTH_PROCESS)
+			continue;
+		map[n][0] = r->births.v[i].pid;
+		map[n++][1] = r->nursery->pids[i];
 	}
+	for (unsigned i = 0; i < r->tree->n_processes; i++) {
+		const struct build_process *bp = &r->procs[i];
+
+		for (unsigned j = 0; j < bp->state->n_threads; j++) {
+			map[n][0] = bp->state->threads[j].tid;
+			map[n++][1] = bp->threads[j].ns_tid;
+		}
+	}
+	qsort(map, n, sizeof *map, by_id);
 	r->rb.id_map = (const int32_t(*)[2])map;
-	r->rb.n_id_map = bp->state->n_threads;
+	r->rb.n_id_map = n;
 	return 0;
 }
 
-static int take_over(struct restoring *r, struct err *err)
+static int take_over(struct restoring *r, struct build_process *bp, struct err *err)
 {
-	struct build_process *bp = &r->proc;
-	CLEANUP_FD int dirfd = -1;
-	struct proc_status st;
 	int rc;
 
 	bp->threads = arena_array(r->arena, bp->state->n_threads, sizeof *bp->threads);
 	if (!bp->threads)
 		return err_nomem(err);
-	rc = proc_open_pid(r->maker, &dirfd, err);
-	if (rc == 0)
-		rc = proc_status_read(dirfd, r->arena, &st, err);
-	if (rc < 0)
-		return rc;
-	bp->pid = r->maker;
-	bp->ns_pid = st.ns_tgid;
 	for (unsigned i = 0; i < bp->state->n_threads; i++)
 		bp->threads[i].state = &bp->state->threads[i];
 	bp->threads[0].tid = bp->pid;
@@ -85,36 +100,43 @@ static int take_over(struct restoring *r, struct err *err)
 	return bp->batch ? 0 : err_nomem(err);
 }
 
-static int rebuild(struct restoring *r, struct err *err)
+static int take_over_memory(struct restoring *r, struct build_process *bp, struct err *err)
 {
-	struct build_process *bp = &r->proc;
-	int rc;
+	int rc = take_over(r, bp, err);
 
-	rc = spawn_maker(r, err);
-	if (rc == -EEXIST && r->opts->pids == PIDS_AUTO && plan_namespace(r)) {
-		/* taken since, or in use as a group or session */
-		spawn_undo(r);
-		rc = spawn_maker(r, err);
-	}
-	if (rc == 0)
-		rc = take_over(r, err);
 	if (rc == 0)
 		rc = layout_clear(r, bp, err);
 	if (rc == 0)
 		rc = vdso_place(r, bp, err);
 	if (rc == 0)
 		rc = layout_map(r, bp, err);
+	return rc;
+}
+
+/* A descriptor table that it shares is filled by the one that it shares it with. */
+static int place_files(struct restoring *r, struct build_process *bp, struct err *err)
+{
+	if (bp->state->files_of)
+		return 0;
+	return files_place(&r->rb, bp->state, bp->batch, bp->pid, err);
+}
+
+static int make_whole(struct restoring *r, struct build_process *bp, struct err *err)
+{
+	int rc = layout_finish(r, bp, err);
+
 	if (rc == 0)
-		rc = fill_all(r, err);
-	if (rc == 0)
-		rc = layout_finish(r, bp, err);
-	if (rc == 0)
-		rc = files_place(&r->rb, bp->state, bp->batch, bp->pid, err);
+		rc = place_files(r, bp, err);
 	if (rc == 0)
 		rc = threads_make(r, bp, err);
-	if (rc == 0)
-		rc = map_new_ids(r, err);
-	if (rc == 0)
+	return rc;
+}
+
+static int give_attributes(struct restoring *r, struct build_process *bp, struct err *err)
+{
+	int rc = 0;
+
+	if (!bp->state->files_of)
 		rc = files_place_late(&r->rb, bp->state, bp->batch, bp->pid, err);
 	if (rc == 0)
 		rc = attrs_put_process(&r->rb, bp->state, bp->batch, bp->pid, err);
@@ -123,6 +145,77 @@ static int rebuild(struct restoring *r, struct err *err)
 	if (rc == 0)
 		rc = threads_complete(r, bp, err);
 	return rc;
+}
+
+static int for_all(struct restoring *r,
+		   int (*step)(struct restoring *r, struct build_process *bp, struct err *err),
+		   struct err *err)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; rc == 0 && i < r->tree->n_processes; i++)
+		rc = step(r, &r->procs[i], err);
+	return rc;
+}
+
+static int rebuild(struct restoring *r, struct err *err)
+{
+	int rc = spawn_maker(r, err);
+
+	if (rc == 0)
+		rc = for_all(r, take_over_memory, err);
+	if (rc == 0)
+		rc = fill_all(r, err);
+	if (rc == 0)
+		rc = for_all(r, make_whole, err);
+	if (rc == 0)
+		rc = map_new_ids(r, err);
+	return rc < 0 ? rc : for_all(r, give_attributes, err);
+}
+
+static void forget_remotes(struct restoring *r)
+{
+	for (unsigned i = 0; r->procs && i < r->tree->n_processes; i++) {
+		batch_free(r->procs[i].batch);
+		build_remote_free(r->procs[i].remote);
+		r->procs[i].batch = NULL;
+		r->procs[i].remote = NULL;
+	}
+}
+
+static void undo(struct restoring *r)
+{
+	spawn_undo(r);
+	forget_remotes(r);
+}
+
+/* An id that was free when we looked may be taken since, or be in use as a group or session. */
+static int rebuild_somewhere(struct restoring *r, struct err *err)
+{
+	int rc = rebuild(r, err);
+
+	if (rc == -EEXIST && r->pids == PIDS_KEEP && r->opts->pids == PIDS_AUTO &&
+	    plan_namespace(r)) {
+		undo(r);
+		err_clear(err);
+		rc = rebuild(r, err);
+	}
+	return rc;
+}
+
+static int prepare(struct restoring *r, struct err *err)
+{
+	int rc;
+
+	for (unsigned i = 0; i < GATES; i++)
+		r->gates[i][0] = r->gates[i][1] = -1;
+	r->procs = arena_array(r->arena, r->tree->n_processes, sizeof *r->procs);
+	if (!r->procs)
+		return err_nomem(err);
+	for (unsigned i = 0; i < r->tree->n_processes; i++)
+		r->procs[i].state = &r->tree->processes[i];
+	rc = plan_check(r, err);
+	return rc < 0 ? rc : plan_workspaces(r, err);
 }
 
 int restore_tree(struct resolved *state, const struct tree *tree, const struct restore_opts *opts,
@@ -141,12 +234,9 @@ int restore_tree(struct resolved *state, const struct tree *tree, const struct r
 				 .arena = r.arena,
 				 .tag = getpid(),
 				 .new_id = new_id };
-	r.proc.state = &tree->processes[0];
-	rc = plan_check(&r, err);
+	rc = prepare(&r, err);
 	if (rc == 0)
-		rc = plan_workspace(r.proc.state, r.arena, &r.proc.ws, err);
-	if (rc == 0)
-		rc = rebuild(&r, err);
+		rc = rebuild_somewhere(&r, err);
 	if (rc == 0) {
 		*ret = (struct restored){ .root = r.maker,
 					  .child = r.child,
@@ -154,15 +244,16 @@ int restore_tree(struct resolved *state, const struct tree *tree, const struct r
 		ret->pidfd = (int)syscall(SYS_pidfd_open, r.maker, 0);
 		if (opts->ready)
 			opts->ready(opts->ready_arg, r.maker);
-		threads_release(&r.proc);
+		for (unsigned i = 0; i < tree->n_processes; i++)
+			threads_release(&r.procs[i]);
 		r.status_fd = -1;
+		gates_close(&r);
 		(void)close(r.control);
 	} else {
 		spawn_undo(&r);
 		tmpfs_undo(&r.rb);
 	}
-	batch_free(r.proc.batch);
-	build_remote_free(r.proc.remote);
+	forget_remotes(&r);
 	arena_free(r.arena);
 	log_debug("restart of '%s': %d",
 		  resolved_n_images(state) ? image_reader_name(resolved_image(state, 0)) : "", rc);

@@ -7,7 +7,6 @@
  */
 #include "restore/internal.h"
 
-#include "trace/stop.h"
 #include "util/cleanup.h"
 #include "util/fault.h"
 #include "util/io.h"
@@ -21,24 +20,23 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
-#include <sys/ptrace.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-#define LOG_ROOM      "restore"
-#define OFFSETS_PATH  "/proc/self/timens_offsets"
-#define SEIZE_OPTIONS (PTRACE_O_TRACECLONE | PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL)
+#define LOG_ROOM     "restore"
+#define OFFSETS_PATH "/proc/self/timens_offsets"
 
 #ifndef CLONE_NEWTIME
 #define CLONE_NEWTIME 0x00000080
 #endif
 
-static pid_t clone_with(uint64_t flags, pid_t tid)
+pid_t spawn_clone(uint64_t flags, pid_t tid, int exit_signal)
 {
-	struct clone_args args = { .flags = flags, .exit_signal = SIGCHLD };
+	struct clone_args args = { .flags = flags, .exit_signal = (uint64_t)exit_signal };
 
 	if (tid) {
 		args.set_tid = (uint64_t)(uintptr_t)&tid;
@@ -101,15 +99,6 @@ static int shift_clocks(const struct host *was)
 	return io_write_file(-1, OFFSETS_PATH, text);
 }
 
-static void say(int control, enum maker_kind kind, const struct err *err)
-{
-	struct maker_message m = { .kind = kind };
-
-	if (err)
-		m.err = *err;
-	(void)send(control, &m, sizeof m, MSG_NOSIGNAL);
-}
-
 /* --- in the init of a new namespace
  * ------------------------------------------------------------------ */
 
@@ -138,7 +127,7 @@ static void mount_proc(int control)
 	err_set(&err, -errno,
 		"cannot mount /proc for the job's pid namespace (%m): it sees other processes "
 		"there");
-	say(control, MAKER_WARN, &err);
+	maker_say(control, MAKER_WARN, 0, &err);
 }
 
 static void close_all_but(int keep)
@@ -148,8 +137,21 @@ static void close_all_but(int keep)
 	(void)syscall(SYS_close_range, keep + 1, ~0U, 0);
 }
 
-/* Reaps everything; when the job's root process ends, says how and ends too, and with it the
- * namespace. */
+/* Is anybody left of the job? Its ended are reaped on the way. */
+static bool others_left(void)
+{
+	pid_t pid;
+
+	do
+		pid = waitpid(-1, NULL, WNOHANG | __WALL);
+	while (pid > 0);
+	return pid == 0;
+}
+
+/*
+ * Reaps everything. When the job's root process ends, says how (4 bytes; a fifth if there are
+ * others that live on), and when everybody has ended, ends too, and with it the namespace.
+ */
 _Noreturn static void reap(pid_t root, int status_fd)
 {
 	int status;
@@ -161,11 +163,17 @@ _Noreturn static void reap(pid_t root, int status_fd)
 		pid = waitpid(-1, &status, __WALL);
 		if (pid < 0 && errno == EINTR)
 			continue;
-		if (pid == root || pid < 0)
+		if (pid < 0)
 			break;
-	}
-	if (pid == root)
+		if (pid != root)
+			continue;
+		/* as without us, what the root leaves running outlives it and its starter */
+		(void)prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0);
 		(void)io_write_full(status_fd, &status, sizeof status);
+		if (others_left())
+			(void)io_write_full(status_fd, "", 1);
+		(void)close(status_fd);
+	}
 	_exit(0);
 }
 
@@ -178,6 +186,9 @@ _Noreturn static void init_main(struct restoring *r, int control, int status_fd,
 
 	for (int sig = 1; sig < 32; sig++)
 		(void)signal(sig, SIG_DFL);
+	/* before this the gates see to it that nobody is left (birth.c) */
+	if (!r->opts->detach)
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	if (r->own_userns)
 		rc = map_ids(uid, gid, &err);
 	if (rc == 0) {
@@ -186,10 +197,10 @@ _Noreturn static void init_main(struct restoring *r, int control, int status_fd,
 		if (rc < 0) {
 			err_set(&err, rc,
 				"cannot shift the monotonic clock (%m): it jumps for the job");
-			say(control, MAKER_WARN, &err);
+			maker_say(control, MAKER_WARN, 0, &err);
 			rc = 0;
 		}
-		maker = clone_with(0, r->tree->processes[0].pid);
+		maker = spawn_clone(0, r->tree->processes[0].pid, SIGCHLD);
 		if (maker == 0)
 			maker_main(r, control);
 		if (maker < 0)
@@ -198,60 +209,18 @@ _Noreturn static void init_main(struct restoring *r, int control, int status_fd,
 				     r->tree->processes[0].pid);
 	}
 	if (rc < 0) {
-		say(control, MAKER_ERROR, &err);
+		maker_say(control, MAKER_ERROR, 0, &err);
 		_exit(1);
 	}
-	say(control, MAKER_PID, NULL);
 	reap(maker, status_fd);
 }
 
 /* --- in ckpt-restart
  * --------------------------------------------------------------------------------- */
 
-/* The next message of importance; warnings are passed on. */
-static int hear(struct restoring *r, struct maker_message *ret, struct err *err)
-{
-	for (;;) {
-		ssize_t n = recv(r->control, ret, sizeof *ret, 0);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return err_set(err, -errno, "cannot hear from the process being made: %m");
-		if (n != (ssize_t)sizeof *ret)
-			return err_set(err, -ECHILD, "the process being made has died");
-		if (ret->kind == MAKER_WARN) {
-			restore_warn(r, "%s", ret->err.msg);
-			continue;
-		}
-		if (ret->kind == MAKER_ERROR) {
-			*err = ret->err;
-			return err->code ? err->code : -EIO;
-		}
-		return 0;
-	}
-}
-
-static int only_child(struct restoring *r, pid_t of, pid_t *ret, struct err *err)
-{
-	CLEANUP_FD int dirfd = -1;
-	unsigned n;
-	pid_t *pids;
-	int rc = proc_open_pid(of, &dirfd, err);
-
-	if (rc == 0)
-		rc = proc_children(dirfd, r->arena, &pids, &n, err);
-	if (rc == 0 && n != 1)
-		rc = err_set(err, -ECHILD, "the process being made has died");
-	if (rc == 0)
-		*ret = pids[0];
-	return rc;
-}
-
 static int spawn_in_namespace(struct restoring *r, int theirs, struct err *err)
 {
 	uint64_t flags = CLONE_NEWPID | CLONE_NEWNS | (r->own_userns ? CLONE_NEWUSER : 0);
-	struct maker_message m;
 	uid_t uid = geteuid();
 	gid_t gid = getegid();
 	int pipefd[2];
@@ -259,7 +228,7 @@ static int spawn_in_namespace(struct restoring *r, int theirs, struct err *err)
 
 	if (pipe2(pipefd, O_CLOEXEC) < 0)
 		return err_set(err, -errno, "cannot create a pipe: %m");
-	r->child = clone_with(flags, 0);
+	r->child = spawn_clone(flags, 0, SIGCHLD);
 	if (r->child == 0) {
 		(void)close(pipefd[0]);
 		(void)close(r->control);
@@ -272,8 +241,7 @@ static int spawn_in_namespace(struct restoring *r, int theirs, struct err *err)
 	if (rc < 0)
 		return rc;
 	r->init = r->child;
-	rc = hear(r, &m, err);
-	return rc < 0 ? rc : only_child(r, r->init, &r->maker, err);
+	return 0;
 }
 
 static int spawn_here(struct restoring *r, int theirs, struct err *err)
@@ -288,7 +256,7 @@ static int spawn_here(struct restoring *r, int theirs, struct err *err)
 				     "cannot shift the monotonic clock (%s): it jumps for the job",
 				     strerror(-rc));
 	}
-	r->child = clone_with(0, want);
+	r->child = spawn_clone(0, want, SIGCHLD);
 	if (r->child == 0) {
 		(void)close(r->control);
 		maker_main(r, theirs);
@@ -299,26 +267,6 @@ static int spawn_here(struct restoring *r, int theirs, struct err *err)
 		err_set(err, rc, "process id %d is in use", want);
 	else if (rc < 0)
 		err_set(err, rc, "cannot create a process: %m");
-	r->maker = r->child;
-	return rc;
-}
-
-static int wait_ready(struct restoring *r, struct err *err)
-{
-	struct maker_message m;
-	struct stop stop;
-	int rc = hear(r, &m, err);
-
-	while (rc == 0) {
-		rc = trace_wait(r->maker, trace_now_ns() + 10LL * 1000000000, &stop, err);
-		if (rc == 0 && stop.kind == STOP_EXITED)
-			rc = err_set(err, -ECHILD, "the process being made has died");
-		if (rc == 0 && stop.kind == STOP_SIGNAL && stop.sig == SIGSTOP)
-			return 0; /* held there from now on */
-		if (rc == 0)
-			rc = trace_resume(r->maker, PTRACE_CONT,
-					  stop.kind == STOP_SIGNAL ? stop.sig : 0, err);
-	}
 	return rc;
 }
 
@@ -337,34 +285,74 @@ static int spawn(struct restoring *r, int theirs, struct err *err)
 	return rc;
 }
 
-int spawn_maker(struct restoring *r, struct err *err)
+/* The control socket tells who it is that speaks (unix(7), SO_PASSCRED): ids as we see them. */
+static int open_control(struct restoring *r, int *theirs, struct err *err)
 {
-	int pair[2], rc;
+	int pair[2], on = 1;
 
-	r->control = r->status_fd = -1;
-	rc = maker_share(r, err);
-	if (rc < 0)
-		return rc;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return err_set(err, -errno, "cannot create a socket pair: %m");
 	r->control = pair[0];
-	rc = spawn(r, pair[1], err);
+	*theirs = pair[1];
+	if (setsockopt(r->control, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) < 0)
+		return err_set(err, -errno, "cannot set up a socket: %m");
+	return 0;
+}
+
+int spawn_maker(struct restoring *r, struct err *err)
+{
+	int theirs = -1, rc;
+
+	r->control = r->status_fd = -1;
+	rc = maker_share(r, err);
+	if (rc == 0)
+		rc = gates_make(r, err);
+	if (rc == 0)
+		rc = open_control(r, &theirs, err);
+	if (rc == 0)
+		rc = spawn(r, theirs, err);
+	else if (theirs >= 0)
+		(void)close(theirs);
 	if (rc == 0)
 		rc = fault_point("restore-spawned", err);
 	if (rc == 0)
-		rc = trace_seize(r->maker, SEIZE_OPTIONS, err);
-	if (rc == 0 && send(r->control, "", 1, MSG_NOSIGNAL) != 1)
-		rc = err_set(err, -ECHILD, "the process being made has died");
-	if (rc == 0)
-		rc = wait_ready(r, err);
+		rc = muster(r, err);
 	log_debug("maker %d, init %d: %d", r->maker, r->init, rc);
 	return rc;
+}
+
+static bool is_there(const struct restoring *r)
+{
+	for (unsigned i = 0; i < r->tree->n_processes; i++)
+		if (r->procs[i].pid > 0 && kill(r->procs[i].pid, 0) == 0)
+			return true;
+	return false;
+}
+
+/* Orphans become our children when their parents have gone. Those that we do not know yet end by
+ * themselves, at a gate. */
+static void reap_all(struct restoring *r)
+{
+	for (int patience = 0; patience < 2000;) {
+		pid_t pid = waitpid(-1, NULL, WNOHANG | __WALL);
+
+		if (pid > 0)
+			continue;
+		if (pid < 0 && errno == ECHILD && !is_there(r))
+			break;
+		if (pid == 0 && !is_there(r) && patience > 100)
+			break; /* children that are none of the job's */
+		patience++;
+		(void)clock_nanosleep(CLOCK_MONOTONIC, 0, &(struct timespec){ .tv_nsec = 1000000 },
+				      NULL);
+	}
 }
 
 void spawn_undo(struct restoring *r)
 {
 	pid_t pid;
 
+	gates_close(r);
 	if (r->control >= 0)
 		(void)close(r->control);
 	if (r->status_fd >= 0)
@@ -373,10 +361,16 @@ void spawn_undo(struct restoring *r)
 	if (r->child <= 0)
 		return;
 	(void)kill(r->child, SIGKILL);
+	for (unsigned i = 0; i < r->tree->n_processes; i++)
+		if (r->procs[i].pid > 0)
+			(void)kill(r->procs[i].pid, SIGKILL);
 	/* as their tracer we are told of every thread first, and a leader is not reaped before its
 	 * threads are */
 	do
 		pid = waitpid(-1, NULL, __WALL);
 	while (pid != r->child && !(pid < 0 && errno == ECHILD));
-	r->child = 0;
+	reap_all(r);
+	for (unsigned i = 0; i < r->tree->n_processes; i++)
+		r->procs[i].pid = 0;
+	r->child = r->maker = r->init = 0;
 }

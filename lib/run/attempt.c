@@ -15,7 +15,7 @@ struct checkpointer {
 	pid_t root;
 	struct chain *chain;
 	const struct settings *settings;
-	bool full, replace;
+	bool full, replace, adopts;
 	struct dump_job *job; /* the thread's */
 	int done_fd;
 	pthread_t thread;
@@ -36,6 +36,8 @@ static int need_job(struct checkpointer *c, struct err *err)
 	rc = dump_job_new(c->root, c->chain, c->settings, &c->job, err);
 	if (rc == 0 && c->full)
 		dump_job_want_full(c->job);
+	if (rc == 0 && c->adopts)
+		dump_job_adopted(c->job);
 	return rc;
 }
 
@@ -131,6 +133,11 @@ int checkpointer_new(pid_t root, struct chain *chain, const struct settings *set
 void checkpointer_replace(struct checkpointer *c)
 {
 	c->replace = true;
+}
+
+void checkpointer_adopts(struct checkpointer *c)
+{
+	c->adopts = true;
 }
 
 int checkpointer_fd(const struct checkpointer *c)

@@ -28,6 +28,8 @@ int checkpointer_new(pid_t root, struct chain *chain, const struct settings *set
 /* The images that the chain holds now are another job's: they go once the first new one is durable.
  * Before any start. */
 void checkpointer_replace(struct checkpointer *c);
+/* We look after the job: its orphans are our children, or our init's. Before any start. */
+void checkpointer_adopts(struct checkpointer *c);
 /* Readable when an attempt has ended. */
 int checkpointer_fd(const struct checkpointer *c);
 /* Begins an attempt; flags: enum dump_flags. None may be under way. */

@@ -48,16 +48,18 @@ static void take_attached(const struct supervise_opts *o, struct supervise_end *
 		from_wait_status(info.exit_code, end);
 }
 
-/* Below an init of ours, which hands us the status and ends. An init that was killed takes the tree
- * with it. */
+/* Below an init of ours, which hands us the status and ends, unless the root has left others
+ * running: then there is one more byte. An init that was killed takes the tree with it. */
 static void take_from_init(const struct supervise_opts *o, struct supervise_end *end)
 {
 	int status;
+	char others;
 
 	if (io_read_full(o->status_fd, &status, sizeof status) != (ssize_t)sizeof status)
 		status = SIGKILL;
 	from_wait_status(status, end);
-	(void)waitpid(o->child, NULL, 0);
+	if (io_read_full(o->status_fd, &others, 1) != 1)
+		(void)waitpid(o->child, NULL, 0);
 }
 
 void ended_take(const struct supervise_opts *o, struct supervise_end *end)

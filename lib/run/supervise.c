@@ -353,6 +353,8 @@ int supervise(const struct supervise_opts *o, int signal_fd, struct supervise_en
 		if (rc < 0)
 			return rc;
 	}
+	if (s.cp && !o->attached)
+		checkpointer_adopts(s.cp);
 	schedule_init(&s.schedule, o->once ? 0 : o->settings->interval_ns, schedule_now());
 	if (o->once) {
 		schedule_request(&s.schedule, schedule_now());

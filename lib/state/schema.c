@@ -356,8 +356,21 @@ static const struct field process_schema_fields[] = {
 	VAL(T, stopped),
 	VAL(T, next_timer_id),
 	HEX(T, coredump_filter),
+	VAL(T, exit_signal),
+	VAL(T, files_of),
+	VAL(T, fs_of),
+	VAL(T, sighand_of),
+	VAL(T, stop_seen),
 };
 static SCHEMA(process_schema, "process", T);
+#undef T
+
+#define T struct zombie
+static const struct field zombie_schema_fields[] = {
+	VAL(T, pid),    VAL(T, ppid),        VAL(T, pgid), VAL(T, sid),
+	VAL(T, status), VAL(T, exit_signal), VAL(T, comm),
+};
+static SCHEMA(zombie_schema, "zombie", T);
 #undef T
 
 #define T struct host
@@ -401,6 +414,7 @@ static const struct field tree_schema_fields[] = {
 	LIST(T, files, file_schema),
 	LIST(T, processes, process_schema),
 	SUB(T, terminal, terminal_schema),
+	LIST(T, zombies, zombie_schema),
 };
 SCHEMA(tree_schema, "tree", T);
 #undef T

@@ -397,6 +397,10 @@ struct credentials {
 	uint32_t securebits, no_new_privs;
 };
 
+/*
+ * ppid 0: the child of whoever looks after the job (ckpt-run, or the init of its namespace): the
+ * root, and processes whose parent has ended. pgid, sid 0: of somebody outside the job.
+ */
 struct process {
 	int32_t pid, ppid, pgid, sid;
 	uint32_t space; /* SPACE_MM of its memory; processes with the same one share memory
@@ -431,6 +435,19 @@ struct process {
 	int32_t next_timer_id; /* what the kernel would give the next timer, -1 unknown */
 	/* core(5), with COREDUMP_FILTER_KNOWN; 0: not recorded (images before it was) */
 	uint32_t coredump_filter;
+	int32_t exit_signal; /* what its parent gets when it ends; 0 none (clone(2)) */
+	/* Processes earlier in the list with which it shares its descriptors, directories, signal
+	 * handlers (clone(2): CLONE_FILES, CLONE_FS, CLONE_SIGHAND); 0: nobody. */
+	int32_t files_of, fs_of, sighand_of;
+	uint32_t stop_seen; /* stopped, and its parent has waited for that already */
+};
+
+/* A process that has ended and that its parent, in the tree, has not waited for. */
+struct zombie {
+	int32_t pid, ppid, pgid, sid;
+	int32_t status; /* as wait(2) gives it */
+	int32_t exit_signal;
+	char *comm;
 };
 
 enum { COREDUMP_FILTER_KNOWN = 1 << 30 };
@@ -497,6 +514,8 @@ struct tree {
 	struct process *processes; /* a parent before its children; the root first */
 	unsigned n_processes;
 	struct terminal_state terminal;
+	struct zombie *zombies;
+	unsigned n_zombies;
 };
 
 extern const struct schema tree_schema;

@@ -9,6 +9,7 @@
 #include "trace/freeze.h"
 
 #include "proc/proc.h"
+#include "trace/kin.h"
 #include "trace/outlive.h"
 #include "trace/stop.h"
 #include "util/arena.h"
@@ -22,9 +23,16 @@
 #include <sys/ptrace.h>
 
 #define LOG_ROOM "trace"
-#define SEIZE_OPTIONS                                                                              \
-	(PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACESYSGOOD)
-#define MAX_ROUNDS 1000
+/*
+ * Not TRACEVFORK: the child of a vfork must run on, or its parent, which waits for its exec, would
+ * never stop. It is found when the parent has stopped.
+ */
+#define SEIZE_OPTIONS (PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACESYSGOOD)
+/* A thread in uninterruptible sleep: a vfork parent, or a device. How long everybody waits for it.
+ */
+#define SLEEP_PATIENCE_MS 300
+#define LOOK_MS           20
+#define MAX_ROUNDS        1000
 /*
  * Threads stop within microseconds, on other CPUs, while the next are asked to. But not all are
  * asked at once: the sooner the registers of one are seen, the shorter a call that our stop has
@@ -36,6 +44,7 @@
 
 struct freezer {
 	struct frozen *f;
+	struct kin kin;
 	int64_t deadline_ns;
 	struct arena *scratch;
 };
@@ -47,6 +56,7 @@ static void frozen_free(struct frozen *f)
 	for (unsigned i = 0; i < f->n_procs; i++)
 		free(f->procs[i].threads);
 	free(f->procs);
+	free(f->zombies);
 	free(f);
 }
 
@@ -123,12 +133,40 @@ static int run_on(pid_t tid, int sig, struct err *err)
 	return rc == 0 ? trace_resume(tid, PTRACE_CONT, sig, err) : rc;
 }
 
+static bool sleeps_deeply(pid_t tid)
+{
+	CLEANUP_FD int dirfd = -1;
+	struct proc_stat st;
+
+	return proc_open_pid(tid, &dirfd, NULL) == 0 && proc_stat_read(dirfd, &st, NULL) == 0 &&
+	       st.state == 'D';
+}
+
+/* Its next stop; one that cannot stop soon is not waited for until the deadline. */
+static int wait_stop(pid_t tid, int64_t deadline_ns, struct stop *stop, struct err *err)
+{
+	for (int slept_ms = 0;;) {
+		int64_t next = trace_now_ns() + LOOK_MS * INT64_C(1000000);
+		int rc = trace_wait(tid, MIN(next, deadline_ns), stop, err);
+
+		if (rc != -ETIMEDOUT || next > deadline_ns)
+			return rc;
+		slept_ms = sleeps_deeply(tid) ? slept_ms + LOOK_MS : 0;
+		if (slept_ms >= SLEEP_PATIENCE_MS)
+			return err_set(
+				err, -ETIMEDOUT,
+				"thread %d does not stop: it waits for the child of a vfork, "
+				"or for a device",
+				tid);
+	}
+}
+
 /* Runs the thread on to a quiet stop. -ESRCH: it has gone. */
 static int settle(struct frozen_thread *t, int64_t deadline_ns, struct err *err)
 {
 	for (;;) {
 		struct stop stop;
-		int rc = trace_wait(t->tid, deadline_ns, &stop, err);
+		int rc = wait_stop(t->tid, deadline_ns, &stop, err);
 
 		if (rc < 0)
 			return rc;
@@ -290,45 +328,6 @@ static int freeze_threads(struct freezer *z, struct frozen_process *p, struct er
 	return found;
 }
 
-static int add_process(struct frozen *f, pid_t pid, int parent, struct err *err)
-{
-	struct frozen_process *more = realloc(f->procs, (f->n_procs + 1) * sizeof *more);
-
-	if (!more)
-		return err_nomem(err);
-	f->procs = more;
-	f->procs[f->n_procs++] = (struct frozen_process){ .pid = pid, .parent = parent };
-	return 0;
-}
-
-/* Adds children not seen yet; returns how many. */
-static int find_children(struct freezer *z, unsigned parent, struct err *err)
-{
-	CLEANUP_FD int dirfd = -1;
-	pid_t *pids;
-	unsigned n;
-	int rc, found = 0;
-
-	rc = proc_open_pid(z->f->procs[parent].pid, &dirfd, err);
-	if (rc == 0)
-		rc = proc_children(dirfd, z->scratch, &pids, &n, err);
-	if (rc < 0)
-		return rc;
-	for (unsigned i = 0; i < n; i++) {
-		bool known = false;
-
-		for (unsigned j = 0; j < z->f->n_procs && !known; j++)
-			known = z->f->procs[j].pid == pids[i];
-		if (known)
-			continue;
-		rc = add_process(z->f, pids[i], (int)parent, err);
-		if (rc < 0)
-			return rc;
-		found++;
-	}
-	return found;
-}
-
 /* Stops threads until a look at the process finds no new one. Returns how many were new. */
 static int freeze_process(struct freezer *z, unsigned i, struct err *err)
 {
@@ -345,42 +344,60 @@ static int freeze_process(struct freezer *z, unsigned i, struct err *err)
 		       z->f->procs[i].pid);
 }
 
+static bool late(const struct freezer *z)
+{
+	return trace_now_ns() > z->deadline_ns;
+}
+
+/* One process after the other, each followed by its children, which come last in the list. */
+static int freeze_new(struct freezer *z, unsigned *next, struct err *err)
+{
+	while (*next < z->f->n_procs) {
+		int rc = freeze_process(z, *next, err);
+
+		if (rc == -ESRCH)
+			rc = 0; /* ended before it could be stopped */
+		if (rc >= 0 && z->f->procs[*next].n_threads)
+			rc = kin_children(&z->kin, *next, err);
+		if (rc < 0)
+			return rc;
+		++*next;
+		if (late(z))
+			break;
+	}
+	return 0;
+}
+
 static int freeze_all(struct freezer *z, struct err *err)
 {
-	for (unsigned round = 0; round < MAX_ROUNDS; round++) {
-		int news = 0, rc;
+	unsigned next = 0;
 
-		for (unsigned i = 0; i < z->f->n_procs; i++) {
-			rc = freeze_process(z, i, err);
-			if (rc < 0)
-				return rc;
-			news += rc;
-			/* only what ran since the last look can have new children */
-			if (rc > 0 || round == 0)
-				rc = find_children(z, i, err);
-			if (rc < 0)
-				return rc;
-			news += rc;
-		}
-		if (news == 0)
-			return 0;
+	for (;;) {
+		int rc = freeze_new(z, &next, err);
+
+		/* Whoever was looked at early may have adopted an orphan since. */
+		if (rc == 0 && !late(z))
+			rc = kin_again(&z->kin, err);
+		if (rc <= 0 && !late(z))
+			return rc;
+		if (rc < 0)
+			return rc;
+		if (late(z))
+			return err_set(err, -EAGAIN,
+				       "the job creates processes faster than they can be stopped "
+				       "(%u are)",
+				       next);
 	}
-	return err_set(err, -EAGAIN, "the job creates processes faster than they can be stopped");
 }
 
 static int all_alive(const struct frozen *f, struct err *err)
 {
+	if (!f->n_procs || f->procs[0].n_threads == 0)
+		return err_set(err, -ESRCH, "process %d has ended",
+			       f->n_procs ? f->procs[0].pid : 0);
 	for (unsigned i = 0; i < f->n_procs; i++) {
 		const struct frozen_process *p = &f->procs[i];
 
-		if (p->n_threads == 0 && i == 0)
-			return err_set(err, -ESRCH, "process %d has ended", p->pid);
-		if (p->n_threads == 0)
-			return err_set(
-				err, -EOPNOTSUPP,
-				"pid %d: child %d, which has ended and is not waited for, is "
-				"not supported yet",
-				f->procs[0].pid, p->pid);
 		if (p->threads[0].tid != p->pid)
 			return err_set(err, -EOPNOTSUPP,
 				       "pid %d: its first thread has exited and others go on; that "
@@ -390,9 +407,9 @@ static int all_alive(const struct frozen *f, struct err *err)
 	return 0;
 }
 
-int freeze_tree(pid_t root, unsigned timeout_ms, struct frozen **ret, struct err *err)
+int freeze_job(const struct freeze_opts *o, struct frozen **ret, struct err *err)
 {
-	struct freezer z = { .deadline_ns = trace_now_ns() + (int64_t)timeout_ms * 1000000 };
+	struct freezer z = { .deadline_ns = trace_now_ns() + (int64_t)o->timeout_ms * 1000000 };
 	int rc;
 
 	z.scratch = arena_new();
@@ -400,19 +417,28 @@ int freeze_tree(pid_t root, unsigned timeout_ms, struct frozen **ret, struct err
 	if (!z.f || !z.scratch)
 		rc = err_nomem(err);
 	else
-		rc = add_process(z.f, root, -1, err);
+		rc = kin_begin(&z.kin, o, z.f, z.scratch, err);
 	if (rc == 0)
 		rc = freeze_all(&z, err);
 	if (rc == 0)
 		rc = fault_point("freeze-stopped", err);
 	if (rc == 0)
+		rc = kin_sort_out(&z.kin, err);
+	if (rc == 0)
 		rc = all_alive(z.f, err);
+	kin_end(&z.kin);
 	arena_free(z.scratch);
 	if (rc < 0) {
 		freeze_thaw(z.f);
 		return rc == -ETIMEDOUT ? -EAGAIN : rc;
 	}
-	log_debug("stopped %u processes", z.f->n_procs);
+	log_debug("stopped %u processes, %u have ended", z.f->n_procs, z.f->n_zombies);
 	*ret = z.f;
 	return 0;
+}
+
+int freeze_tree(pid_t root, unsigned timeout_ms, struct frozen **ret, struct err *err)
+{
+	return freeze_job(&(struct freeze_opts){ .root = root, .timeout_ms = timeout_ms }, ret,
+			  err);
 }

@@ -249,7 +249,10 @@ static void add_process(struct builder *b, const struct model *m, int32_t pid, u
 			       .oom_score_adj = -7,
 			       .next_timer_id = -1,
 			       .coredump_filter = COREDUMP_FILTER_KNOWN | 0x3f,
-			       .stopped = pid == 101 };
+			       .stopped = pid == 101,
+			       .exit_signal = 17,
+			       .files_of = pid == 102 ? 101 : 0,
+			       .stop_seen = pid == 101 };
 	p->mm = (struct mm_layout){ .start_brk = 0x400000,
 				    .brk = 0x500000,
 				    .auxv = blob(b, 64, 2) };
@@ -307,5 +310,12 @@ struct tree *model_tree(const struct model *m, unsigned g, struct arena *arena)
 	add_process(&b, m, 101, 2);
 	if (model_has_space(m, 5, g))
 		add_process(&b, m, 102, 5);
+	*PUSH(&b, t, zombies) = (struct zombie){ .pid = 103,
+						 .ppid = 101,
+						 .pgid = 103,
+						 .sid = 100,
+						 .status = 9,
+						 .exit_signal = 17,
+						 .comm = str(&b, "gone\n") };
 	return b.failed ? NULL : t;
 }

@@ -98,6 +98,11 @@ void dump_job_free(struct dump_job *job)
 	free(job);
 }
 
+void dump_job_adopted(struct dump_job *job)
+{
+	(void)job;
+}
+
 void dump_job_want_full(struct dump_job *job)
 {
 	(void)job;

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What processes are to each other: which have ended and are waited for, which sessions and groups
+ * are the job's own, and what they share by clone(2). kcmp(2) orders what it compares, so that a
+ * sort finds those that share. Where it is forbidden (a container's seccomp filter) processes count
+ * as forked, which hardly any program's are not.
+ */
+#include "dump/internal.h"
+
+#include "state/births.h"
+#include "util/cleanup.h"
+#include "util/fault.h"
+#include "util/idmap.h"
+#include "util/log.h"
+
+#include <linux/kcmp.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+
+#define LOG_ROOM "dump"
+
+/* --- what they share ---------------------------------------------------------------------------
+ */
+
+struct comparison {
+	struct dumper *d;
+	int type; /* KCMP_* */
+	int error;
+};
+
+static int compare(struct comparison *c, unsigned a, unsigned b)
+{
+	long rc = 0;
+
+	if (a != b && !c->error)
+		rc = syscall(SYS_kcmp, c->d->cap.subjects[a].pid, c->d->cap.subjects[b].pid,
+			     c->type, 0, 0);
+	if (rc < 0)
+		c->error = -errno;
+	return rc == 1 ? -1 : rc == 2 ? 1 : 0;
+}
+
+static int by_table(const void *pa, const void *pb, void *arg)
+{
+	unsigned a = *(const unsigned *)pa, b = *(const unsigned *)pb;
+	int rc = compare(arg, a, b);
+
+	return rc ? rc : (a > b) - (a < b);
+}
+
+/* ret[i]: the first in the list that i shares the thing with; itself if it is alone. */
+static int find_sharers(struct dumper *d, int type, unsigned *order, unsigned *ret)
+{
+	struct comparison c = { .d = d, .type = type };
+	unsigned n = d->cap.n_subjects;
+
+	for (unsigned i = 0; i < n; i++)
+		order[i] = ret[i] = i;
+	if (n > 1)
+		qsort_r(order, n, sizeof *order, by_table, &c);
+	for (unsigned i = 1; i < n && !c.error; i++)
+		if (compare(&c, order[i - 1], order[i]) == 0)
+			ret[order[i]] = ret[order[i - 1]];
+	for (unsigned i = 0; c.error && i < n; i++)
+		ret[i] = i;
+	return c.error;
+}
+
+static int refuse_shared(const struct dumper *d, unsigned i, unsigned with, const char *what,
+			 struct err *err)
+{
+	return err_set(err, -EOPNOTSUPP,
+		       "pid %d: it shares its %s with process %d; that is not "
+		       "supported",
+		       d->cap.subjects[i].pid, what, d->cap.subjects[with].pid);
+}
+
+static int find_shared(struct dumper *d, struct err *err)
+{
+	static const int types[] = { KCMP_VM, KCMP_FILES, KCMP_FS };
+	unsigned n = d->cap.n_subjects;
+	unsigned *order = arena_array(d->arena, n, sizeof *order);
+	unsigned *with = arena_array(d->arena, n, sizeof *with);
+
+	if (!order || !with)
+		return err_nomem(err);
+	for (size_t k = 0; k < ARRAY_SIZE(types); k++) {
+		int rc = find_sharers(d, types[k], order, with);
+
+		if (rc == -EPERM || rc == -ENOSYS || rc == -EACCES)
+			log_debug("kcmp is not allowed: all processes count as forked");
+		else if (rc < 0)
+			return err_set(err, rc, "cannot compare processes: %m");
+		for (unsigned i = 0; i < n; i++) {
+			struct process *p = &d->tree->processes[i];
+			int32_t pid = d->tree->processes[with[i]].pid;
+
+			if (with[i] == i)
+				continue;
+			if (types[k] == KCMP_VM)
+				return refuse_shared(d, i, with[i], "memory", err);
+			if (types[k] == KCMP_FILES)
+				p->files_of = pid;
+			else
+				p->fs_of = pid;
+		}
+	}
+	return 0;
+}
+
+/* --- the ended ---------------------------------------------------------------------------------
+ */
+
+static int capture_zombie(struct dumper *d, const struct frozen_zombie *fz, struct err *err)
+{
+	struct zombie *z = arena_push(d->arena, &d->tree->zombies, &d->tree->n_zombies, sizeof *z);
+	CLEANUP_FD int dirfd = -1;
+	struct proc_status status;
+	struct proc_stat stat;
+	int rc;
+
+	if (!z)
+		return err_nomem(err);
+	rc = proc_open_pid(fz->pid, &dirfd, err);
+	if (rc == 0)
+		rc = proc_status_read(dirfd, d->arena, &status, err);
+	if (rc == 0)
+		rc = proc_stat_read(dirfd, &stat, err);
+	if (rc == 0)
+		*z = (struct zombie){ .pid = status.ns_tgid,
+				      .ppid = d->tree->processes[fz->parent].pid,
+				      .pgid = status.ns_pgid,
+				      .sid = status.ns_sid,
+				      .status = stat.exit_code,
+				      .exit_signal = stat.exit_signal,
+				      .comm = status.name };
+	return rc;
+}
+
+/* --- sessions and groups -----------------------------------------------------------------------
+ */
+
+/* Is there a process of this id, which is not of the job? */
+static bool is_outside(const struct idmap *job, pid_t id)
+{
+	return id > 0 && !idmap_get(job, id, NULL) && (kill(id, 0) == 0 || errno == EPERM);
+}
+
+/* Ids of groups and sessions that somebody outside leads mean nothing to a restart: 0. */
+static int clear_outside(struct dumper *d, const struct idmap *job, struct err *err)
+{
+	for (unsigned i = 1; i < d->tree->n_processes; i++) {
+		struct process *p = &d->tree->processes[i];
+		struct proc_stat st;
+		int rc = proc_stat_read(d->cap.subjects[i].proc_dirfd, &st, err);
+
+		if (rc < 0)
+			return rc;
+		if (p->sid != d->tree->processes[0].sid && is_outside(job, st.session))
+			p->sid = 0;
+		if (p->pgid != d->tree->processes[0].pgid && is_outside(job, st.pgrp))
+			p->pgid = 0;
+	}
+	return 0;
+}
+
+static int find_sessions(struct dumper *d, struct err *err)
+{
+	struct idmap job = { 0 };
+	int rc = 0;
+
+	for (unsigned i = 0; rc == 0 && i < d->frozen->n_procs; i++)
+		rc = idmap_put(&job, d->frozen->procs[i].pid, i);
+	for (unsigned i = 0; rc == 0 && i < d->frozen->n_zombies; i++)
+		rc = idmap_put(&job, d->frozen->zombies[i].pid, i);
+	rc = rc < 0 ? err_nomem(err) : clear_outside(d, &job, err);
+	idmap_fini(&job);
+	return rc;
+}
+
+int family_capture(struct dumper *d, struct err *err)
+{
+	struct births births;
+	bool adopts = false;
+	int rc = 0;
+
+	for (unsigned i = 0; i < d->tree->n_processes; i++)
+		adopts |= d->tree->processes[i].child_subreaper != 0;
+	if (adopts)
+		rc = freeze_check(&d->freeze, d->frozen, err);
+	for (unsigned i = 0; rc == 0 && i < d->frozen->n_zombies; i++)
+		rc = capture_zombie(d, &d->frozen->zombies[i], err);
+	if (rc == 0 && d->tree->n_processes > 1)
+		rc = find_sessions(d, err);
+	if (rc == 0)
+		rc = find_shared(d, err);
+	if (rc == 0)
+		rc = births_plan(d->tree, d->arena, &births, err);
+	return rc < 0 ? rc : fault_point("dump-family", err);
+}

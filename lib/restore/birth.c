@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Each process in the making, as ordinary C: it makes its children, in its old session and in its
+ * own, joins its process group, sees those end that are only to be zombies or were ghosts, maps the
+ * workspace from which it is driven from then on, and waits at the last gate, which is never
+ * opened: its tracer takes over there. Should ckpt-restart die, whoever waits at a gate ends.
+ */
+#include "restore/internal.h"
+
+#include "util/cleanup.h"
+#include "util/fault.h"
+#include "util/io.h"
+
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+int gates_make(struct restoring *r, struct err *err)
+{
+	for (unsigned i = 0; i < GATES; i++)
+		r->gates[i][0] = r->gates[i][1] = -1;
+	for (unsigned i = 0; i < GATES; i++)
+		if (pipe2(r->gates[i], O_CLOEXEC) < 0)
+			return err_set(err, -errno, "cannot create a pipe: %m");
+	return 0;
+}
+
+void gates_close(struct restoring *r)
+{
+	for (unsigned i = 0; i < GATES; i++)
+		for (unsigned k = 0; k < 2; k++) {
+			if (r->gates[i][k] >= 0)
+				(void)close(r->gates[i][k]);
+			r->gates[i][k] = -1;
+		}
+}
+
+static const struct birth *birth_at(const struct restoring *r, unsigned i)
+{
+	return &r->births.v[i];
+}
+
+_Noreturn static void fail(const struct restoring *r, unsigned i, int code, const char *what)
+{
+	struct err err = { 0 };
+
+	if (birth_at(r, i)->pid)
+		err_set(&err, code, "pid %d: cannot %s: %m", birth_at(r, i)->pid, what);
+	else
+		err_set(&err, code, "cannot %s: %m", what);
+	if (code == -EAGAIN)
+		err_hint(&err, "the limit of processes (ulimit -u, pids cgroup) is too low");
+	maker_say(r->control, MAKER_ERROR, (int32_t)i, &err);
+	_exit(1);
+}
+
+/* Returns when everybody has come as far and the gate is open. */
+static void wait_at(const struct restoring *r, enum gate gate)
+{
+	char c;
+
+	while (read(r->gates[gate][0], &c, 1) < 0 && errno == EINTR)
+		;
+	if (__atomic_load_n(&r->nursery->opened, __ATOMIC_ACQUIRE) <= (int32_t)gate)
+		_exit(1);
+}
+
+/* --- children ----------------------------------------------------------------------------------
+ */
+
+/* A step takes an id that nobody will need. */
+static pid_t clone_step(struct restoring *r, uint64_t flags, int exit_signal)
+{
+	for (int try = 0; try < 10000; try++) {
+		int32_t id = __atomic_fetch_add(&r->nursery->next_id, 1, __ATOMIC_RELAXED);
+		pid_t pid = spawn_clone(flags, id, exit_signal);
+
+		if (pid >= 0 || errno != EEXIST)
+			return pid;
+	}
+	return -1;
+}
+
+static void make(struct restoring *r, unsigned maker, unsigned i)
+{
+	const struct birth *b = birth_at(r, i);
+	uint64_t flags = (b->share_files ? CLONE_FILES : 0) | (b->share_fs ? CLONE_FS : 0);
+	int status;
+	pid_t pid;
+
+	if (r->rb.new_pids)
+		pid = spawn_clone(flags, 0, b->exit_signal);
+	else if (b->pid)
+		pid = spawn_clone(flags, b->pid, b->exit_signal);
+	else
+		pid = clone_step(r, flags, b->exit_signal);
+	if (pid == 0)
+		birth_main(r, i);
+	if (pid < 0 && errno == EEXIST) {
+		struct err err = { 0 };
+
+		err_set(&err, -EEXIST, "process id %d is in use", b->pid);
+		maker_say(r->control, MAKER_ERROR, (int32_t)maker, &err);
+		_exit(1);
+	}
+	if (pid < 0)
+		fail(r, maker, -errno, "create a process");
+	if (b->kind != BIRTH_STEP)
+		return;
+	while (waitpid(pid, &status, __WALL) < 0 && errno == EINTR)
+		;
+}
+
+static void make_children(struct restoring *r, unsigned i, bool late)
+{
+	for (int c = birth_at(r, i)->first_child; c >= 0;
+	     c = birth_at(r, (unsigned)c)->next_sibling)
+		if (birth_at(r, (unsigned)c)->late == late)
+			make(r, i, (unsigned)c);
+}
+
+/* --- groups ------------------------------------------------------------------------------------
+ */
+
+static void join_group(struct restoring *r, unsigned i)
+{
+	const struct birth *b = birth_at(r, i);
+	pid_t group = b->group < 0 ? 0 : r->nursery->pids[b->group];
+
+	if (group && getpgrp() != group && setpgid(0, group) < 0)
+		fail(r, i, -errno, "join its process group");
+}
+
+/* --- the ended ---------------------------------------------------------------------------------
+ */
+
+/*
+ * The mark that there was a core dump comes with a core dump: one of a single page, in a directory
+ * that the parent removes. Where cores do not go to the working directory, there is none.
+ */
+static void prepare_core(struct core_dir *dir)
+{
+	CLEANUP_FREE char *pattern = NULL;
+	struct rlimit lim = { .rlim_cur = CKPT_PAGE_SIZE, .rlim_max = CKPT_PAGE_SIZE };
+
+	if (io_read_file(-1, "/proc/sys/kernel/core_pattern", &pattern, NULL) < 0 ||
+	    strpbrk(pattern, "|/%@"))
+		return;
+	(void)snprintf(dir->path, sizeof dir->path, "/tmp/.ckpt-core-XXXXXX");
+	if (!mkdtemp(dir->path)) {
+		dir->path[0] = '\0';
+		return;
+	}
+	if (chdir(dir->path) == 0)
+		(void)setrlimit(RLIMIT_CORE, &lim);
+}
+
+static void remove_core(const struct core_dir *dir, pid_t pid)
+{
+	char path[64];
+
+	if (!dir->path[0])
+		return;
+	(void)snprintf(path, sizeof path, "%s/core", dir->path);
+	(void)unlink(path);
+	(void)snprintf(path, sizeof path, "%s/core.%d", dir->path, pid);
+	(void)unlink(path);
+	(void)rmdir(dir->path);
+}
+
+_Noreturn static void end_as(struct restoring *r, unsigned index)
+{
+	const struct zombie *z = &r->tree->zombies[index];
+	struct rlimit none = { .rlim_max = RLIM_INFINITY };
+	sigset_t all;
+
+	(void)prctl(PR_SET_NAME, z->comm ? z->comm : "", 0, 0, 0);
+	if (WIFEXITED(z->status))
+		_exit(WEXITSTATUS(z->status));
+	if (setrlimit(RLIMIT_CORE, &none) < 0)
+		(void)setrlimit(RLIMIT_CORE, &(struct rlimit){ 0 });
+	if (WCOREDUMP(z->status))
+		prepare_core(&r->core_dirs[index]);
+	(void)signal(WTERMSIG(z->status), SIG_DFL);
+	(void)sigfillset(&all);
+	(void)sigprocmask(SIG_UNBLOCK, &all, NULL);
+	(void)kill(getpid(), WTERMSIG(z->status));
+	_exit(1);
+}
+
+/* Ghosts that it made are reaped; children that have ended stay zombies. */
+static void see_them_end(struct restoring *r, unsigned i)
+{
+	const struct births *all = &r->births;
+	const struct birth *b = birth_at(r, i);
+	siginfo_t si;
+
+	for (int c = b->first_child; c >= 0; c = all->v[c].next_sibling)
+		while (all->v[c].kind == BIRTH_GHOST &&
+		       waitpid(r->nursery->pids[c], NULL, __WALL) < 0 && errno == EINTR)
+			;
+	for (unsigned c = 0; b->kind == BIRTH_PROCESS && r->tree->n_zombies && c < all->n; c++) {
+		const struct birth *z = &all->v[c];
+
+		if (z->kind != BIRTH_ZOMBIE || r->tree->zombies[z->index].ppid != b->pid)
+			continue;
+		while (waitid(P_PID, (id_t)r->nursery->pids[c], &si, WEXITED | WNOWAIT | __WALL) <
+			       0 &&
+		       errno == EINTR)
+			;
+		remove_core(&r->core_dirs[z->index], r->nursery->pids[c]);
+	}
+	/* what their ends have sent is not to be pending */
+	(void)signal(SIGCHLD, SIG_IGN);
+	(void)signal(SIGCHLD, SIG_DFL);
+}
+
+/* --- all of it ---------------------------------------------------------------------------------
+ */
+
+static void be_born(struct restoring *r, unsigned i)
+{
+	const struct birth *b = birth_at(r, i);
+
+	r->nursery->pids[i] = getpid();
+	if (r->births.adopting && b->kind == BIRTH_PROCESS &&
+	    r->tree->processes[b->index].child_subreaper)
+		(void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+	make_children(r, i, false);
+	if (b->new_session && getsid(0) != getpid() && setsid() < 0)
+		fail(r, i, -errno, "start a session");
+	make_children(r, i, true);
+	if (b->kind == BIRTH_STEP)
+		_exit(0);
+}
+
+_Noreturn void birth_main(struct restoring *r, unsigned i)
+{
+	const struct birth *b = birth_at(r, i);
+	struct err err = { 0 };
+
+	be_born(r, i);
+	maker_say(r->control, MAKER_HERE, (int32_t)i, NULL);
+	wait_at(r, GATE_BORN);
+	if (b->new_group && getpgrp() != getpid() && setpgid(0, 0) < 0)
+		fail(r, i, -errno, "start a process group");
+	maker_say(r->control, MAKER_HERE, (int32_t)i, NULL);
+	wait_at(r, GATE_LED);
+	join_group(r, i);
+	maker_say(r->control, MAKER_HERE, (int32_t)i, NULL);
+	wait_at(r, GATE_JOINED);
+	see_them_end(r, i);
+	if (b->kind == BIRTH_GHOST)
+		_exit(0);
+	if (b->kind == BIRTH_ZOMBIE)
+		end_as(r, b->index);
+	err.code = maker_map_workspace(&r->procs[b->index].ws, &err);
+	if (err.code == 0)
+		err.code = fault_point("restore-born", &err);
+	if (err.code < 0) {
+		maker_say(r->control, MAKER_ERROR, (int32_t)i, &err);
+		_exit(1);
+	}
+	maker_say(r->control, MAKER_READY, (int32_t)i, NULL);
+	wait_at(r, GATE_MADE);
+	_exit(1);
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Trees of a given shape: `chain N`, `wide N`, `tree N` (two children each). Every member keeps its
+ * ids, its parent and memory of its own; all wait on futexes in shared memory.
+ */
+#include "family.h"
+
+static int n;
+static char shape;
+
+static void grow(int i)
+{
+	int first = shape == 'c' ? i + 1 : shape == 'w' ? 1 : 2 * i + 1;
+	int last = shape == 'c' ? i + 1 : shape == 'w' ? n - 1 : 2 * i + 2;
+
+	if (shape == 'w' && i > 0)
+		return;
+	for (int k = first; k <= last && k < n; k++)
+		if (family_fork(k) == 0) {
+			family_note(k, i);
+			grow(k);
+			family_serve(k);
+		}
+}
+
+int main(int argc, char **argv)
+{
+	victim_init(argc, argv);
+	shape = argc > 2 ? argv[2][0] : 't';
+	n = argc > 3 ? atoi(argv[3]) : 15;
+	check(n > 0 && n <= FAMILY_MAX, "bad number");
+	family_init();
+	family_note(0, -1);
+	grow(0);
+	family_wait(n);
+	victim_ready();
+	while (victim_wait()) {
+		family_ask(n);
+		victim_ok();
+	}
+	for (int i = 1; i < n; i++)
+		(void)kill(family[i].pid, SIGKILL);
+	return 0;
+}
