@@ -29,6 +29,7 @@ enum {
 	OPT_FULL_EVERY,
 	OPT_NO_INCREMENTAL,
 	OPT_NO_SNAPSHOT,
+	OPT_MODE,
 	OPT_TRACKER,
 	OPT_COMPRESS,
 	OPT_KEEP,
@@ -51,6 +52,8 @@ static const struct option_row rows[] = {
 	  "a full image every N (default 50), increments between" },
 	{ OPT_NO_INCREMENTAL, 0, "no-incremental", NULL, "every image full" },
 	{ OPT_NO_SNAPSHOT, 0, "no-snapshot", NULL, "copy while stopped instead of copy-on-write" },
+	{ OPT_MODE, 0, "mode", "auto|stop|snapshot",
+	  "copy while stopped, from a copy-on-write snapshot, or what is best (default auto)" },
 	{ OPT_TRACKER, 0, "tracker", "auto|uffd|softdirty|hash",
 	  "how changed pages are found (default auto)" },
 	{ OPT_COMPRESS, 0, "compress", "lz4|none|auto", "compression of pages (default auto)" },
@@ -92,6 +95,8 @@ static void take_setting(struct request *q, int id)
 	static const char *const compress_words[] = { "auto", "lz4", "none",
 						      NULL }; /* order of enum compress_mode */
 	static const char *const on_term_words[] = { "forward", "checkpoint", NULL };
+	static const char *const mode_words[] = { "auto", "stop", "snapshot", NULL };
+	static const uint32_t mode_values[] = { MODE_AUTO, MODE_STOP, MODE_SNAPSHOT };
 	struct settings *s = &q->settings;
 
 	switch (id) {
@@ -106,7 +111,10 @@ static void take_setting(struct request *q, int id)
 		s->incremental = 0;
 		break;
 	case OPT_NO_SNAPSHOT:
-		s->snapshot = 0;
+		s->snapshot = MODE_STOP;
+		break;
+	case OPT_MODE:
+		s->snapshot = mode_values[options_choice(&q->o, mode_words)];
 		break;
 	case OPT_TRACKER:
 		s->tracker =
@@ -149,7 +157,7 @@ static void parse_options(struct request *q, int argc, char **argv)
 		.settings = { .full_every = 50,
 			      .incremental = 1,
 			      .keep = 2,
-			      .snapshot = 1,
+			      .snapshot = MODE_AUTO,
 			      .tracker = tracker_words[0] },
 	};
 	options_init(&q->o, &spec, argc, argv);

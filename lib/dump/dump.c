@@ -87,6 +87,10 @@ static int capture(struct dumper *d, struct err *err)
 		log_debug("memory captured");
 	if (rc == 0)
 		rc = fault_point("dump-captured", err);
+	if (rc == 0) {
+		pages_sort(d);
+		rc = snapshots_take(d, err);
+	}
 	for (unsigned i = 0; rc == 0 && i < d->cap.n_subjects; i++)
 		rc = process_end_remote(d, i, err);
 	if (rc == 0)
@@ -126,9 +130,6 @@ static int finish(struct dumper *d, struct err *err)
 {
 	int rc;
 
-	rc = pages_write_later(d, d->writer, err);
-	if (rc < 0)
-		return rc;
 	memory_describe_files(d);
 	rc = sync_files(d, err);
 	if (rc == 0)
@@ -159,11 +160,10 @@ static int traced(void *arg, struct err *err)
 	for (unsigned i = 0; i < d->frozen->n_procs; i++)
 		r->threads += d->frozen->procs[i].n_threads;
 	rc = capture(d, err);
-	r->scan_us = (uint64_t)(trace_now_ns() - d->start_ns) / 1000 - r->freeze_us;
-	if (rc == 0) {
-		pages_sort(d);
+	r->scan_us =
+		(uint64_t)(trace_now_ns() - d->start_ns) / 1000 - r->freeze_us - r->snapshot_us;
+	if (rc == 0)
 		rc = pages_write_now(d, d->writer, err);
-	}
 	release(d);
 	image_writer_go(d->writer);
 	if (rc == 0 && (d->flags & DUMP_KILL)) {
@@ -179,6 +179,9 @@ static int traced(void *arg, struct err *err)
 	r->pause_us = (uint64_t)(trace_now_ns() - d->start_ns) / 1000;
 	if (rc == 0)
 		rc = fault_point("dump-thawed", err);
+	if (rc == 0 && d->writer) /* from the snapshots, which end with this process */
+		rc = pages_write_later(d, d->writer, err);
+	snapshots_kill(d);
 	return rc;
 }
 
@@ -254,6 +257,7 @@ int dump_checkpoint(struct dump_job *job, unsigned flags, struct dump_result *re
 		watched_end(job, false);
 	}
 	image_writer_abort(d.writer);
+	snapshots_free(&d);
 	ret->write_us = d.start_ns ? (uint64_t)(trace_now_ns() - d.start_ns) / 1000 : 0;
 	arena_free(d.arena);
 	log_debug("checkpoint %llu: %d, pause %llu us", (unsigned long long)ret->seq, rc,

@@ -96,6 +96,7 @@ struct dump_job {
 	struct watched **watched;
 	unsigned n_watched;
 	struct written written;
+	bool no_snapshots; /* their remains would not be reaped */
 };
 
 /* A process's mappings as /proc shows them. */
@@ -123,6 +124,7 @@ struct dumper {
 	const struct tracker *tracker; /* NULL: no increment will stand on this image */
 	struct dump_result *result;
 	struct image_writer *writer;
+	struct snapshots *snapshots; /* NULL: none taken */
 	unsigned flags;
 	int64_t start_ns; /* when the first thread was stopped */
 };
@@ -183,6 +185,18 @@ int waits_expire(struct dumper *d, unsigned index, struct err *err);
 /* When no more calls will be run in any process. all: every thread has been looked at, and what is
  * not waiting any more is forgotten. */
 void waits_remember(struct dumper *d, bool all);
+
+/*
+ * dump/snapshot.c: forks the stopped processes where that pays (or is wanted), and marks what will
+ * be read from the copies later. The lists are sorted, the remotes still there. A refused fork is
+ * not an error: the mode in the result says what was done. The tracer must not end before the
+ * copies have been read: they end with it.
+ */
+int snapshots_take(struct dumper *d, struct err *err);
+/* In the tracer: nothing more will be read, they begin to go. In ckpt-run, once the tracer has
+ * ended: they have gone. */
+void snapshots_kill(struct dumper *d);
+void snapshots_free(struct dumper *d);
 
 /*
  * dump/pages.c: reads the listed pages and hands them to the writer, in two passes: while the job

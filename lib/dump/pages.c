@@ -144,6 +144,9 @@ static int read_pages(struct dumper *d, const struct page_list *l, const struct 
 
 	if (got < 0)
 		return unreadable(d, l, address, (int)got, err);
+	if (got == 0 && l->source == SOURCE_MEMORY) /* it has no memory any more */
+		return err_set(err, -EAGAIN, "%s has been killed while it was read",
+			       e->later ? "the job's snapshot" : "the job");
 	if (l->source == SOURCE_FD && got % CKPT_PAGE_SIZE) { /* a file's last page */
 		size_t rest = CKPT_PAGE_SIZE - (size_t)got % CKPT_PAGE_SIZE;
 

@@ -136,7 +136,7 @@ static int at_stop(struct remote *r, const struct engine_thread *t, const struct
 		rc = rip_of(t->tid, gp, err);
 		return rc < 0 ? rc : 1;
 	case STOP_EVENT:
-		return 0;
+		return 0; /* a newborn is for engine_birth, which does not pass it on */
 	case STOP_EXITED:
 		return err_set(err, -ESRCH, "process %d has ended", r->pid);
 	}
@@ -159,8 +159,9 @@ int engine_start(struct remote *r, const struct engine_thread *t, unsigned slot,
 	return rc;
 }
 
-int engine_finish(struct remote *r, const struct engine_thread *t, struct user_regs_struct *gp,
-		  uint64_t marker, struct err *err)
+/* 1: at the marker; 2: it has created another thread, whose id is in *newborn (when wanted). */
+static int go_on(struct remote *r, const struct engine_thread *t, struct user_regs_struct *gp,
+		 uint64_t marker, pid_t *newborn, struct err *err)
 {
 	int how = r->marker_sig ? PTRACE_CONT : PTRACE_SYSCALL;
 	int64_t deadline = trace_now_ns() + RUN_TIMEOUT_NS;
@@ -171,12 +172,37 @@ int engine_finish(struct remote *r, const struct engine_thread *t, struct user_r
 		struct stop stop;
 
 		rc = trace_wait(t->tid, deadline, &stop, err);
+		if (rc == 0 && stop.kind == STOP_EVENT && newborn) {
+			rc = trace_newborn(t->tid, newborn, err);
+			return rc < 0 ? rc : 2;
+		}
 		if (rc == 0)
 			rc = at_stop(r, t, &stop, gp, marker, &passed_marker, err);
 		if (rc == 0)
 			rc = trace_resume(t->tid, passed_marker ? PTRACE_CONT : how, 0, err);
 	}
+	return rc;
+}
+
+int engine_finish(struct remote *r, const struct engine_thread *t, struct user_regs_struct *gp,
+		  uint64_t marker, struct err *err)
+{
+	int rc = go_on(r, t, gp, marker, NULL, err);
+
 	return rc < 0 ? rc : 0;
+}
+
+int engine_birth(struct remote *r, const struct engine_thread *t, struct user_regs_struct *gp,
+		 uint64_t marker, pid_t *ret_newborn, struct err *err)
+{
+	int rc = go_on(r, t, gp, marker, ret_newborn, err);
+
+	return rc < 0 ? rc : rc == 2;
+}
+
+int engine_continue(struct remote *r, const struct engine_thread *t, struct err *err)
+{
+	return trace_resume(t->tid, r->marker_sig ? PTRACE_CONT : PTRACE_SYSCALL, 0, err);
 }
 
 int engine_run(struct remote *r, const struct engine_thread *t, struct user_regs_struct *gp,

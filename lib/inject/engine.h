@@ -48,6 +48,14 @@ int engine_start(struct remote *r, const struct engine_thread *t, unsigned slot,
 /* Waits until it is at the marker (a STUB_OFFSET); gp is what it has there. */
 int engine_finish(struct remote *r, const struct engine_thread *t, struct user_regs_struct *gp,
 		  uint64_t marker, struct err *err);
+/*
+ * Like engine_finish, but ends (with 1) when the thread has created another, which the kernel has
+ * attached to us: *ret_newborn. The thread stands in the stop of that event then, and goes on by
+ * engine_continue and engine_finish. 0: it is at the marker.
+ */
+int engine_birth(struct remote *r, const struct engine_thread *t, struct user_regs_struct *gp,
+		 uint64_t marker, pid_t *ret_newborn, struct err *err);
+int engine_continue(struct remote *r, const struct engine_thread *t, struct err *err);
 /* Both, in slot 0. */
 int engine_run(struct remote *r, const struct engine_thread *t, struct user_regs_struct *gp,
 	       uint64_t marker, struct err *err);

@@ -27,7 +27,7 @@
 #include <sys/wait.h>
 
 #define LOG_ROOM       "inject"
-#define STUB_BYTES_MAX 2048
+#define STUB_BYTES_MAX 2560
 
 static const uint8_t zeros[STUB_BYTES_MAX];
 

@@ -22,6 +22,9 @@
 #define REG(n) (56 + 8 * (n))
 #define FLAGS REG(16)
 
+/* In the arena, see struct arena_head. */
+#define FORKED 8
+
 	.section .rodata
 	.balign 16
 
@@ -74,6 +77,7 @@ stub_batch:
 	 * We are gone. First what the batch said must be undone (close, munmap): calls at the
 	 * arena's start.
 	 */
+undo:
 	mov (%r13), %r14
 	lea 64(%r13), %rbx
 	CALLS
@@ -120,6 +124,40 @@ heal:
 	sahf
 	mov REG(0)(%rbp), %rax
 	jmp *%rbp			/* the slot begins with code that loads rbp and rip */
+
+/*
+ * Forks the process: rax, rdi .. r9 hold a clone call that makes a helper with the same memory. The
+ * helper makes the copy and ends; it is waited for here, so that the copy is nobody's child in the
+ * job. Whoever of the two is not held by a tracer just ends. Leaves what the first clone returned
+ * in r12, and the second in the arena.
+ */
+	.globl stub_fork
+stub_fork:
+	syscall
+	mov %rax, %r12
+	test %rax, %rax
+	jz 7f
+	js 8f
+	mov %rax, %rdi
+	xor %esi, %esi
+	mov $0x40000000, %edx		/* __WALL */
+	xor %r10d, %r10d
+	mov $SYS_wait4, %eax
+	syscall
+8:	MARKER stub_marker_fork
+	jmp undo
+7:	mov $0x400, %edi		/* CLONE_FILES: nothing is kept open */
+	xor %esi, %esi
+	mov $SYS_clone, %eax
+	syscall
+	test %rax, %rax
+	jz stub_exit
+	mov %rax, FORKED(%r13)
+	.globl stub_exit
+stub_exit:
+	xor %edi, %edi
+	mov $SYS_exit_group, %eax
+	syscall
 
 /* Unmaps the arena. */
 	.globl stub_unmap

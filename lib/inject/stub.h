@@ -5,7 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-extern const char stub_begin[], stub_map[], stub_batch[], stub_unmap[], stub_thread[];
+extern const char stub_begin[], stub_map[], stub_batch[], stub_fork[], stub_exit[], stub_unmap[];
+extern const char stub_thread[], stub_marker_fork[];
 extern const char stub_marker_map[], stub_marker_batch[], stub_marker_unmap[], stub_marker_thread[];
 extern const char stub_slots[], stub_slot_end[];
 
@@ -36,6 +37,7 @@ struct stub_call {
 #define ARENA_UNDO_MAX 63
 struct arena_head {
 	uint64_t n_undo;
-	uint64_t reserved[7];
+	int64_t forked; /* the copy's pid as the job sees it, or -errno (stub_fork) */
+	uint64_t reserved[6];
 	struct stub_call undo[ARENA_UNDO_MAX];
 };

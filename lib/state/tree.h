@@ -487,7 +487,7 @@ struct settings {
 	uint32_t incremental; /* 0 = --no-incremental */
 	uint32_t keep;
 	uint32_t compress; /* enum compress_mode */
-	uint32_t snapshot; /* 0 = --no-snapshot */
+	uint32_t snapshot; /* enum copy_mode */
 	uint32_t on_term;  /* 1 = checkpoint */
 	char *tracker;     /* "auto", ... */
 	char *stats;       /* path of --stats, or NULL */
@@ -500,6 +500,11 @@ struct terminal_state {
 	uint32_t rows, columns;
 	int32_t group; /* the foreground group, 0: none of the job's */
 };
+
+/* How pages get out of the job: see --mode. The first two are old images' --no-snapshot and
+ * default.
+ */
+enum copy_mode { MODE_STOP = 0, MODE_AUTO = 1, MODE_SNAPSHOT = 2 };
 
 enum compress_mode { COMPRESS_AUTO = 0, COMPRESS_LZ4 = 1, COMPRESS_NONE = 2 };
 

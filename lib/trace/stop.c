@@ -163,6 +163,23 @@ int trace_resume(pid_t tid, int how, int sig, struct err *err)
 	return err_set(err, -errno, "cannot resume thread %d: %m", tid);
 }
 
+int trace_newborn(pid_t tid, pid_t *ret, struct err *err)
+{
+	unsigned long msg = 0;
+
+	if (ptrace(PTRACE_GETEVENTMSG, tid, 0, &msg) < 0)
+		return err_set(err, -errno, "cannot see what thread %d created: %m", tid);
+	*ret = (pid_t)msg;
+	return 0;
+}
+
+int trace_set_options(pid_t tid, unsigned long options, struct err *err)
+{
+	if (ptrace(PTRACE_SETOPTIONS, tid, 0, options) == 0)
+		return 0;
+	return err_set(err, -errno, "cannot set the tracing options of thread %d: %m", tid);
+}
+
 void trace_detach(pid_t tid, int sig)
 {
 	(void)ptrace(PTRACE_DETACH, tid, 0, (long)sig);

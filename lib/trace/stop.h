@@ -39,5 +39,9 @@ int trace_interrupt(pid_t tid, struct err *err);
 int trace_wait(pid_t tid, int64_t deadline_ns, struct stop *ret, struct err *err);
 /* how: PTRACE_CONT or PTRACE_SYSCALL. */
 int trace_resume(pid_t tid, int how, int sig, struct err *err);
+/* In the stop of a clone event: who was born (as seen from here). */
+int trace_newborn(pid_t tid, pid_t *ret, struct err *err);
+/* PTRACE_O_* of a stopped thread. */
+int trace_set_options(pid_t tid, unsigned long options, struct err *err);
 /* Detaches from a stopped thread; one that has gone is fine. */
 void trace_detach(pid_t tid, int sig);

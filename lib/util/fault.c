@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 enum action { ACT_FAIL, ACT_KILL, ACT_KILL_ALL, ACT_STOP, ACT_LIST };
@@ -81,7 +82,8 @@ int fault_hit(const char *name, struct err *err)
 	if (plan.action == ACT_KILL || plan.action == ACT_KILL_ALL)
 		kill_program();
 	if (plan.action == ACT_STOP) {
-		(void)kill(getpid(), SIGSTOP);
+		/* to this thread, which then does nothing more */
+		(void)syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), SIGSTOP);
 		return 0;
 	}
 	return err_set(err, -EIO, "injected fault '%s'", name);

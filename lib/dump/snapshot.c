@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Copy-on-write: each process is forked while stopped, and most of its pages are read from the copy
+ * once it runs again. What fork(2) does not copy as it is, is read before: shared memory, and
+ * mappings under MADV_DONTFORK or MADV_WIPEONFORK. So are private mappings of files, which the
+ * copies must not keep in use, unless much has been written to them.
+ */
+#include "dump/internal.h"
+#include "inject/snapshot.h"
+#include "trace/stop.h"
+#include "util/cleanup.h"
+#include "util/fault.h"
+#include "util/log.h"
+
+#include <stdio.h>
+
+#define LOG_ROOM "dump"
+/* A fork takes some 0.3 ms, and 20 us for each MiB of the process; reading 110 us a MiB and more.
+ */
+#define WORTH_PAGES (UINT64_C(8) << 20 >> 12)
+#define WORTH_PART  5
+/* Changed pages of a file's private mapping that are read at once. */
+#define MAX_FILE_NOW 256
+
+struct snapshots {
+	struct snapshot **of; /* for each process; NULL: none */
+	unsigned n;
+};
+
+static struct page_list *list_of(struct dumper *d, uint32_t space)
+{
+	for (unsigned i = 0; i < d->n_lists; i++)
+		if (d->lists[i].space == space)
+			return &d->lists[i];
+	return NULL;
+}
+
+static bool is_private_anon(const struct vma *v)
+{
+	return v->kind == VMA_ANON && v->ino == 0;
+}
+
+/* Of a mapping. */
+struct choice {
+	bool later; /* its pages are read from the copy */
+	bool drop;  /* the copy need not have it */
+};
+
+/* Pages of the extents (ascending, as mappings are) in [start, end); *at moves along. */
+static uint64_t pages_within(const struct page_list *l, unsigned *at, uint64_t start, uint64_t end)
+{
+	uint64_t n = 0;
+
+	while (*at < l->n_extents) {
+		const struct extent *e = &l->extents[*at];
+		uint64_t last = e->address + e->npages * CKPT_PAGE_SIZE;
+
+		if (e->address >= end)
+			break;
+		if (last > start && e->kind != EXTENT_PARENT)
+			n += (MIN(last, end) - MAX(e->address, start)) / CKPT_PAGE_SIZE;
+		if (last > end)
+			break;
+		(*at)++;
+	}
+	return n;
+}
+
+/* One for each mapping; NULL when out of memory. *ret_pages: how many are read later. */
+static struct choice *choose(struct dumper *d, const struct process *p, const struct page_list *l,
+			     uint64_t *ret_pages)
+{
+	struct choice *c = arena_array(d->arena, p->n_vmas + 1, sizeof *c);
+	unsigned at = 0;
+
+	*ret_pages = 0;
+	for (unsigned i = 0; c && i < p->n_vmas; i++) {
+		const struct vma *v = &p->vmas[i];
+		uint64_t n = pages_within(l, &at, v->start, v->end);
+
+		if (v->kind == VMA_VDSO || v->kind == VMA_VSYSCALL)
+			continue;
+		if (!(v->advice & (ADVICE_DONTFORK | ADVICE_WIPEONFORK)))
+			c[i].later =
+				is_private_anon(v) || (v->kind == VMA_FILE && n > MAX_FILE_NOW);
+		c[i].drop = !c[i].later && !is_private_anon(v);
+		if (c[i].later)
+			*ret_pages += n;
+	}
+	return c;
+}
+
+static int add_part(struct dumper *d, struct page_list *l, const struct extent *whole,
+		    uint64_t start, uint64_t end, bool later)
+{
+	struct extent *e = l->n_extents ? &l->extents[l->n_extents - 1] : NULL;
+	uint64_t npages = (end - start) / CKPT_PAGE_SIZE;
+
+	if (e && e->kind == whole->kind && e->later == later &&
+	    e->address + e->npages * CKPT_PAGE_SIZE == start) {
+		e->npages += npages;
+		return 0;
+	}
+	e = arena_push(d->arena, &l->extents, &l->n_extents, sizeof *e);
+	if (!e)
+		return -ENOMEM;
+	*e = *whole;
+	e->page += (start - whole->address) / CKPT_PAGE_SIZE;
+	e->npages = npages;
+	e->address = start;
+	e->later = later;
+	return 0;
+}
+
+/* Extents may span mappings: they are cut where the answer changes. */
+static int mark_later(struct dumper *d, const struct process *p, struct page_list *l,
+		      const struct choice *c)
+{
+	const struct extent *old = l->extents;
+	unsigned n = l->n_extents, v = 0;
+	int rc = 0;
+
+	l->extents = NULL;
+	l->n_extents = 0;
+	for (unsigned i = 0; rc == 0 && i < n; i++) {
+		uint64_t at = old[i].address, end = at + old[i].npages * CKPT_PAGE_SIZE, to;
+
+		for (; rc == 0 && at < end; at = to) {
+			while (v < p->n_vmas && p->vmas[v].end <= at)
+				v++;
+			to = v < p->n_vmas ? MIN(end, p->vmas[v].end) : end;
+			rc = add_part(d, l, &old[i], at, to,
+				      v < p->n_vmas && c[v].later && old[i].kind != EXTENT_PARENT);
+		}
+	}
+	return rc;
+}
+
+static void mark_all_now(struct page_list *l)
+{
+	for (unsigned i = 0; i < l->n_extents; i++)
+		l->extents[i].later = false;
+}
+
+static int list_drops(struct dumper *d, const struct process *p, const struct choice *c,
+		      struct snapshot_range **ret, unsigned *ret_n)
+{
+	*ret = NULL;
+	*ret_n = 0;
+	for (unsigned i = 0; i < p->n_vmas; i++) {
+		const struct vma *v = &p->vmas[i];
+		struct snapshot_range *r;
+
+		if (!c[i].drop)
+			continue;
+		if (*ret_n && (*ret)[*ret_n - 1].end == v->start) {
+			(*ret)[*ret_n - 1].end = v->end;
+			continue;
+		}
+		r = arena_push(d->arena, ret, ret_n, sizeof *r);
+		if (!r)
+			return -ENOMEM;
+		*r = (struct snapshot_range){ v->start, v->end };
+	}
+	return 0;
+}
+
+static bool pays(const struct dumper *d, const struct page_list *l, uint64_t pages)
+{
+	uint64_t all = 0;
+
+	for (unsigned i = 0; i < l->n_extents; i++)
+		all += l->extents[i].npages;
+	return pages > 0 && (d->job->settings->snapshot == MODE_SNAPSHOT ||
+			     (pages >= WORTH_PAGES && pages >= all / WORTH_PART));
+}
+
+/* A copy that is refused is no error: then what the process has is read now, as without. */
+static int take_one(struct dumper *d, unsigned index, struct err *err)
+{
+	struct subject *s = &d->cap.subjects[index];
+	struct page_list *l = list_of(d, s->process->space);
+	struct snapshot_range *drop;
+	struct err why = { 0 };
+	struct choice *c;
+	uint64_t pages;
+	unsigned n;
+	int rc;
+
+	if (!l || !s->remote || l->later_fd >= 0) /* the last: it shares another's memory */
+		return 0;
+	c = choose(d, s->process, l, &pages);
+	if (!c || list_drops(d, s->process, c, &drop, &n) < 0)
+		return err_nomem(err);
+	if (!pays(d, l, pages))
+		return 0;
+	if (mark_later(d, s->process, l, c) < 0)
+		return err_nomem(err);
+	rc = snapshot_fork(s->remote, drop, n, &d->snapshots->of[index], &why);
+	if (rc == 0) {
+		l->later_fd = snapshot_mem(d->snapshots->of[index]);
+		return 0;
+	}
+	mark_all_now(l);
+	if (rc == -ESRCH && err)
+		*err = why;
+	log_debug("no snapshot: %s", why.msg);
+	return rc == -ESRCH ? rc : 0;
+}
+
+/* A process that adopts the job's orphans would be told of a copy's end. */
+static bool adopts_orphans(const struct tree *t)
+{
+	for (unsigned i = 0; i < t->n_processes; i++)
+		if (t->processes[i].child_subreaper)
+			return true;
+	return false;
+}
+
+static bool wanted(const struct dumper *d)
+{
+	uint32_t mode = d->job->settings->snapshot;
+
+	return (mode == MODE_AUTO || mode == MODE_SNAPSHOT) && !(d->flags & DUMP_KILL) &&
+	       !d->job->no_snapshots && !adopts_orphans(d->tree);
+}
+
+int snapshots_take(struct dumper *d, struct err *err)
+{
+	int64_t start = trace_now_ns();
+	unsigned n = d->cap.n_subjects;
+	bool any = false;
+	int rc = 0;
+
+	if (!wanted(d))
+		return 0;
+	d->snapshots = arena_array(d->arena, 1, sizeof *d->snapshots);
+	if (d->snapshots)
+		d->snapshots->of = arena_array(d->arena, n, sizeof(struct snapshot *));
+	if (!d->snapshots || !d->snapshots->of)
+		return err_nomem(err);
+	d->snapshots->n = n;
+	for (unsigned i = 0; rc == 0 && i < n; i++) {
+		rc = take_one(d, i, err);
+		any = any || d->snapshots->of[i];
+	}
+	if (any)
+		(void)snprintf(d->result->mode, sizeof d->result->mode, "snapshot");
+	d->result->snapshot_us = any ? (uint64_t)(trace_now_ns() - start) / 1000 : 0;
+	return rc == 0 && any ? fault_point("dump-snapshot", err) : rc;
+}
+
+void snapshots_kill(struct dumper *d)
+{
+	for (unsigned i = 0; d->snapshots && i < d->snapshots->n; i++)
+		snapshot_kill(d->snapshots->of[i]);
+}
+
+void snapshots_free(struct dumper *d)
+{
+	for (unsigned i = 0; d->snapshots && i < d->snapshots->n; i++) {
+		if (!snapshot_free(d->snapshots->of[i]))
+			d->job->no_snapshots = true;
+		d->snapshots->of[i] = NULL;
+	}
+}

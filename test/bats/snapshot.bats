@@ -1,0 +1,328 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: BSD-2-Clause
+# Copy-on-write checkpoints: the job is forked inside itself, nobody in it notices, and the image is
+# of one instant.
+
+load ../lib/common
+
+: "${CKPT_TEST_MOMENTS:=300}"
+
+# The snapshots of this test that are alive.
+copies() {
+	local p
+	for p in $(test_processes); do
+		[ "$(cat "/proc/$p/comm" 2>/dev/null)" != ckpt-snapshot ] || is_gone "$p" ||
+			echo "$p"
+	done
+}
+
+no_copies() {
+	[ -z "$(copies)" ]
+}
+
+used_snapshot() {
+	[ "$(stats_last mode)" = snapshot ] || fail "mode $(stats_last mode): $(tail -n 1 "$STATS")"
+}
+
+# ckpt-run, or the process of its that traces, whichever stands at the fault point.
+find_stopped() {
+	local p
+	for p in "$SUP_PID" $(cat "/proc/$SUP_PID"/task/*/children); do
+		grep -q '^State:[[:space:]]*T' "/proc/$p/status" 2>/dev/null || continue
+		STOPPED=$p
+		return 0
+	done
+	return 1
+}
+
+# Until ckpt-run stands at the fault point (CKPT_FAULT=POINT=stop) with the job running again.
+stopped_at_point() {
+	kill -USR1 "$SUP_PID"
+	until_true "$CKPT_TEST_WAIT" find_stopped || fail "ckpt-run does not stop"
+}
+
+can_attach() {
+	is_root || [ "$(cat /proc/sys/kernel/yama/ptrace_scope 2>/dev/null || echo 0)" -eq 0 ]
+}
+
+@test "what is saved is of one instant, along a chain and in three generations" {
+	local generation i
+	is_root || touch "$BASE.userns"
+	victim_start --mode snapshot -- instant
+	for generation in 1 2 3; do
+		for i in 1 2 3; do
+			checkpoint
+			used_snapshot
+			[ "$(stats_last snapshot_us)" -gt 0 ]
+		done
+		victim_poke
+		victim_kill
+		victim_restart
+		victim_poke
+	done
+	victim_quit
+}
+
+@test "each restartable state of many is of one instant" {
+	local n
+	victim_start --mode snapshot --keep 6 -i 0.02 -- instant
+	until_true 60 more_stats_than 10
+	victim_kill
+	! grep -q '"result": *"failed"' "$STATS"
+	for n in $(cd "$CHAIN" && printf '%s\n' [0-9]*.img | tail -n 4); do
+		victim_restart --no-checkpoint --at "$((10#${n%.img}))" || fail "$n" || return 1
+		victim_poke || fail "$n" || return 1
+		victim_kill
+	done
+}
+
+@test "several processes are saved at one instant" {
+	local generation
+	is_root || touch "$BASE.userns"
+	victim_start --mode snapshot -- instant pair
+	for generation in 1 2; do
+		checkpoint
+		used_snapshot
+		checkpoint
+		used_snapshot
+		victim_poke
+		victim_kill
+		victim_restart
+		victim_poke
+	done
+	[ -z "$(copies)" ]
+	victim_quit
+}
+
+@test "a tree of processes is forked member by member" {
+	is_root || touch "$BASE.userns"
+	victim_start --mode snapshot -- tree_shape tree 15
+	checkpoint
+	used_snapshot
+	victim_poke
+	checkpoint
+	used_snapshot
+	[ "$(stats_last processes)" -eq 15 ]
+	victim_kill
+	victim_restart
+	victim_quit
+}
+
+@test "a job that handles every signal is forked too" {
+	victim_start --mode snapshot -- instant handlers
+	checkpoint
+	used_snapshot
+	victim_poke
+	checkpoint
+	victim_kill
+	victim_restart
+	victim_quit
+}
+
+@test "while a snapshot is read the job sees no child, and what it closes is closed" {
+	local copy stat
+	KEEP=("CKPT_FAULT=dump-thawed=stop")
+	victim_start --mode snapshot -- unseen
+	KEEP=()
+	stopped_at_point
+	copy=$(copies)
+	[ "$(wc -w <<< "$copy")" -eq 1 ] || fail "copies: $copy"
+	victim_poke
+	victim_poke
+	[ -z "$(ls "/proc/$copy/fd")" ] || fail "open in the copy: $(ls -l "/proc/$copy/fd")"
+	! grep -E '^[^ ]+ ...s' "/proc/$copy/maps" || fail "shared mappings in the copy"
+	grep -qE '^Max core file size +0 +0 ' "/proc/$copy/limits"
+	[ "$(readlink "/proc/$copy/cwd")" = / ]
+	stat=$(cat "/proc/$copy/stat")
+	read -r _ _ pgrp session _ <<< "${stat##*) }"
+	[ "$pgrp" = "$copy" ] && [ "$session" = "$copy" ] || fail "group $pgrp, session $session"
+	kill -CONT "$STOPPED"
+	until_true "$CKPT_TEST_WAIT" more_stats_than 0
+	until_true "$CKPT_TEST_WAIT" pid_free "$copy"
+	[ "$(stats_last result)" = ok ]
+	used_snapshot
+	victim_quit
+}
+
+@test "a snapshot that is killed fails its attempt, not the job" {
+	local copy
+	KEEP=("CKPT_FAULT=dump-thawed=stop")
+	victim_start --mode snapshot -- unseen memory 20
+	KEEP=()
+	stopped_at_point
+	copy=$(copies)
+	kill -9 "$copy"
+	kill -CONT "$STOPPED"
+	until_true "$CKPT_TEST_WAIT" more_stats_than 0
+	[ "$(head -n 1 "$STATS" | grep -c '"result": *"skipped"')" -eq 1 ] ||
+		fail "$(cat "$STATS")"
+	grep -q 'snapshot has been killed' "$STATS"
+	# It is tried again by itself.
+	until_true "$CKPT_TEST_WAIT" more_stats_than 1
+	[ "$(stats_last result)" = ok ]
+	used_snapshot
+	check_chain
+	victim_quit
+}
+
+@test "ten checkpoints leave no child, no zombie and no copy" {
+	local i job
+	victim_start --mode snapshot -- unseen
+	for i in 1 2 3 4 5 6 7 8 9 10; do
+		checkpoint
+		used_snapshot
+	done
+	job=$(descendants "$SUP_PID")
+	[ "$(wc -w <<< "$job")" -eq 1 ] || fail "processes below ckpt-run: $job"
+	victim_poke
+	victim_quit
+}
+
+@test "below a restarted job's own init the copies are reaped, too" {
+	local i before
+	victim_start --mode snapshot -- unseen
+	checkpoint
+	victim_kill
+	victim_restart
+	before=$(descendants "$SUP_PID" | wc -w)
+	for i in 1 2 3 4 5; do
+		checkpoint
+		used_snapshot
+	done
+	[ "$(descendants "$SUP_PID" | wc -w)" -eq "$before" ] ||
+		fail "processes below ckpt-restart: $(descendants "$SUP_PID")"
+	victim_poke
+	victim_quit
+}
+
+@test "a fork that is refused falls back to copying while stopped" {
+	victim_start --mode snapshot -- unseen nproc
+	checkpoint
+	[ "$(stats_last mode)" = stop ] || fail "$(tail -n 1 "$STATS")"
+	victim_poke
+	victim_kill
+	victim_restart
+	victim_quit
+}
+
+@test "a job that adopts orphans is not forked" {
+	victim_start --mode snapshot -- unseen subreaper
+	checkpoint
+	[ "$(stats_last mode)" = stop ] || fail "$(tail -n 1 "$STATS")"
+	victim_poke
+	victim_quit
+}
+
+@test "--mode stop and --no-snapshot make none; auto makes one where much is to be read" {
+	local mode
+	for mode in "--mode stop" "--no-snapshot"; do
+		# shellcheck disable=SC2086 # an option and its argument
+		victim_start $mode -- unseen memory 64
+		checkpoint
+		[ "$(stats_last mode)" = stop ] || fail "$mode: $(tail -n 1 "$STATS")" || return 1
+		victim_quit
+		rm -rf "$CHAIN" "$STATS" "$BASE".*
+	done
+	victim_start --no-incremental -- unseen memory 64
+	checkpoint
+	used_snapshot
+	victim_quit
+}
+
+@test "a taken-on job's snapshot is nobody's child in it" {
+	can_attach || skip "Yama lets only parents trace"
+	door unseen "$VICTIMS/victim-unseen" "$BASE"
+	local job=$DOOR_PID
+	wait_victim '^ready '
+	fg 40 "$RUN" --mode snapshot --stats "$STATS" -o "$CHAIN" --once --pid "$job"
+	used_snapshot
+	victim_poke
+	until_true 10 no_copies
+	check_untraced "$job"
+	kill -9 "$job"
+}
+
+# The fault points that a checkpoint with a snapshot passes, between snapshot-start and the end.
+snapshot_points() {
+	KEEP=(CKPT_FAULT=list)
+	victim_start --mode snapshot -- unseen
+	KEEP=()
+	checkpoint
+	victim_kill
+	sed -n 's/^fault point: //p' "$T/run1.stderr" |
+		sed -n '/^snapshot-start$/,/^dump-finish$/p' | awk '!seen[$0]++'
+	rm -rf "$CHAIN" "$BASE".* "$STATS"
+}
+
+@test "SIGKILL for ckpt-run at every point around a snapshot leaves the job, and no copy" {
+	local name points job n=0
+	can_attach || skip "Yama lets only parents trace"
+	points=$(snapshot_points)
+	[ "$(grep -c ^snapshot- <<< "$points")" -ge 5 ] || fail "only these points: $points"
+	door instant "$VICTIMS/victim-instant" "$BASE"
+	job=$DOOR_PID
+	wait_victim '^ready '
+	outline "$job" > outline
+	for name in $points; do
+		KEEP=("CKPT_FAULT=$name=kill")
+		run fg 40 "$RUN" --overwrite --mode snapshot -o "$CHAIN" --once --pid "$job"
+		KEEP=()
+		[ "$status" -ne 0 ] || fail "$name was not passed: $output" || return 1
+		until_true 20 no_copies || fail "killed at $name: left $(copies)" || return 1
+		until_true 20 untraced "$job" || fail "$name: still traced" || return 1
+		victim_poke || fail "killed at $name" || return 1
+		outline "$job" > outline.now
+		diff outline outline.now || fail "$name: not as it was" || return 1
+	done
+	kill -9 "$job"
+}
+
+@test "a failure at every point around a snapshot leaves the job, and no copy" {
+	local name points
+	points=$(snapshot_points)
+	for name in $points; do
+		KEEP=("CKPT_FAULT=$name")
+		victim_start --mode snapshot -- unseen
+		KEEP=()
+		attempt
+		case $name in
+		inject-*) ;; # what is not needed any more
+		snapshot-*) # it does without
+			[ "$(stats_last result) $(stats_last mode)" = "ok stop" ] ||
+				fail "$name: $(tail -n 1 "$STATS")" || return 1
+			;;
+		*)
+			[ "$(stats_last result)" = failed ] ||
+				fail "$name: $(tail -n 1 "$STATS")" || return 1
+			;;
+		esac
+		until_true 20 no_copies || fail "failed at $name: left $(copies)" || return 1
+		victim_poke || fail "failed at $name" || return 1
+		checkpoint
+		used_snapshot || fail "after $name" || return 1
+		victim_quit || fail "failed at $name" || return 1
+		rm -rf "$CHAIN" "$BASE".* "$STATS"
+	done
+}
+
+@test "SIGKILL for ckpt-run at random moments leaves the job, and no copy" {
+	local i job taker seed=${CKPT_TEST_SEED:-$RANDOM}
+	can_attach || skip "Yama lets only parents trace"
+	echo "seed $seed (CKPT_TEST_SEED)"
+	RANDOM=$seed
+	door instant "$VICTIMS/victim-instant" "$BASE"
+	job=$DOOR_PID
+	wait_victim '^ready '
+	for ((i = 1; i <= CKPT_TEST_MOMENTS / 5 + 5; i++)); do
+		door take "$RUN" --overwrite --mode snapshot -o "$CHAIN" -i 0.01 --pid "$job"
+		taker=$DOOR_PID
+		sleep "0.$(printf '%05d' $((RANDOM % 25000)))"
+		kill -9 "$taker" 2>/dev/null || true
+		wait "$taker" 2>/dev/null || true
+		until_true 20 untraced "$job" || fail "moment $i of seed $seed: traced" || return 1
+		until_true 20 no_copies || fail "moment $i of seed $seed: left" || return 1
+		[ -z "$(victim_failed)" ] || fail "moment $i: $(victim_failed)" || return 1
+	done
+	victim_poke
+	kill -9 "$job"
+}
