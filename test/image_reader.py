@@ -108,9 +108,16 @@ SETTINGS = [("name", "str"), ("argv", [[("s", "str")]]), ("interval_ns", "u64"),
             ("snapshot", "u32"), ("on_term", "u32"), ("tracker", "str"), ("stats", "str")]
 TERMINAL = [("path", "str"), ("termios", "blob"), ("rows", "u32"), ("columns", "u32"),
             ("group", "i32")]
+SHM = [("id", "i32"), ("key", "i32"), ("mode", "u32"), ("uid", "u32"), ("gid", "u32"),
+       ("size", "u64"), ("space", "u32"), ("removed", "u32")]
+SEM = [("id", "i32"), ("key", "i32"), ("mode", "u32"), ("uid", "u32"), ("gid", "u32"),
+       ("values", "blob")]
+QUEUE = [("id", "i32"), ("key", "i32"), ("mode", "u32"), ("uid", "u32"), ("gid", "u32"),
+         ("max_bytes", "u64"), ("messages", [[("type", "i64"), ("data", "blob")]])]
 TREE_RECORD = [("seq", "u64"), ("host", HOST), ("settings", SETTINGS), ("spaces", [SPACE]),
                ("files", [FILE]), ("processes", [PROCESS]), ("terminal", TERMINAL),
-               ("zombies", [ZOMBIE])]
+               ("zombies", [ZOMBIE]), ("shms", [SHM]), ("sems", [SEM]),
+               ("queues", [QUEUE])]
 
 NUMBERS = {"u8": "<B", "u16": "<H", "u32": "<I", "i32": "<i", "u64": "<Q", "i64": "<q"}
 

@@ -82,6 +82,8 @@ static int capture(struct dumper *d, struct err *err)
 	for (unsigned i = 0; rc == 0 && i < d->cap.n_subjects; i++)
 		rc = memory_capture(d, &d->cap.subjects[i], &d->maps[i], d->mem_fds[i], err);
 	if (rc == 0)
+		rc = sysv_capture(&d->cap, err);
+	if (rc == 0)
 		rc = shared_capture(d, err);
 	if (rc == 0)
 		log_debug("memory captured");

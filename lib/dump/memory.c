@@ -41,7 +41,6 @@ static int check_supported(const struct subject *s, const struct proc_map *m, st
 		{ "anon_inode:", "a kernel object (perf, KVM, ...)" },
 		{ "/[aio]", "a Linux AIO context" },
 		{ "/secretmem", "secret memory (memfd_secret)" },
-		{ "/SYSV", "System V shared memory" },
 		{ "[uprobes]", "a uprobe" },
 		{ "/dev/infiniband", "an InfiniBand device" },
 	};
@@ -64,9 +63,16 @@ static int check_supported(const struct subject *s, const struct proc_map *m, st
 	return 0;
 }
 
+/* Its inode number is the id of the segment. */
+static bool is_sysv(const struct proc_map *m)
+{
+	return starts_with(m->path, "/SYSV") && m->deleted;
+}
+
 static bool is_shmem(const struct proc_map *m)
 {
-	return starts_with(m->path, "/memfd:") || (m->deleted && !strcmp(m->path, "/dev/zero"));
+	return is_sysv(m) || starts_with(m->path, "/memfd:") ||
+	       (m->deleted && !strcmp(m->path, "/dev/zero"));
 }
 
 /* A space reaches as far as it is mapped. */
@@ -90,7 +96,8 @@ static int classify_shared(struct dumper *d, const struct proc_map *m, struct vm
 
 	space_key(key, kind, (unsigned)(m->dev >> 20), (unsigned)(m->dev & 0xfffff), m->ino);
 	v->kind = VMA_SHM;
-	v->shm_space = capture_space(&d->cap, kind, key, m->path, size, -1);
+	v->shm_space = is_sysv(m) ? sysv_space(&d->cap, (int)m->ino, size, -1)
+				  : capture_space(&d->cap, kind, key, m->path, size, -1);
 	if (!v->shm_space)
 		return err_nomem(err);
 	grow_space(d, m, v);

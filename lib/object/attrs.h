@@ -96,9 +96,3 @@ void sched_put(const struct thread *t, struct batch *b, pid_t tid);
 int threadattr_look(pid_t tid, struct thread *t, struct err *err);
 int threadattr_put(const struct rebuild *rb, const struct process *p, const struct thread *t,
 		   struct batch *b, pid_t tid, struct err *err);
-
-/* pty_make.c */
-/* Remote: process p, which leads its session by now and has its descriptors, takes its controlling
- * terminal. */
-int ptys_put_session(const struct rebuild *rb, const struct process *p, struct batch *b, pid_t tid,
-		     struct err *err);

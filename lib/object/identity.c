@@ -236,11 +236,8 @@ static void coredump_put(const struct process *p, pid_t tid)
 int identity_put(const struct rebuild *rb, const struct process *p, struct batch *b, pid_t tid,
 		 struct err *err)
 {
-	int rc;
+	int rc = oom_put(p, tid, err);
 
-	rc = ptys_put_session(rb, p, b, tid, err);
-	if (rc == 0)
-		rc = oom_put(p, tid, err);
 	if (rc < 0)
 		return rc;
 	coredump_put(p, tid);

@@ -138,6 +138,8 @@ int memfd_make(struct rebuild *rb, unsigned i, int *ret_fd, struct err *err);
  * them, when all files are open, and gives them their options. */
 int sockets_make(struct rebuild *rb, struct err *err);
 int sockets_fill(struct rebuild *rb, struct err *err);
+/* sysv_make.c: in the maker, all but the content of shared memory. */
+int sysv_make(struct rebuild *rb, struct err *err);
 /* tmpfs.c: the content of named files in memory. */
 int tmpfs_capture_file(struct capture *c, const struct open_file *of, struct file *f,
 		       struct err *err);

@@ -62,6 +62,10 @@ void capture_close_sources(struct capture *c);
 /* The space of a shared mapping of a named file in memory (tmpfs); 0: it is no such file. */
 int tmpfs_capture_mapping(struct capture *c, const struct proc_map *m, uint32_t *ret,
 			  struct err *err);
+/* The space of an attached segment of System V shared memory; 0: out of memory. */
+uint32_t sysv_space(struct capture *c, int id, uint64_t size, int fd);
+/* When all mappings are captured: the job's System V IPC objects. */
+int sysv_capture(struct capture *c, struct err *err);
 /* The key of the shared memory (SPACE_SHM) or nameless file (SPACE_FILE) with this device and inode
  * number. */
 #define SPACE_KEY_LEN 64
@@ -193,6 +197,21 @@ int files_place_late(struct rebuild *rb, const struct process *p, struct batch *
 int files_seal(struct rebuild *rb, int (*get_fd)(void *arg, int maker_fd), void *arg,
 	       struct err *err);
 
+/*
+ * pty_make.c: in the leader of a session that has been started, before its members are born: takes
+ * the pseudo-terminal of the tree that controls it, if one does. With a group, later: makes that
+ * the foreground group.
+ */
+int ptys_control(const struct rebuild *rb, int32_t session, pid_t group);
+/* The recorded foreground group of the terminal that controls the session, 0: none. */
+int32_t ptys_foreground_group(const struct tree *t, int32_t session);
+/* sysv_make.c: the segment whose content is this space, NULL if it is none. */
+const struct sysv_shm *sysv_shm_of(const struct tree *t, uint32_t space);
+/* Has the tree objects of an IPC namespace? */
+bool sysv_any(const struct tree *t);
+/* Remote, when the tree has attached its segments and the spaces are filled: their content. */
+int sysv_put(struct rebuild *rb, int (*get_fd)(void *arg, int maker_fd), void *arg, struct batch *b,
+	     pid_t tid, struct err *err);
 /* After a failure: files in the making go. */
 void tmpfs_undo(const struct rebuild *rb);
 

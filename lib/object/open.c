@@ -215,6 +215,8 @@ int files_open(struct rebuild *rb, struct err *err)
 	if (rc == 0)
 		rc = open_pass(rb, PASS_CALLER, err);
 	if (rc == 0)
+		rc = sysv_make(rb, err);
+	if (rc == 0)
 		rc = spaces_open(rb, err);
 	if (rc == 0)
 		rc = open_pass(rb, PASS_MOST, err);

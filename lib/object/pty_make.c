@@ -7,14 +7,12 @@
  * The kernel gives the lowest free number, so that the old one is had, when it is free, by opening
  * masters until it comes.
  */
-#include "object/attrs.h"
 #include "object/pty.h"
 
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -269,60 +267,51 @@ int pty_open(struct rebuild *rb, const struct file *f, int *ret_fd, struct err *
 
 /* --- controlling terminals -------------------------------------------------------------------- */
 
-/* A descriptor of p that leads to a slave of the pseudo-terminal, -1: it has none. */
-static int slave_number(const struct tree *t, const struct process *p, uint32_t index)
+/* A descriptor of the slave side: one that is made for the tree, else another, to be closed. */
+static int slave_fd(const struct rebuild *rb, const struct file_pty *d, int master, bool *ret_close)
 {
-	for (unsigned i = 0; i < p->n_fds; i++) {
-		const struct file *f = tree_file(t, p->fds[i].file);
-		const struct file_pty *d = f ? f->detail : NULL;
+	*ret_close = false;
+	for (unsigned i = 0; i < rb->tree->n_files; i++) {
+		const struct file_pty *o = rb->tree->files[i].detail;
 
-		if (f && is_pty(f, index) && !d->master && !d->hung_up)
-			return p->fds[i].fd;
+		if (is_pty(&rb->tree->files[i], d->index) && !o->master && !o->hung_up)
+			return rb->file_fds[i];
+	}
+	*ret_close = true;
+	return ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+}
+
+/* The index in tree->files of the pseudo-terminal that controls the session, -1: none does. */
+static int terminal_of_session(const struct tree *t, int32_t session)
+{
+	for (unsigned i = 0; session && i < t->n_files; i++) {
+		const struct file_pty *d = t->files[i].detail;
+
+		if (t->files[i].kind == FILE_PTY && d->master && d->session == session)
+			return (int)i;
 	}
 	return -1;
 }
 
-/* It can have closed all its descriptors of it: then it opens its terminal once more, by name. */
-static void take_by_name(const struct rebuild *rb, const struct file_pty *d, int32_t group,
-			 struct batch *b, const struct process *p)
+int32_t ptys_foreground_group(const struct tree *t, int32_t session)
 {
-	char *path = arena_printf(rb->arena, "/dev/pts/%u", d->index);
-	int fd = 0;
+	int i = terminal_of_session(t, session);
+	const struct file_pty *d = i < 0 ? NULL : t->files[i].detail;
 
-	for (unsigned i = 0; i < p->n_fds && p->fds[i].fd == fd; i++)
-		fd++;
-	if (!path)
-		return;
-	(void)batch_call(b, "open the controlling terminal", SYS_open,
-			 batch_in(b, path, strlen(path) + 1), O_RDWR | O_CLOEXEC);
-	if (group)
-		(void)batch_call(b, NULL, SYS_ioctl, fd, TIOCSPGRP,
-				 batch_in(b, &group, sizeof group));
-	(void)batch_call(b, NULL, SYS_close, fd);
+	return d ? d->group : 0;
 }
 
-int ptys_put_session(const struct rebuild *rb, const struct process *p, struct batch *b, pid_t tid,
-		     struct err *err)
+int ptys_control(const struct rebuild *rb, int32_t session, pid_t group)
 {
-	for (unsigned i = 0; i < rb->tree->n_files; i++) {
-		const struct file *f = &rb->tree->files[i];
-		const struct file_pty *d = f->kind == FILE_PTY ? f->detail : NULL;
-		int32_t group = d && d->group ? rb->new_id(rb, d->group) : 0;
-		int fd;
+	int i = terminal_of_session(rb->tree, session), fd, rc = 0;
+	bool ours;
 
-		if (!d || !d->master || !d->session || d->session != p->pid)
-			continue;
-		batch_start(b);
-		fd = slave_number(rb->tree, p, d->index);
-		if (fd < 0)
-			take_by_name(rb, d, group, b, p);
-		else
-			(void)batch_call(b, "take its controlling terminal", SYS_ioctl, fd,
-					 TIOCSCTTY, 0);
-		if (fd >= 0 && group)
-			(void)batch_call(b, NULL, SYS_ioctl, fd, TIOCSPGRP,
-					 batch_in(b, &group, sizeof group));
-		return batch_run(b, tid, err);
-	}
-	return 0;
+	if (i < 0)
+		return 0;
+	fd = slave_fd(rb, rb->tree->files[i].detail, rb->file_fds[i], &ours);
+	if (fd < 0 || (group ? ioctl(fd, TIOCSPGRP, &group) : ioctl(fd, TIOCSCTTY, 0)) < 0)
+		rc = -errno;
+	if (ours && fd >= 0)
+		(void)close(fd);
+	return rc;
 }

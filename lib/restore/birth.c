@@ -137,6 +137,30 @@ static void join_group(struct restoring *r, unsigned i)
 		fail(r, i, -errno, "join its process group");
 }
 
+/* --- terminals of the tree's own
+ * --------------------------------------------------------------------- */
+
+/* Before its members are born, who inherit it. */
+static void take_terminal(struct restoring *r, unsigned i)
+{
+	const struct birth *b = birth_at(r, i);
+	int rc = b->kind == BIRTH_PROCESS && getsid(0) == getpid() ? ptys_control(&r->rb, b->pid, 0)
+								   : 0;
+
+	if (rc < 0)
+		fail(r, i, rc, "take its controlling terminal");
+}
+
+static void set_foreground(struct restoring *r, unsigned i)
+{
+	const struct birth *b = birth_at(r, i);
+	int32_t group = b->kind == BIRTH_PROCESS ? ptys_foreground_group(r->tree, b->pid) : 0;
+
+	for (unsigned k = 0; group && k < r->births.n; k++)
+		if (r->births.v[k].pid == group)
+			(void)ptys_control(&r->rb, b->pid, r->nursery->pids[k]);
+}
+
 /* --- the ended ---------------------------------------------------------------------------------
  */
 
@@ -235,6 +259,7 @@ static void be_born(struct restoring *r, unsigned i)
 	make_children(r, i, false);
 	if (b->new_session && getsid(0) != getpid() && setsid() < 0)
 		fail(r, i, -errno, "start a session");
+	take_terminal(r, i);
 	make_children(r, i, true);
 	if (b->kind == BIRTH_STEP)
 		_exit(0);
@@ -255,6 +280,7 @@ _Noreturn void birth_main(struct restoring *r, unsigned i)
 	join_group(r, i);
 	maker_say(r->control, MAKER_HERE, (int32_t)i, NULL);
 	wait_at(r, GATE_JOINED);
+	set_foreground(r, i);
 	see_them_end(r, i);
 	if (b->kind == BIRTH_GHOST)
 		_exit(0);

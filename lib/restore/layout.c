@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
+#include <sys/shm.h>
 #include <sys/syscall.h>
 
 #define ADDRESS_END 0x7ffffffff000ULL
@@ -186,14 +187,33 @@ static uint64_t first_prot(const struct vma *v, bool alone)
 		     : (v->advice & ADVICE_NORESERVE ? PROT_READ | PROT_WRITE : PROT_NONE);
 }
 
-static int map_group(struct build_process *bp, unsigned i, unsigned end, struct err *err)
+static const struct sysv_shm *segment_of(const struct tree *t, const struct vma *v)
+{
+	return v->kind == VMA_SHM ? sysv_shm_of(t, v->shm_space) : NULL;
+}
+
+static int attach_flags(const struct vma *v)
+{
+	return (v->advice & ADVICE_MAYWRITE ? 0 : SHM_RDONLY) |
+	       (v->prot & PROT_EXEC ? SHM_EXEC : 0);
+}
+
+static int map_group(struct restoring *r, struct build_process *bp, unsigned i, unsigned end,
+		     struct err *err)
 {
 	const struct vma *v = &bp->state->vmas[i];
 	uint64_t len = bp->state->vmas[end - 1].end - v->start;
+	const struct sysv_shm *shm = segment_of(r->tree, v);
 	int rc = make_room(bp, 1, 0, err);
 
 	if (rc < 0)
 		return rc;
+	if (shm) { /* whole, at its first piece */
+		if (v->offset == 0)
+			(void)batch_call(bp->batch, "attach System V shared memory", SYS_shmat,
+					 shm->id, v->start, attach_flags(v));
+		return 0;
+	}
 	(void)batch_call(bp->batch, v->path && v->path[0] == '/' ? v->path : "map memory", SYS_mmap,
 			 v->start, len, first_prot(v, end == i + 1), map_flags(v),
 			 v->kind == VMA_ANON ? (uint64_t)-1 : (uint64_t)bp->map_fds[i],
@@ -234,7 +254,8 @@ static int touch_group(struct restoring *r, struct build_process *bp, unsigned i
 	return err_set(err, -EFAULT, "pid %d: cannot write to its memory", bp->state->pid);
 }
 
-static int split_group(struct build_process *bp, unsigned i, unsigned end, struct err *err)
+static int split_group(struct restoring *r, struct build_process *bp, unsigned i, unsigned end,
+		       struct err *err)
 {
 	for (unsigned j = i; j < end; j++) {
 		const struct vma *v = &bp->state->vmas[j];
@@ -242,7 +263,8 @@ static int split_group(struct build_process *bp, unsigned i, unsigned end, struc
 
 		if (rc < 0)
 			return rc;
-		if (first_prot(&bp->state->vmas[i], end == i + 1) != v->prot)
+		if (first_prot(&bp->state->vmas[i], end == i + 1) != v->prot ||
+		    segment_of(r->tree, v))
 			(void)batch_call(bp->batch, "protect memory", SYS_mprotect, v->start,
 					 v->end - v->start, v->prot);
 		advise(bp, v);
@@ -261,9 +283,9 @@ static int each_group(struct restoring *r, struct build_process *bp, int step, s
 		end = group_end(p, i);
 		if (!is_ours_to_map(&p->vmas[i]))
 			continue;
-		rc = step == 0   ? map_group(bp, i, end, err)
+		rc = step == 0   ? map_group(r, bp, i, end, err)
 		     : step == 1 ? touch_group(r, bp, i, end, err)
-				 : split_group(bp, i, end, err);
+				 : split_group(r, bp, i, end, err);
 	}
 	return rc < 0 ? rc : batch_run(bp->batch, bp->pid, err);
 }

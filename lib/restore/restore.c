@@ -4,6 +4,7 @@
 #include "restore/restore.h"
 
 #include "restore/internal.h"
+#include "restore/sink.h"
 #include "trace/stop.h"
 #include "util/cleanup.h"
 #include "util/fault.h"
@@ -100,6 +101,13 @@ static int take_over(struct restoring *r, struct build_process *bp, struct err *
 	return bp->batch ? 0 : err_nomem(err);
 }
 
+static int fetch_fd(void *arg, int maker_fd)
+{
+	const struct restoring *r = arg;
+
+	return sink_fetch_fd(r->maker, maker_fd);
+}
+
 static int take_over_memory(struct restoring *r, struct build_process *bp, struct err *err)
 {
 	int rc = take_over(r, bp, err);
@@ -166,6 +174,8 @@ static int rebuild(struct restoring *r, struct err *err)
 		rc = for_all(r, take_over_memory, err);
 	if (rc == 0)
 		rc = fill_all(r, err);
+	if (rc == 0)
+		rc = sysv_put(&r->rb, fetch_fd, r, r->procs[0].batch, r->procs[0].pid, err);
 	if (rc == 0)
 		rc = for_all(r, make_whole, err);
 	if (rc == 0)

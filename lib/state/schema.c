@@ -405,6 +405,38 @@ static const struct field terminal_schema_fields[] = { VAL(T, path), VAL(T, term
 static SCHEMA(terminal_schema, "terminal", T);
 #undef T
 
+#define T struct sysv_shm
+static const struct field shm_schema_fields[] = {
+	VAL(T, id),  VAL(T, key),  OCT(T, mode),  VAL(T, uid),
+	VAL(T, gid), VAL(T, size), VAL(T, space), VAL(T, removed),
+};
+static SCHEMA(shm_schema, "shm", T);
+#undef T
+
+#define T struct sysv_sem
+static const struct field sem_schema_fields[] = { VAL(T, id),  VAL(T, key), OCT(T, mode),
+						  VAL(T, uid), VAL(T, gid), VAL(T, values) };
+static SCHEMA(sem_schema, "sem", T);
+#undef T
+
+#define T struct sysv_message
+static const struct field message_schema_fields[] = { VAL(T, type), VAL(T, data) };
+static SCHEMA(message_schema, "message", T);
+#undef T
+
+#define T struct sysv_msg
+static const struct field queue_schema_fields[] = {
+	VAL(T, id),
+	VAL(T, key),
+	OCT(T, mode),
+	VAL(T, uid),
+	VAL(T, gid),
+	VAL(T, max_bytes),
+	LIST(T, messages, message_schema),
+};
+static SCHEMA(queue_schema, "queue", T);
+#undef T
+
 #define T struct tree
 static const struct field tree_schema_fields[] = {
 	VAL(T, seq),
@@ -415,6 +447,9 @@ static const struct field tree_schema_fields[] = {
 	LIST(T, processes, process_schema),
 	SUB(T, terminal, terminal_schema),
 	LIST(T, zombies, zombie_schema),
+	LIST(T, shms, shm_schema),
+	LIST(T, sems, sem_schema),
+	LIST(T, queues, queue_schema),
 };
 SCHEMA(tree_schema, "tree", T);
 #undef T

@@ -493,6 +493,34 @@ struct settings {
 	char *stats;       /* path of --stats, or NULL */
 };
 
+/* System V IPC objects, which belong to an IPC namespace. */
+struct sysv_shm {
+	int32_t id, key;
+	uint32_t mode, uid, gid;
+	uint64_t size;
+	uint32_t space;
+	uint32_t removed; /* IPC_RMID'd: goes with the last who has it attached */
+};
+
+struct sysv_sem {
+	int32_t id, key;
+	uint32_t mode, uid, gid;
+	struct blob values; /* 16 bits each */
+};
+
+struct sysv_message {
+	int64_t type;
+	struct blob data;
+};
+
+struct sysv_msg {
+	int32_t id, key;
+	uint32_t mode, uid, gid;
+	uint64_t max_bytes;
+	struct sysv_message *messages;
+	unsigned n_messages;
+};
+
 /* The terminal that the job runs on, when it is not one of its own making. */
 struct terminal_state {
 	char *path;          /* NULL: there was none */
@@ -521,6 +549,12 @@ struct tree {
 	struct terminal_state terminal;
 	struct zombie *zombies;
 	unsigned n_zombies;
+	struct sysv_shm *shms;
+	unsigned n_shms;
+	struct sysv_sem *sems;
+	unsigned n_sems;
+	struct sysv_msg *queues;
+	unsigned n_queues;
 };
 
 extern const struct schema tree_schema;

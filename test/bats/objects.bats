@@ -6,6 +6,14 @@
 
 load ../lib/common
 
+# System V objects outlive whoever made them, and stay behind in this IPC namespace when the job was
+# restarted in another: the victim says which they are.
+teardown() {
+	# shellcheck disable=SC2046
+	ipcrm $(sed -n 's/^ipc //p' "$BASE.out" 2>/dev/null) 2>/dev/null || true
+	common_teardown
+}
+
 @test "pty: pseudo-terminals with modes, sizes, unread data both ways, a controlling terminal" {
 	three_generations pty
 }
@@ -96,4 +104,8 @@ shm_left() {
 	victim_restart
 	victim_poke
 	victim_quit
+}
+
+@test "sysv: System V shared memory, semaphores, message queues, and a waiter on each" {
+	three_generations sysv
 }

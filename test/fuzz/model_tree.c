@@ -304,6 +304,11 @@ struct tree *model_tree(const struct model *m, unsigned g, struct arena *arena)
 					       .rows = 24,
 					       .columns = 80,
 					       .group = 100 };
+	*PUSH(&b, t, shms) =
+		(struct sysv_shm){ .id = 3, .key = 77, .mode = 0600, .size = 4096, .space = 3 };
+	*PUSH(&b, t, sems) = (struct sysv_sem){ .id = 4, .values = blob(&b, 6, 1) };
+	*PUSH(&b, t, queues) = (struct sysv_msg){ .id = 5, .max_bytes = 16384 };
+	PUSH(&b, &t->queues[0], messages)->data = blob(&b, 9, 3);
 	add_spaces(&b, m);
 	add_files(&b, model_has_space(m, 4, g));
 	add_process(&b, m, 100, 1);
