@@ -23,6 +23,8 @@ enum {
 	OPT_PIDFILE,
 	OPT_AT,
 	OPT_INTERVAL,
+	OPT_MTBF,
+	OPT_MAX_OVERHEAD,
 	OPT_NO_CHECKPOINT,
 	OPT_PIDS,
 	OPT_MAP,
@@ -38,8 +40,12 @@ static const struct option_row rows[] = {
 	{ OPT_PIDFILE, 0, "pidfile", "FILE", "write that pid to FILE" },
 	{ OPT_AT, 0, "at", "N",
 	  "restart the image with number N (default: the newest complete one)" },
-	{ OPT_INTERVAL, 'i', "interval", "TIME",
-	  "a checkpoint every TIME from now on (default: as recorded)" },
+	{ OPT_INTERVAL, 'i', "interval", "TIME|auto",
+	  "a checkpoint every TIME from now on, or as often as pays (default: as recorded)" },
+	{ OPT_MTBF, 0, "mtbf", "TIME",
+	  "with --interval auto: how often failures are expected (default: as recorded, or 24h)" },
+	{ OPT_MAX_OVERHEAD, 0, "max-overhead", "PERCENT",
+	  "with --interval auto: what checkpoints may cost the job at most" },
 	{ OPT_NO_CHECKPOINT, 0, "no-checkpoint", NULL, "take no further checkpoints" },
 	{ OPT_PIDS, 0, "pids", "auto|keep|namespace",
 	  "auto: the original pids in this pid namespace where that is allowed and free, else in a "
@@ -70,8 +76,9 @@ static const struct option_spec spec = {
 struct request {
 	struct options o;
 	const char *path, *pidfile, *stats;
-	bool detach, no_checkpoint, interval_given;
-	uint64_t interval_ns;
+	bool detach, no_checkpoint, interval_given, interval_auto;
+	uint64_t interval_ns, mtbf_ns;
+	uint32_t max_overhead;
 	struct pick_opts pick;
 	enum pids_mode pids;
 	/* room for as many as there are arguments */
@@ -120,8 +127,16 @@ static void take_option(struct request *q, int id)
 		q->pick.at = options_int(&q->o, 0, INT64_MAX);
 		break;
 	case OPT_INTERVAL:
-		q->interval_ns = options_time_ns(&q->o);
+		q->interval_auto = !options_interval_ns(&q->o, &q->interval_ns);
 		q->interval_given = true;
+		break;
+	case OPT_MTBF:
+		q->mtbf_ns = options_time_ns(&q->o);
+		if (!q->mtbf_ns)
+			options_misuse(&q->o, "--mtbf must be more than 0");
+		break;
+	case OPT_MAX_OVERHEAD:
+		q->max_overhead = options_percent(&q->o);
 		break;
 	case OPT_NO_CHECKPOINT:
 		q->no_checkpoint = true;
@@ -220,6 +235,29 @@ static void session_fini(struct session *s)
 	free(s->stats_path);
 }
 
+static int settle_interval(const struct request *q, struct settings *settings, struct err *err)
+{
+	if (q->interval_given) {
+		settings->interval_ns = q->interval_ns;
+		if (!q->interval_auto)
+			settings->mtbf_ns = settings->max_overhead = 0;
+		else if (!settings->mtbf_ns)
+			settings->mtbf_ns = SETTINGS_MTBF_NS;
+	}
+	if ((q->mtbf_ns || q->max_overhead) && !settings->mtbf_ns) {
+		if (err)
+			err->exit_status = EXIT_USAGE;
+		return err_set(err, -EINVAL,
+			       "--mtbf and --max-overhead need --interval auto, which this job "
+			       "was not started with");
+	}
+	if (q->mtbf_ns)
+		settings->mtbf_ns = q->mtbf_ns;
+	if (q->max_overhead)
+		settings->max_overhead = q->max_overhead;
+	return 0;
+}
+
 /* The recorded settings, with what this command line says otherwise. */
 static int settle(const struct request *q, struct session *s, struct err *err)
 {
@@ -228,8 +266,9 @@ static int settle(const struct request *q, struct session *s, struct err *err)
 	int rc;
 
 	*settings = s->pick.tree->settings;
-	if (q->interval_given)
-		settings->interval_ns = q->interval_ns;
+	rc = settle_interval(q, settings, err);
+	if (rc < 0)
+		return rc;
 	settings->keep = MAX(settings->keep, 1u);
 	settings->full_every = MAX(settings->full_every, 1u);
 	if (!settings->tracker)

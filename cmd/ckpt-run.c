@@ -22,6 +22,8 @@
 enum {
 	OPT_OUTPUT = OPTION_FIRST,
 	OPT_INTERVAL,
+	OPT_MTBF,
+	OPT_MAX_OVERHEAD,
 	OPT_OVERWRITE,
 	OPT_PID,
 	OPT_ONCE,
@@ -40,8 +42,13 @@ enum {
 static const struct option_row rows[] = {
 	{ OPT_OUTPUT, 'o', "output", "DIR",
 	  "the chain: directory of the images (default: ./NAME.ckpt)" },
-	{ OPT_INTERVAL, 'i', "interval", "TIME",
-	  "a checkpoint every TIME (60, 1.5, 30s, 5m, 2h); without it only on SIGUSR1" },
+	{ OPT_INTERVAL, 'i', "interval", "TIME|auto",
+	  "a checkpoint every TIME (60, 1.5, 30s, 5m, 2h), or as often as pays; without it only on "
+	  "SIGUSR1" },
+	{ OPT_MTBF, 0, "mtbf", "TIME",
+	  "with --interval auto: how often failures are expected (default 24h)" },
+	{ OPT_MAX_OVERHEAD, 0, "max-overhead", "PERCENT",
+	  "with --interval auto: what checkpoints may cost the job at most" },
 	{ OPT_OVERWRITE, 0, "overwrite", NULL,
 	  "start over in a chain that holds an unfinished job" },
 	{ OPT_PID, 'p', "pid", "PID",
@@ -81,7 +88,7 @@ struct request {
 	struct options o;
 	const char *output;
 	pid_t pid; /* 0: start a program */
-	bool overwrite, once, kill, interval_given;
+	bool overwrite, once, kill, interval_given, interval_auto;
 	struct settings settings;
 };
 
@@ -101,8 +108,16 @@ static void take_setting(struct request *q, int id)
 
 	switch (id) {
 	case OPT_INTERVAL:
-		s->interval_ns = options_time_ns(&q->o);
+		q->interval_auto = !options_interval_ns(&q->o, &s->interval_ns);
 		q->interval_given = true;
+		break;
+	case OPT_MTBF:
+		s->mtbf_ns = options_time_ns(&q->o);
+		if (!s->mtbf_ns)
+			options_misuse(&q->o, "--mtbf must be more than 0");
+		break;
+	case OPT_MAX_OVERHEAD:
+		s->max_overhead = options_percent(&q->o);
 		break;
 	case OPT_FULL_EVERY:
 		s->full_every = (uint32_t)options_int(&q->o, 1, 1000000);
@@ -145,6 +160,8 @@ static void check_combination(const struct request *q)
 		options_misuse(&q->o, "--once needs --pid");
 	if (q->kill && !q->once)
 		options_misuse(&q->o, "--kill needs --once");
+	if (!q->interval_auto && (q->settings.mtbf_ns || q->settings.max_overhead))
+		options_misuse(&q->o, "--mtbf and --max-overhead need --interval auto");
 	if (q->once && q->interval_given)
 		options_misuse(&q->o, "--once and --interval exclude each other");
 }
@@ -183,6 +200,8 @@ static void parse_options(struct request *q, int argc, char **argv)
 		}
 	}
 	check_combination(q);
+	if (q->interval_auto && !q->settings.mtbf_ns)
+		q->settings.mtbf_ns = SETTINGS_MTBF_NS;
 }
 
 /* --- running -------------------------------------------------------------------------------------

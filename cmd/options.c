@@ -8,6 +8,7 @@
 #include "util/log.h"
 #include "util/parse.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
 #include <stdarg.h>
@@ -228,6 +229,26 @@ uint64_t options_time_ns(const struct options *o)
 	if (parse_time(o->arg, &ns) < 0)
 		bad_value(o);
 	return ns;
+}
+
+bool options_interval_ns(const struct options *o, uint64_t *ret)
+{
+	*ret = 0;
+	if (!strcmp(o->arg, "auto"))
+		return false;
+	*ret = options_time_ns(o);
+	return true;
+}
+
+uint32_t options_percent(const struct options *o)
+{
+	char *end;
+	double value = strtod(o->arg, &end);
+
+	if (!isdigit((unsigned char)o->arg[0]) || (*end && strcmp(end, "%")) || value < 0.0001 ||
+	    value >= 100)
+		bad_value(o);
+	return (uint32_t)(value * 10000 + 0.5);
 }
 
 uint64_t options_size(const struct options *o)

@@ -72,6 +72,10 @@ _Noreturn void options_misuse(const struct options *o, const char *fmt, ...)
 /* The current option's argument as a value; misuse when it is none: "invalid TIME 'x' for
  * --interval". */
 uint64_t options_time_ns(const struct options *o);
+/* The same for --interval: false when it is `auto`. */
+bool options_interval_ns(const struct options *o, uint64_t *ret);
+/* A percentage above 0 and below 100, in millionths. */
+uint32_t options_percent(const struct options *o);
 uint64_t options_size(const struct options *o);
 int64_t options_int(const struct options *o, int64_t min, int64_t max);
 /* Index of the argument in a NULL-terminated list of words. */

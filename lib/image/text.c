@@ -143,7 +143,9 @@ static void put_settings_line(FILE *f, const struct settings *s)
 	static const char *const compress[] = { "auto", "lz4", "none" };
 	char interval[32] = "on demand";
 
-	if (s->interval_ns)
+	if (s->mtbf_ns)
+		(void)snprintf(interval, sizeof interval, "as often as pays");
+	else if (s->interval_ns)
 		(void)snprintf(interval, sizeof interval, "every %g s",
 			       (double)s->interval_ns / 1e9);
 	fprintf(f, "settings   checkpoints %s, %s, keep %u, compress %s, tracker ", interval,

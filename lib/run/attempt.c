@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 
 struct checkpointer {
 	pid_t root;
@@ -60,14 +61,32 @@ static void retain(struct checkpointer *c, struct attempt *a)
 		a->retain.code = rc;
 }
 
+static uint64_t cpu_of(int who)
+{
+	struct rusage u;
+
+	if (getrusage(who, &u) < 0)
+		return 0;
+	return (uint64_t)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1000000000 +
+	       (uint64_t)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1000;
+}
+
+/* Ours, and that of the tracer and of snapshots, which are reaped during an attempt. */
+static uint64_t cpu_so_far(void)
+{
+	return cpu_of(RUSAGE_SELF) + cpu_of(RUSAGE_CHILDREN);
+}
+
 static void run_attempt(struct checkpointer *c)
 {
 	struct attempt *a = &c->outcome;
+	uint64_t before = cpu_so_far();
 
 	memset(a, 0, sizeof *a);
 	a->rc = need_job(c, &a->err);
 	if (a->rc == 0)
 		a->rc = dump_checkpoint(c->job, c->flags, &a->result, &a->err);
+	a->cpu_ns = cpu_so_far() - before;
 	if (a->rc == 0)
 		retain(c, a);
 }

@@ -14,6 +14,7 @@ struct checkpointer;
 struct attempt {
 	int rc; /* of dump_checkpoint */
 	struct dump_result result;
+	uint64_t cpu_ns; /* processors' time that we spent on it */
 	struct err err;
 	struct err
 		retain; /* code < 0: the checkpoint is good, but old images could not be removed */

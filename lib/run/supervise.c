@@ -3,6 +3,7 @@
 #include "run/supervise.h"
 
 #include "run/attempt.h"
+#include "run/cadence.h"
 #include "run/ended.h"
 #include "run/report.h"
 #include "run/schedule.h"
@@ -27,6 +28,7 @@ struct supervisor {
 	int signal_fd;
 	struct checkpointer *cp; /* NULL: no checkpoints */
 	struct schedule schedule;
+	struct cadence cadence;
 	struct terminal own_term, *term;
 	struct report report;
 	bool busy;                         /* an attempt is under way */
@@ -192,6 +194,29 @@ static void ending_ended(struct supervisor *s, const struct attempt *a)
 	forward(s, &s->ending_si);
 }
 
+/* --interval auto: what this one cost says when the next is due. */
+static void learn(struct supervisor *s, const struct attempt *a)
+{
+	long n_cpus = sysconf(_SC_NPROCESSORS_ONLN);
+
+	if (!s->o->settings->mtbf_ns || s->o->once)
+		return;
+	cadence_note(&s->cadence,
+		     cadence_cost(&a->result, a->cpu_ns, n_cpus > 0 ? (unsigned)n_cpus : 1));
+	s->schedule.interval_ns = cadence_next(&s->cadence, s->o->settings);
+	report_verbose(&s->report, "a checkpoint costs %.1f ms: the next in %.1f s",
+		       (double)s->cadence.cost_ns / 1e6, (double)s->schedule.interval_ns / 1e9);
+}
+
+static uint64_t first_interval(const struct supervise_opts *o)
+{
+	const struct cadence none = { 0 };
+
+	if (o->once)
+		return 0;
+	return o->settings->mtbf_ns ? cadence_next(&none, o->settings) : o->settings->interval_ns;
+}
+
 static void on_attempt(struct supervisor *s)
 {
 	enum attempt_outcome outcome;
@@ -200,6 +225,8 @@ static void on_attempt(struct supervisor *s)
 	checkpointer_take(s->cp, &a);
 	s->busy = false;
 	signals_watch_children(s->signal_fd, true);
+	if (a.rc == 0)
+		learn(s, &a);
 	outcome = a.rc == 0 ? ATTEMPT_OK : a.rc == -EAGAIN ? ATTEMPT_AGAIN : ATTEMPT_FAILED;
 	schedule_attempted(&s->schedule, outcome, s->again, schedule_now());
 	report_attempt(&s->report, &a, s->schedule.backoff_ns >= PERSISTENT_NS, !s->o->once);
@@ -355,7 +382,7 @@ int supervise(const struct supervise_opts *o, int signal_fd, struct supervise_en
 	}
 	if (s.cp && !o->attached)
 		checkpointer_adopts(s.cp);
-	schedule_init(&s.schedule, o->once ? 0 : o->settings->interval_ns, schedule_now());
+	schedule_init(&s.schedule, first_interval(o), schedule_now());
 	if (o->once) {
 		schedule_request(&s.schedule, schedule_now());
 		s.patience_until_ns = schedule_now() + PATIENCE_NS;

@@ -394,7 +394,8 @@ static const struct field settings_schema_fields[] = {
 	VAL(T, incremental), VAL(T, keep),
 	VAL(T, compress),    VAL(T, snapshot),
 	VAL(T, on_term),     VAL(T, tracker),
-	VAL(T, stats),
+	VAL(T, stats),       VAL(T, mtbf_ns),
+	VAL(T, max_overhead),
 };
 static SCHEMA(settings_schema, "settings", T);
 #undef T

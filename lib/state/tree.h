@@ -486,11 +486,13 @@ struct settings {
 	uint32_t full_every;
 	uint32_t incremental; /* 0 = --no-incremental */
 	uint32_t keep;
-	uint32_t compress; /* enum compress_mode */
-	uint32_t snapshot; /* enum copy_mode */
-	uint32_t on_term;  /* 1 = checkpoint */
-	char *tracker;     /* "auto", ... */
-	char *stats;       /* path of --stats, or NULL */
+	uint32_t compress;     /* enum compress_mode */
+	uint32_t snapshot;     /* enum copy_mode */
+	uint32_t on_term;      /* 1 = checkpoint */
+	char *tracker;         /* "auto", ... */
+	char *stats;           /* path of --stats, or NULL */
+	uint64_t mtbf_ns;      /* --interval auto: time between failures; 0: interval_ns holds */
+	uint32_t max_overhead; /* for that: millionths of the job's time, 0 = no bound */
 };
 
 /* System V IPC objects, which belong to an IPC namespace. */
@@ -528,6 +530,8 @@ struct terminal_state {
 	uint32_t rows, columns;
 	int32_t group; /* the foreground group, 0: none of the job's */
 };
+
+#define SETTINGS_MTBF_NS (UINT64_C(24) * 3600 * 1000000000) /* where none is given */
 
 /* How pages get out of the job: see --mode. The first two are old images' --no-snapshot and
  * default.

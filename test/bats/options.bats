@@ -58,6 +58,12 @@ misuse() {
 	misuse abc "$RUN" --pid abc
 	misuse true "$RUN" --pid 1 true
 	misuse sometimes "$RUN" --on-term sometimes true
+	misuse --mtbf "$RUN" --mtbf 1h true
+	misuse --mtbf "$RUN" -i auto --mtbf 0 true
+	misuse auto "$RUN" -i 60 --max-overhead 1 true
+	misuse 0% "$RUN" -i auto --max-overhead 0% true
+	misuse 100 "$RUN" -i auto --max-overhead 100 true
+	misuse always "$RESTART" -i always x
 	misuse "" "$RESTART"
 	misuse --nonsense "$RESTART" --nonsense x
 	misuse here "$RESTART" --pids here x
@@ -196,6 +202,40 @@ has_child() {
 	kill -TERM "$SUP_PID"
 	exit_of "$SUP_PID" 10
 	[ "$STATUS" -eq 143 ]
+}
+
+# The costs (ms) and intervals (s) that ckpt-run or ckpt-restart has told, one pair a line.
+told_intervals() {
+	awk '/: a checkpoint costs / { print $5, $10 }' "$1"
+}
+
+@test "--interval auto follows what checkpoints cost, --mtbf and --max-overhead" {
+	# Failures every 10 ms: a checkpoint costs more than it could save, so as often as may be.
+	victim_start -v -i auto --mtbf 0.01 -- mem_anon
+	until_true "$CKPT_TEST_WAIT" more_stats_than 3
+	told_intervals run1.stderr | awk '{ n++; if ($2 > 0.11 && $2 > $1 / 1000) exit 1 }
+		END { exit n < 3 }' || fail "$(told_intervals run1.stderr)"
+	fg 10 "$INSPECT" "$CHAIN" > inspect.out
+	grep -q 'checkpoints as often as pays' inspect.out
+	victim_kill
+	# It is recorded; a bound on the overhead makes it 999 times the cost.
+	rm -f "$STATS"
+	victim_restart -v --max-overhead 0.1%
+	until_true "$CKPT_TEST_WAIT" more_stats_than 0
+	told_intervals restart2.stderr | awk '{ n++; d = $2 - $1 * 0.999 }
+		d < -0.2 || d > 0.2 { exit 1 }
+		END { exit n < 1 }' || fail "$(told_intervals restart2.stderr)"
+	victim_kill
+	# A time that is given ends it.
+	victim_restart -i 1h
+	checkpoint
+	fg 10 "$INSPECT" "$CHAIN" > inspect.out
+	grep -q 'checkpoints every 3600 s' inspect.out
+	victim_kill
+	run fg 10 "$RESTART" --mtbf 1h "$CHAIN"
+	[ "$status" -eq 2 ] && [[ $output == *"--interval auto"* ]] || fail "$output"
+	victim_restart
+	victim_quit
 }
 
 @test "SIGUSR1 is a checkpoint, for the job it does not exist" {

@@ -296,7 +296,9 @@ struct tree *model_tree(const struct model *m, unsigned g, struct arena *arena)
 					 .full_every = 50,
 					 .incremental = 1,
 					 .keep = 2,
-					 .tracker = str(&b, "auto") };
+					 .tracker = str(&b, "auto"),
+					 .mtbf_ns = 86400000000000,
+					 .max_overhead = 10000 };
 	PUSH(&b, &t->settings, argv)->s = str(&b, "job");
 	PUSH(&b, &t->settings, argv)->s = str(&b, "two words");
 	t->terminal = (struct terminal_state){ .path = str(&b, "/dev/pts/3"),

@@ -3,6 +3,7 @@
  * PATH. */
 #include "check.h"
 
+#include "run/cadence.h"
 #include "run/launch.h"
 #include "run/schedule.h"
 #include "run/signals.h"
@@ -10,6 +11,7 @@
 #include "run/trouble.h"
 
 #include <fcntl.h>
+#include <math.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -136,6 +138,46 @@ static void test_schedule(void)
 	CHECK(s.due_ns == SCHEDULE_NEVER);
 }
 
+/* Daly 2006, figure 2 and around: C 5 min, M 6 h gives somewhat less than Young's hour. */
+static void test_cadence(void)
+{
+	struct settings settings = { .mtbf_ns = 86400 * S };
+	struct cadence c = { 0 };
+	struct dump_result r = { .pause_us = 3000, .incremental = true, .mode = "stop" };
+	uint64_t young, daly;
+
+	young = (uint64_t)(sqrt(2.0 * 300 * 21600) * 1e9);
+	daly = cadence_interval(300 * S, 21600 * S, 0);
+	CHECK(daly < young && daly > young - 300 * S);
+	/* 5 ms a day's MTBF: 29.4 s, where the correction is nothing */
+	daly = cadence_interval(S / 200, 86400 * S, 0);
+	CHECK(daly > 293 * S / 10 && daly < 295 * S / 10);
+	/* more cost, or rarer failures: longer */
+	CHECK(cadence_interval(S, 86400 * S, 0) > daly);
+	CHECK(cadence_interval(S / 200, 864000 * S, 0) > daly);
+	/* a checkpoint that costs more than failures allow */
+	CHECK_INT(cadence_interval(100 * S, 10 * S, 0), 10 * S);
+	/* 1 % at most: 99 times the cost; a bound that is kept anyway changes nothing */
+	CHECK_INT(cadence_interval(S, 10 * S, 10000), 99 * S);
+	CHECK_INT(cadence_interval(S / 200, 86400 * S, 10000), daly);
+	/* never so short that nothing else is done, and no overflow */
+	CHECK_INT(cadence_interval(0, S, 0), S / 10);
+	CHECK(cadence_interval(UINT64_MAX, UINT64_MAX, 1) < SCHEDULE_NEVER);
+
+	r.totals.pages_written = 1000;
+	CHECK_INT(cadence_cost(&r, 4000000, 2), 3000000 + 2000000 + 1000000);
+	r.incremental = false;
+	CHECK_INT(cadence_cost(&r, 0, 2), 3000000);
+
+	CHECK_INT(cadence_next(&c, &settings), cadence_interval(S / 100, 86400 * S, 0));
+	cadence_note(&c, 8 * S);
+	CHECK_INT(cadence_next(&c, &settings), cadence_interval(8 * S, 86400 * S, 0));
+	cadence_note(&c, 2 * S);
+	CHECK_INT(c.cost_ns, 5 * S);
+	settings.max_overhead = 1000;
+	CHECK_INT(cadence_next(&c, &settings), 999 * 5 * S);
+}
+
 static void test_trouble(void)
 {
 	struct trouble t = { 0 };
@@ -259,6 +301,7 @@ int main(void)
 	test_signals();
 	test_from_tree();
 	test_schedule();
+	test_cadence();
 	test_trouble();
 	test_stats();
 	test_find();
