@@ -63,8 +63,9 @@ static int check_owner(const struct subject *s, const struct proc_status *st, st
 				(void)err_hint(err, "run ckpt-run as that user, or as root");
 				return -EOPNOTSUPP;
 			}
-	/* The kernel gives the /proc directory of a process that is not dumpable to root. */
-	if (st->uid[1] && fstat(s->proc_dirfd, &dir) == 0 && dir.st_uid != st->uid[1])
+	/* The kernel gives the /proc files of a process that is not dumpable to root. */
+	if (st->uid[1] && fstatat(s->proc_dirfd, "status", &dir, 0) == 0 &&
+	    dir.st_uid != st->uid[1])
 		return refuse(err, s->pid, "a process that is not dumpable",
 			      "it must not call prctl(PR_SET_DUMPABLE, 0), nor run with file "
 			      "capabilities");

@@ -28,6 +28,7 @@ void launch_hold_signals(void)
 	(void)sigemptyset(&set);
 	for (size_t i = 0; i < ARRAY_SIZE(deadly); i++)
 		(void)sigaddset(&set, deadly[i]);
+	(void)sigaddset(&set, SIGXFSZ); /* not to die of a limit that is the job's: EFBIG will do */
 	holding = sigprocmask(SIG_BLOCK, &set, &mask_as_inherited) == 0;
 }
 

@@ -5,6 +5,7 @@
  */
 #include "trace/stop.h"
 
+#include "util/cleanup.h"
 #include "util/io.h"
 
 #include <sched.h>
@@ -13,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -32,21 +34,47 @@ int64_t trace_now_ns(void)
 	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
-static void hint_eperm(struct err *err)
+/* The number behind "\nLABEL" in a status file; -1: none. */
+static long status_number(const char *text, const char *label)
 {
-	char *text = NULL;
+	const char *p = strstr(text, label);
 
-	if (io_read_file(-1, "/proc/sys/kernel/yama/ptrace_scope", &text, NULL) == 0 &&
-	    text[0] != '0')
+	return p ? strtol(p + strlen(label), NULL, 10) : -1;
+}
+
+/* Why may a thread not be traced? What can be seen from outside first; then Yama. */
+static void hint_eperm(pid_t tid, struct err *err)
+{
+	CLEANUP_FREE char *status = NULL, *scope = NULL;
+	char path[64];
+	struct stat st;
+	long tracer, uid;
+
+	(void)snprintf(path, sizeof path, "/proc/%d/status", tid);
+	if (io_read_file(-1, path, &status, NULL) < 0)
+		return;
+	tracer = status_number(status, "\nTracerPid:");
+	uid = status_number(status, "\nUid:");
+	if (tracer > 0)
+		err_hint(err, "it is being traced by process %ld", tracer);
+	else if (geteuid() != 0 && uid >= 0 && (uid_t)uid != geteuid())
+		err_hint(err, "it runs as user %ld: run ckpt as that user, or as root", uid);
+	else if (uid > 0 && stat(path, &st) == 0 && (uid_t)uid != st.st_uid)
+		err_hint(err,
+			 "it is not dumpable: its executable may be run but not read by you, or "
+			 "has privileges (set-user-id, file capabilities), or it called "
+			 "prctl(PR_SET_DUMPABLE)");
+	else if (io_read_file(-1, "/proc/sys/kernel/yama/ptrace_scope", &scope, NULL) == 0 &&
+		 scope[0] != '0')
 		err_hint(err,
 			 "kernel.yama.ptrace_scope is %c: a process may be traced only by its "
 			 "ancestors%s",
-			 text[0],
-			 text[0] == '1' ? ", so start it under ckpt-run" : " or not at all");
+			 scope[0],
+			 scope[0] == '1' ? ", so start it under ckpt-run" : " or not at all");
 	else
-		err_hint(err, "it is being traced by another program, runs as another user, or is "
-			      "not dumpable");
-	free(text);
+		err_hint(err,
+			 "a security module of this system forbids it, or a container's seccomp "
+			 "filter");
 }
 
 int trace_seize(pid_t tid, unsigned long options, struct err *err)
@@ -57,7 +85,7 @@ int trace_seize(pid_t tid, unsigned long options, struct err *err)
 
 	err_set(err, code, "cannot trace thread %d: %m", tid);
 	if (code == -EPERM)
-		hint_eperm(err);
+		hint_eperm(tid, err);
 	return code;
 }
 

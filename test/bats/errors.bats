@@ -414,7 +414,7 @@ refused() {
 	! grep -q '^skip' "$T/tracer.out" || { kill -9 "$tracer"; skip "tracing is not allowed"; }
 	attempt
 	[ "$(stats_last result)" = failed ] || fail "$(tail -n 1 "$STATS")"
-	tail -n 1 "$STATS" | grep -qE "trac.*|$tracer"
+	tail -n 1 "$STATS" | grep -q "traced by process $tracer"
 	ln -sfn quit "$T/tracer.poke"
 	wait_gone "$tracer"
 	checkpoint

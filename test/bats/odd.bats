@@ -1,0 +1,87 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: BSD-2-Clause
+# Programs that are started in odd ways: low limits, no streams, no working directory, a huge
+# environment, ignored signals. They run, are checkpointed and come back as any other.
+
+load ../lib/common
+
+# through SCRIPT-LINES...: ckpt-run is started by this shell script; "$@" is its command line.
+through() {
+	printf '#!/bin/bash\n' > "$T/through"
+	printf '%s\n' "$@" >> "$T/through"
+	chmod +x "$T/through"
+	sed -i "s|@RUN@|$CKPT_BUILD/cmd/ckpt-run|" "$T/through"
+	RUN=$T/through
+}
+
+# round VICTIM ARGS...: two checkpoints, SIGKILL, restart, the end.
+round() {
+	is_root || touch "$BASE.userns"
+	victim_start --no-snapshot -- "$@" || return 1
+	checkpoint || return 1
+	victim_poke || return 1
+	checkpoint || return 1
+	victim_kill || return 1
+	victim_restart || return 1
+	victim_quit || return 1
+	rm -rf "$CHAIN" "$BASE".* "$STATS"
+}
+
+@test "low limits: address space, stack, locked memory, descriptors, core, CPU time" {
+	local limit
+	for limit in '-v 300000' '-s 256' '-l 0' '-S -n 24' '-c 0' '-t 1000'; do
+		through "ulimit $limit || exit 99" 'exec @RUN@ "$@"'
+		round empty || fail "ulimit $limit" || return 1
+	done
+}
+
+@test "a limit of no bytes for a file does not end ckpt-run, and is the job's own" {
+	cat > size.sh <<'SH'
+ulimit -f 0
+exec "$@"
+SH
+	# Its output is no regular file: the limit is for those.
+	run fg 20 bash size.sh "$RUN" -q -o "$CHAIN" -- bash -c 'ulimit -f; echo x > file'
+	[[ $output == *0* ]] || fail "$status $output"
+	[ "$status" -eq 153 ] || [ "$status" -eq 1 ] || fail "$status $output"
+}
+
+@test "no standard streams" {
+	through 'exec @RUN@ "$@" <&- >&- 2>&-'
+	round empty
+}
+
+@test "a working directory that has been removed" {
+	through "mkdir '$T/gone' && cd '$T/gone' && rmdir '$T/gone'" 'exec @RUN@ "$@"'
+	round empty
+}
+
+@test "an environment of 1.5 MB" {
+	through 'for i in {1..15}; do export "X$i=$(head -c 100000 /dev/zero | tr "\0" y)"; done' \
+		'exec @RUN@ "$@"'
+	round empty
+}
+
+@test "ignored signals, SIGCHLD among them, and a mask with blocked ones" {
+	through "trap '' CHLD HUP INT QUIT TERM USR1 USR2 PIPE TSTP TTIN TTOU URG WINCH" \
+		'exec @RUN@ "$@"'
+	round empty
+	through 'exec env --block-signal=CHLD,HUP,INT,USR1,USR2,ALRM,CONT @RUN@ "$@"'
+	round empty
+}
+
+@test "a program that may be run but not read is refused, with the reason; it runs on" {
+	is_root && skip "root may read everything"
+	cp "$(command -v sleep)" hidden
+	chmod 0111 hidden
+	door run1 "$RUN" -o "$CHAIN" --stats "$STATS" -- ./hidden 1000
+	SUP_PID=$DOOR_PID
+	until_true 10 pgrep -P "$SUP_PID" -x hidden
+	attempt
+	[ "$(stats_last result)" = failed ]
+	tail -n 1 "$STATS" | grep -q 'not dumpable: its executable may be run but not read'
+	pgrep -P "$SUP_PID" -x hidden
+	kill -TERM "$SUP_PID"
+	exit_of "$SUP_PID" 20
+	[ "$STATUS" -eq 143 ]
+}
