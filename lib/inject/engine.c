@@ -6,6 +6,7 @@
  */
 #include "inject/engine.h"
 
+#include "trace/poke.h"
 #include "trace/regs.h"
 #include "trace/stop.h"
 #include "util/io.h"
@@ -70,7 +71,8 @@ void engine_slot(const struct remote *r, const struct engine_thread *t,
 
 int engine_write(struct remote *r, uint64_t addr, const void *p, size_t len, struct err *err)
 {
-	int rc = io_pwrite_full(r->mem_fd, p, len, addr);
+	pid_t tid = r->stopped ? r->stopped : r->threads[0].tid;
+	int rc = poke_write(tid, r->mem_fd, p, len, addr);
 
 	if (rc < 0)
 		return err_set(err, rc, "cannot write to the memory of process %d at %#llx: %m",

@@ -31,6 +31,7 @@ struct remote {
 	unsigned n_threads;
 	struct user_regs_struct base; /* segments and rsp with which the stub runs */
 	/* live only */
+	pid_t stopped; /* a thread that is stopped, while others may run; 0: the first */
 	bool borrowed; /* trace/outlive.h has been told */
 	const struct thread_regs *leader_regs;
 };

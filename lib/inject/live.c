@@ -119,6 +119,7 @@ static int write_slot(struct remote *r, unsigned slot, const struct engine_threa
 	struct stub_slot s;
 
 	engine_slot(r, t, regs, &s);
+	r->stopped = t->tid;
 	return engine_write(r, engine_slot_address(r, slot), &s, sizeof s, err);
 }
 
@@ -245,7 +246,7 @@ static void remote_free(struct remote *r)
 	if (!r)
 		return;
 	if (r->stub && r->mem_fd >= 0 && !r->left_inside)
-		(void)io_pwrite_full(r->mem_fd, zeros, STUB_BYTES(r->n_slots), r->stub);
+		(void)engine_write(r, r->stub, zeros, STUB_BYTES(r->n_slots), NULL);
 	if (r->borrowed) /* before anything that takes a lock */
 		outlive_given_back();
 	if (r->mem_fd >= 0)

@@ -29,6 +29,7 @@ static const struct probe {
 	[PROBE_TIMENS] = { "timens", probe_run_timens },
 	[PROBE_GUARD_REGIONS] = { "guard_regions", probe_run_guard_regions },
 	[PROBE_UFFD_WP_ASYNC] = { "uffd_wp_async", probe_run_uffd_wp_async },
+	[PROBE_PROC_MEM] = { "proc_mem", probe_run_proc_mem },
 	[PROBE_SOFT_DIRTY] = { "soft_dirty", probe_run_soft_dirty },
 };
 

@@ -12,6 +12,7 @@ enum probe_id {
 	PROBE_GUARD_REGIONS, /* madvise(MADV_GUARD_INSTALL) makes pages unreadable */
 	PROBE_UFFD_WP_ASYNC, /* asynchronous write-protection + PAGEMAP_SCAN find a written page */
 	PROBE_SOFT_DIRTY,    /* clear_refs and pagemap bit 55 find a written page */
+	PROBE_PROC_MEM,      /* /proc/PID/mem writes to memory that its process may only read */
 	PROBE_COUNT
 };
 

@@ -15,6 +15,7 @@
 void probe_run_pagemap_scan(struct probe_result *r);
 void probe_run_guard_regions(struct probe_result *r);
 void probe_run_uffd_wp_async(struct probe_result *r);
+void probe_run_proc_mem(struct probe_result *r);
 void probe_run_soft_dirty(struct probe_result *r);
 void probe_run_userns(struct probe_result *r);
 void probe_run_set_tid(struct probe_result *r);

@@ -206,3 +206,19 @@ void probe_run_soft_dirty(struct probe_result *r)
 			       "a written page does not turn soft-dirty "
 			       "(the kernel was built without CONFIG_MEM_SOFT_DIRTY)");
 }
+
+void probe_run_proc_mem(struct probe_result *r)
+{
+	char *p = map_pages(r);
+	int fd;
+
+	if (!p)
+		return;
+	touch(p, 0);
+	fd = open("/proc/self/mem", O_RDWR | O_CLOEXEC);
+	if (fd < 0 || mprotect(p, LEN, PROT_READ) < 0)
+		return probe_no(r, "cannot open /proc/self/mem");
+	if (pwrite(fd, "x", 1, (off_t)(uintptr_t)p) != 1 || *(volatile char *)p != 'x')
+		return probe_no(r, "cannot write to read-only memory");
+	r->ok = true;
+}

@@ -7,6 +7,7 @@
  */
 #include "restore/internal.h"
 
+#include "trace/poke.h"
 #include "util/cleanup.h"
 #include "util/io.h"
 
@@ -198,7 +199,8 @@ int vdso_bridge(struct restoring *r, struct build_process *bp, struct err *err)
 			 PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
 			 -1, 0);
 	rc = batch_run(bp->batch, bp->pid, err);
-	if (rc == 0 && io_pwrite_full(build_remote_mem(bp->remote), copy, blob->len, v->start) < 0)
+	if (rc == 0 &&
+	    poke_write(bp->pid, build_remote_mem(bp->remote), copy, blob->len, v->start) < 0)
 		rc = err_set(err, -EFAULT, "cannot write the old vdso");
 	return rc;
 }

@@ -134,6 +134,9 @@ int vdso_move_ours(struct restoring *r, struct build_process *bp, uint64_t to, u
 		   size_t *ret_len, struct err *err);
 int vdso_place(struct restoring *r, struct build_process *bp, struct err *err);
 
+/* protect.c: around it, where nobody may write to read-only memory. */
+int protect_open(struct restoring *r, struct build_process *bp, struct err *err);
+int protect_close(struct restoring *r, struct build_process *bp, struct err *err);
 /* fill.c: memory and the content of shared spaces. */
 int fill_all(struct restoring *r, struct err *err);
 

@@ -3,6 +3,7 @@
  */
 #include "restore/internal.h"
 
+#include "trace/poke.h"
 #include "util/cleanup.h"
 #include "util/fault.h"
 #include "util/io.h"
@@ -249,7 +250,7 @@ static int touch_group(struct restoring *r, struct build_process *bp, unsigned i
 		return 0;
 	page = MAX(runs[lo].run.page, first);
 	if (page >= last ||
-	    io_pwrite_full(build_remote_mem(bp->remote), "", 1, page * CKPT_PAGE_SIZE) == 0)
+	    poke_write(bp->pid, build_remote_mem(bp->remote), "", 1, page * CKPT_PAGE_SIZE) == 0)
 		return 0;
 	return err_set(err, -EFAULT, "pid %d: cannot write to its memory", bp->state->pid);
 }

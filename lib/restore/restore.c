@@ -173,7 +173,11 @@ static int rebuild(struct restoring *r, struct err *err)
 	if (rc == 0)
 		rc = for_all(r, take_over_memory, err);
 	if (rc == 0)
+		rc = for_all(r, protect_open, err);
+	if (rc == 0)
 		rc = fill_all(r, err);
+	if (rc == 0)
+		rc = for_all(r, protect_close, err);
 	if (rc == 0)
 		rc = sysv_put(&r->rb, fetch_fd, r, r->procs[0].batch, r->procs[0].pid, err);
 	if (rc == 0)

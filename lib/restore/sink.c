@@ -11,6 +11,7 @@
  */
 #include "restore/sink.h"
 
+#include "proc/probe.h"
 #include "util/cleanup.h"
 #include "util/io.h"
 
@@ -179,6 +180,8 @@ static int put_written(const struct sink *s, uint64_t at, const uint8_t *p, size
 	ssize_t n = s->pid ? process_vm_writev(s->pid, &from, 1, &to, 1, 0) : 0;
 	size_t done = n > 0 ? (size_t)n : 0;
 
+	if (done < len && probe_without("proc_mem"))
+		return -EIO;
 	return done == len ? 0 : io_pwrite_full(s->fd, p + done, len - done, at + done);
 }
 

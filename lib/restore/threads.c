@@ -2,6 +2,7 @@
 /* Threads: made with their ids, given their attributes, then their registers, then let go. */
 #include "restore/internal.h"
 
+#include "trace/poke.h"
 #include "trace/regs.h"
 #include "trace/stop.h"
 #include "util/cleanup.h"
@@ -164,7 +165,7 @@ static int find_syscall(struct build_process *bp, uint64_t *ret, uint64_t *poked
 
 		if (!(v->prot & PROT_EXEC) || v->kind == VMA_VSYSCALL ||
 		    io_pread_full(mem, saved, 2, v->start) != 2 ||
-		    io_pwrite_full(mem, insn, 2, v->start) < 0)
+		    poke_write(bp->pid, mem, insn, 2, v->start) < 0)
 			continue;
 		*ret = *poked = v->start;
 		return 0;
@@ -206,7 +207,7 @@ static int unmap_workspace(struct build_process *bp, struct err *err)
 		rc = err_set(err, (int)regs.gp.rax, "pid %d: cannot unmap the workspace: %m",
 			     bp->state->pid);
 	if (rc == 0 && poked)
-		rc = io_pwrite_full(build_remote_mem(bp->remote), saved, sizeof saved, poked);
+		rc = poke_write(bp->pid, build_remote_mem(bp->remote), saved, sizeof saved, poked);
 	return rc;
 }
 

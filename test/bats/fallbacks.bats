@@ -173,3 +173,24 @@ restart_without_namespaces() {
 	[[ $output == *ckpt-restart:* ]]
 	[ -z "$(test_processes)" ]
 }
+
+@test "where nobody may write to read-only memory through /proc/PID/mem" {
+	local v
+	is_root || touch "$BASE.userns"
+	for v in mem_anon mem_file_private mem_guard threads; do
+		rm -rf "$CHAIN" "$BASE".* "$STATS"
+		is_root || touch "$BASE.userns"
+		KEEP=(CKPT_WITHOUT=proc_mem)
+		victim_start --no-snapshot -- "$v" || fail "$v" || return 1
+		checkpoint
+		victim_poke
+		checkpoint
+		victim_poke
+		victim_kill
+		victim_restart || fail "$v" || return 1
+		checkpoint
+		victim_poke
+		KEEP=()
+		victim_quit || fail "$v" || return 1
+	done
+}
