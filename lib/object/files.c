@@ -15,10 +15,10 @@
  * ends in a refusal.
  */
 static const struct file_ops *const kinds[] = {
-	&path_ops,    &outside_ops, &pty_ops,     &tty_ops,         &device_ops,
-	&pipe_ops,    &fifo_ops,    &eventfd_ops, &timerfd_ops,     &signalfd_ops,
-	&epoll_ops,   &inotify_ops, &memfd_ops,   &procfile_ops,    &directory_ops,
-	&deleted_ops, &regular_ops, &socket_ops,  &unsupported_ops,
+	&path_ops,    &outside_ops, &pty_ops,         &tty_ops,      &device_ops,    &pipe_ops,
+	&fifo_ops,    &eventfd_ops, &timerfd_ops,     &signalfd_ops, &epoll_ops,     &inotify_ops,
+	&pidfd_ops,   &mqueue_ops,  &memfd_ops,       &procfile_ops, &directory_ops, &deleted_ops,
+	&regular_ops, &socket_ops,  &unsupported_ops,
 };
 
 const struct file_ops *file_ops_of(uint32_t kind)

@@ -11,7 +11,7 @@
 extern const struct file_ops path_ops, outside_ops, tty_ops, device_ops, pipe_ops, fifo_ops,
 	eventfd_ops;
 extern const struct file_ops timerfd_ops, signalfd_ops, epoll_ops, inotify_ops, memfd_ops,
-	procfile_ops, pty_ops;
+	procfile_ops, pty_ops, mqueue_ops, pidfd_ops;
 extern const struct file_ops socket_ops;
 extern const struct file_ops directory_ops, deleted_ops, regular_ops, unsupported_ops;
 /* NULL when this version cannot restore the kind. */
@@ -138,6 +138,11 @@ int memfd_make(struct rebuild *rb, unsigned i, int *ret_fd, struct err *err);
  * them, when all files are open, and gives them their options. */
 int sockets_make(struct rebuild *rb, struct err *err);
 int sockets_fill(struct rebuild *rb, struct err *err);
+/* pidfd.c: before descriptors are put in place, when all processes are there. */
+int pidfds_place(struct rebuild *rb, const struct process *p, struct placer *pl, struct err *err);
+/* procfile.c: the same for files about processes. */
+int procfiles_place(struct rebuild *rb, const struct process *p, struct placer *pl,
+		    struct err *err);
 /* sysv_make.c: in the maker, all but the content of shared memory. */
 int sysv_make(struct rebuild *rb, struct err *err);
 /* tmpfs.c: the content of named files in memory. */

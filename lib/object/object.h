@@ -208,7 +208,7 @@ int32_t ptys_foreground_group(const struct tree *t, int32_t session);
 /* sysv_make.c: the segment whose content is this space, NULL if it is none. */
 const struct sysv_shm *sysv_shm_of(const struct tree *t, uint32_t space);
 /* Has the tree objects of an IPC namespace? */
-bool sysv_any(const struct tree *t);
+bool ipc_any(const struct tree *t);
 /* Remote, when the tree has attached its segments and the spaces are filled: their content. */
 int sysv_put(struct rebuild *rb, int (*get_fd)(void *arg, int maker_fd), void *arg, struct batch *b,
 	     pid_t tid, struct err *err);

@@ -24,8 +24,12 @@ int placer_room(struct placer *pl, unsigned n_calls, size_t len, struct err *err
  */
 static int put_all(struct rebuild *rb, const struct process *p, struct placer *pl, struct err *err)
 {
-	int next = 0, rc;
+	int next = 0, rc = pidfds_place(rb, p, pl, err);
 
+	if (rc == 0)
+		rc = procfiles_place(rb, p, pl, err);
+	if (rc < 0)
+		return rc;
 	for (unsigned i = 0; i < p->n_fds; i++) {
 		const struct fd *fd = &p->fds[i];
 		int at = file_index(rb->tree, fd->file);
@@ -102,7 +106,7 @@ static int put_owner(struct rebuild *rb, const struct file *f, int fd, struct pl
 		     struct err *err)
 {
 	struct f_owner_ex owner = { .type = f->owner_type };
-	int rc = placer_room(pl, 2, sizeof owner + 16, err);
+	int rc = placer_room(pl, 3, sizeof owner + 16, err);
 
 	if (rc < 0)
 		return rc;
@@ -114,6 +118,9 @@ static int put_owner(struct rebuild *rb, const struct file *f, int fd, struct pl
 			   batch_in(pl->b, &owner, sizeof owner));
 	if (f->flags & O_ASYNC)
 		batch_call(pl->b, "set O_ASYNC", SYS_fcntl, fd, F_SETFL, f->flags);
+	if (f->lease)
+		batch_call(pl->b, arena_printf(rb->arena, "take the lease on '%s' again", f->path),
+			   SYS_fcntl, fd, F_SETLEASE, f->lease - 1);
 	return 0;
 }
 
@@ -128,8 +135,9 @@ int files_place_late(struct rebuild *rb, const struct process *p, struct batch *
 		const struct file *f = &rb->tree->files[i];
 		const struct fd *fd = NULL;
 
-		if ((!f->owner_pid && !(f->flags & O_ASYNC)) || f->kind == FILE_OUTSIDE ||
-		    f->kind == FILE_PATH || file_first_holder(rb->tree, f->id, &fd) != p)
+		if ((!f->owner_pid && !(f->flags & O_ASYNC) && !f->lease) ||
+		    f->kind == FILE_OUTSIDE || f->kind == FILE_PATH ||
+		    file_first_holder(rb->tree, f->id, &fd) != p)
 			continue;
 		rc = put_owner(rb, f, fd->fd, &pl, err);
 	}

@@ -2,7 +2,8 @@
 /*
  * Files and directories below /proc, /sys and the like: reopened by path. What they say is made up
  * as it is read, so that there is no size or content to compare. /proc/PID/... belongs to a
- * process, which must be there when the file is opened: that is so for the tree's root only.
+ * process, which must be there when the file is opened: so whoever has such a file opens it itself
+ * just before descriptors are put in place.
  */
 #include "object/kinds.h"
 
@@ -62,6 +63,14 @@ static int32_t proc_tid(const char *rest, const char **ret_rest)
 	return (int32_t)tid;
 }
 
+static bool has_thread(const struct process *p, int32_t tid)
+{
+	for (unsigned i = 0; i < p->n_threads; i++)
+		if (p->threads[i].tid == tid)
+			return true;
+	return false;
+}
+
 static int capture(struct capture *c, const struct open_file *of, struct file *f, struct err *err)
 {
 	const char *rest;
@@ -75,25 +84,29 @@ static int capture(struct capture *c, const struct open_file *of, struct file *f
 	if (!pid)
 		return 0;
 	tid = proc_tid(rest, &rest);
-	if (pid != c->subjects[0].process->pid || (tid && tid != pid))
-		return refuse(of, err,
-			      "'%s', which is about another process or thread, is not supported",
-			      of->link);
-	return 0;
+	for (unsigned i = 0; i < c->n_subjects; i++)
+		if (c->subjects[i].process->pid == pid &&
+		    (!tid || has_thread(c->subjects[i].process, tid)))
+			return 0;
+	return refuse(of, err,
+		      "'%s', which is about a process outside of the job, is not supported",
+		      of->link);
 }
 
-/* The path with the id that the tree's root has now: it is the maker that asks, that is, the root
- * itself. */
+/* The path with the ids that process and thread have now; NULL: they have none yet. */
 static const char *path_now(const struct rebuild *rb, const struct file *f)
 {
 	const char *rest;
-	pid_t now = getpid();
+	int32_t pid = proc_pid(f->path, &rest), tid = pid ? proc_tid(rest, &rest) : 0;
 
-	if (!proc_pid(f->path, &rest))
+	if (!pid)
 		return rebuild_path(rb, f->path);
-	if (proc_tid(rest, &rest))
-		return arena_printf(rb->arena, "/proc/%d/task/%d%s", now, now, rest);
-	return arena_printf(rb->arena, "/proc/%d%s", now, rest);
+	pid = rb->new_id(rb, pid);
+	tid = tid ? rb->new_id(rb, tid) : -1;
+	if (!pid || !tid)
+		return NULL;
+	return tid > 0 ? arena_printf(rb->arena, "/proc/%d/task/%d%s", pid, tid, rest)
+		       : arena_printf(rb->arena, "/proc/%d%s", pid, rest);
 }
 
 static int check(const struct rebuild *rb, const struct file *f, struct err *err)
@@ -108,16 +121,44 @@ static int check(const struct rebuild *rb, const struct file *f, struct err *err
 	return 0;
 }
 
+/* What is about a process waits until that is there. */
 static int open_procfile(struct rebuild *rb, const struct file *f, int *ret_fd, struct err *err)
 {
-	const char *path = path_now(rb, f);
-	int fd = path ? open(path, reopen_flags(f)) : -1;
+	const char *rest, *path = rebuild_path(rb, f->path);
+	int fd = proc_pid(f->path, &rest) ? open("/dev/null", O_RDWR | O_CLOEXEC)
+					  : open(path, reopen_flags(f));
 
-	if (!path)
-		return err_nomem(err);
 	if (fd < 0)
 		return err_set(err, -errno, "cannot open '%s': %m", path);
 	*ret_fd = fd;
+	return 0;
+}
+
+int procfiles_place(struct rebuild *rb, const struct process *p, struct placer *pl, struct err *err)
+{
+	for (unsigned i = 0; i < p->n_fds; i++) {
+		int at = file_index(rb->tree, p->fds[i].file), rc;
+		const struct file *f = at < 0 ? NULL : &rb->tree->files[at];
+		const char *rest, *path;
+
+		if (!f || f->kind != FILE_PROC || !proc_pid(f->path, &rest))
+			continue;
+		path = path_now(rb, f);
+		if (!path)
+			return err_set(err, -ESRCH,
+				       "pid %d fd %d: cannot open '%s' again with new process ids",
+				       p->pid, p->fds[i].fd, f->path);
+		rc = placer_room(pl, 4, strlen(path) + 1, err);
+		if (rc < 0)
+			return rc;
+		/* what is the job's is not there yet: what is opened comes as 0, the lowest */
+		batch_call(pl->b, NULL, SYS_close, 0);
+		batch_call(pl->b, path, SYS_open, batch_in(pl->b, path, strlen(path) + 1),
+			   reopen_flags(f));
+		batch_call(pl->b, "put a file of /proc in place", SYS_dup3, 0, rb->file_fds[at],
+			   O_CLOEXEC);
+		batch_call(pl->b, NULL, SYS_close, 0);
+	}
 	return 0;
 }
 

@@ -57,8 +57,7 @@ static int capture(struct capture *c, const struct open_file *of, struct file *f
 		return refuse(of, err, "'%s' could not be opened again: %s", of->link,
 			      strerror(errno));
 	}
-	if (lease == F_RDLCK || lease == F_WRLCK)
-		return refuse(of, err, "a lease on '%s' is not supported", of->link);
+	f->lease = lease == F_RDLCK || lease == F_WRLCK ? (uint32_t)lease + 1 : 0;
 	return tmpfs_capture_file(c, of, f, err);
 }
 

@@ -33,9 +33,17 @@ const struct sysv_shm *sysv_shm_of(const struct tree *t, uint32_t space)
 	return NULL;
 }
 
-bool sysv_any(const struct tree *t)
+static bool sysv_any(const struct tree *t)
 {
 	return t->n_shms || t->n_sems || t->n_queues;
+}
+
+bool ipc_any(const struct tree *t)
+{
+	for (unsigned i = 0; i < t->n_files; i++)
+		if (t->files[i].kind == FILE_MQUEUE)
+			return true;
+	return sysv_any(t);
 }
 
 /* --- in the maker ----------------------------------------------------------------------------- */

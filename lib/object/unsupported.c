@@ -22,8 +22,6 @@ static const struct known anon_files[] = {
 	{ "anon_inode:bpf", "a bpf object", NULL },
 	{ "anon_inode:btf", "a bpf object", NULL },
 	{ "anon_inode:[fanotify]", "fanotify", NULL },
-	{ "anon_inode:[pidfd]", "a pidfd", NULL },
-	{ "pidfd:", "a pidfd", NULL },
 	{ "anon_inode:kvm", "KVM", "virtual machines have snapshots of their own" },
 	{ "anon_inode:seccomp notify", "a seccomp listener", NULL },
 	{ "anon_inode:[landlock-ruleset]", "a landlock ruleset", NULL },
@@ -45,7 +43,6 @@ static const struct known devices[] = {
 	{ "/dev/userfaultfd", "userfaultfd", NULL },
 };
 
-#define FS_MQUEUE    0x19800202
 #define FS_SECRETMEM 0x5345434d
 #define FS_HUGETLB   0x958458f6
 #define FS_NSFS      0x6e736673
@@ -55,7 +52,6 @@ static const struct {
 	long magic;
 	const char *name;
 } filesystems[] = {
-	{ FS_MQUEUE, "a POSIX message queue" },
 	{ FS_SECRETMEM, "memfd_secret" },
 	{ FS_HUGETLB, "a file of huge pages" },
 	{ FS_NSFS, "a namespace" },

@@ -181,6 +181,8 @@ static int rebuild(struct restoring *r, struct err *err)
 	if (rc == 0)
 		rc = sysv_put(&r->rb, fetch_fd, r, r->procs[0].batch, r->procs[0].pid, err);
 	if (rc == 0)
+		rc = map_new_ids(r, err); /* of processes: pidfds need them */
+	if (rc == 0)
 		rc = for_all(r, make_whole, err);
 	if (rc == 0)
 		rc = map_new_ids(r, err);

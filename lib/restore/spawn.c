@@ -221,7 +221,7 @@ _Noreturn static void init_main(struct restoring *r, int control, int status_fd,
 static int spawn_in_namespace(struct restoring *r, int theirs, struct err *err)
 {
 	uint64_t flags = CLONE_NEWPID | CLONE_NEWNS | (r->own_userns ? CLONE_NEWUSER : 0) |
-			 (sysv_any(r->tree) ? CLONE_NEWIPC : 0);
+			 (ipc_any(r->tree) ? CLONE_NEWIPC : 0);
 	uid_t uid = geteuid();
 	gid_t gid = getegid();
 	int pipefd[2];

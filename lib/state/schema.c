@@ -179,6 +179,7 @@ static const struct field file_schema_fields[] = {
 	LIST(T, locks, lock_schema),
 	{ "detail", FIELD_DETAIL, SHOW_DEC, offsetof(T, detail), offsetof(T, kind), NULL },
 	VAL(T, content),
+	VAL(T, lease),
 };
 static SCHEMA(file_schema, "file", T);
 #undef T
@@ -256,6 +257,16 @@ static SCHEMA(inotify_schema, "inotify", T);
 #define T struct file_outside
 static const struct field outside_schema_fields[] = { VAL(T, stream), VAL(T, what) };
 static SCHEMA(outside_schema, "outside", T);
+#undef T
+
+#define T struct file_mqueue
+static const struct field mqueue_schema_fields[] = { VAL(T, max_messages), VAL(T, message_size) };
+static SCHEMA(mqueue_schema, "mqueue", T);
+#undef T
+
+#define T struct file_pidfd
+static const struct field pidfd_schema_fields[] = { VAL(T, pid) };
+static SCHEMA(pidfd_schema, "pidfd", T);
 #undef T
 
 #define T struct file_pty
@@ -475,8 +486,9 @@ static const struct {
 	[FILE_OUTSIDE] = { "standard stream", &outside_schema },
 	[FILE_TTY] = { "terminal", NULL },
 	[FILE_PROC] = { "/proc or /sys file", NULL },
-	[FILE_PIDFD] = { "pidfd", NULL },
+	[FILE_PIDFD] = { "pidfd", &pidfd_schema },
 	[FILE_SOCKET] = { "socket", &socket_schema },
+	[FILE_MQUEUE] = { "POSIX message queue", &mqueue_schema },
 	[FILE_PTY] = { "pseudo-terminal", &pty_schema },
 };
 

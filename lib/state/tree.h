@@ -200,6 +200,7 @@ enum file_kind {
 	FILE_PIDFD = 17,
 	FILE_SOCKET = 18,
 	FILE_PTY = 19,
+	FILE_MQUEUE = 20, /* POSIX message queue */
 	FILE_KIND_COUNT
 };
 
@@ -226,6 +227,7 @@ struct file {
 	struct file_lock *locks; /* flock and OFD locks held through this description */
 	unsigned n_locks;
 	void *detail;     /* struct for the kind (below), or NULL */
+	uint32_t lease;   /* F_GETLEASE + 1: 1 a read lease, 2 a write lease; 0 none */
 	uint32_t content; /* FILE_REGULAR on tmpfs: the space that holds its content, or 0 */
 };
 
@@ -303,6 +305,16 @@ struct file_inotify {
 struct file_outside {
 	uint32_t stream; /* 0, 1 or 2; or the number named with --inherit */
 	char *what;      /* "terminal /dev/pts/3", "pipe", "socket" */
+};
+
+/* FILE_MQUEUE: empty at the checkpoint. */
+struct file_mqueue {
+	uint64_t max_messages, message_size;
+};
+
+/* FILE_PIDFD: of a process of the tree. */
+struct file_pidfd {
+	int32_t pid; /* 0: it has been waited for */
 };
 
 /* FILE_PTY: one side of a pseudo-terminal. What both sides share is recorded with the master. */

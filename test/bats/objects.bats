@@ -109,3 +109,7 @@ shm_left() {
 @test "sysv: System V shared memory, semaphores, message queues, and a waiter on each" {
 	three_generations sysv
 }
+
+@test "kin: what two processes have between them: terminal, memory, locks, queues, pidfds" {
+	three_generations kin
+}

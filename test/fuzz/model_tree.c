@@ -116,6 +116,10 @@ static void *file_detail(struct builder *b, uint32_t kind)
 	case FILE_OUTSIDE:
 		return DETAIL(b, struct file_outside, .stream = 1,
 			      .what = str(b, "terminal /dev/pts/3"));
+	case FILE_MQUEUE:
+		return DETAIL(b, struct file_mqueue, .max_messages = 10, .message_size = 8192);
+	case FILE_PIDFD:
+		return DETAIL(b, struct file_pidfd, .pid = 100);
 	case FILE_PTY:
 		return DETAIL(b, struct file_pty, .index = 3, .master = 1, .rows = 24,
 			      .columns = 80, .session = 100, .group = 101,
