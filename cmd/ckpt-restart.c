@@ -29,6 +29,7 @@ enum {
 	OPT_PIDS,
 	OPT_MAP,
 	OPT_INHERIT,
+	OPT_LAZY,
 	OPT_STATS,
 	OPT_FORCE,
 	OPT_TRUST,
@@ -53,6 +54,8 @@ static const struct option_row rows[] = {
 	{ OPT_MAP, 0, "map", "OLD=NEW", "look for files below OLD below NEW instead (repeatable)" },
 	{ OPT_INHERIT, 0, "inherit", "FD",
 	  "hand this descriptor to the tree (repeatable; 0, 1 and 2 are)" },
+	{ OPT_LAZY, 0, "lazy", NULL,
+	  "let the job run at once; its memory comes in as it is touched, and in the background" },
 	{ OPT_STATS, 0, "stats", "FILE",
 	  "append a JSON line to FILE for each checkpoint (default: as recorded)" },
 	{ OPT_FORCE, 0, "force", NULL, "restart although the job has finished" },
@@ -76,7 +79,7 @@ static const struct option_spec spec = {
 struct request {
 	struct options o;
 	const char *path, *pidfile, *stats;
-	bool detach, no_checkpoint, interval_given, interval_auto;
+	bool detach, lazy, no_checkpoint, interval_given, interval_auto;
 	uint64_t interval_ns, mtbf_ns;
 	uint32_t max_overhead;
 	struct pick_opts pick;
@@ -149,6 +152,9 @@ static void take_option(struct request *q, int id)
 		break;
 	case OPT_INHERIT:
 		take_inherit(q);
+		break;
+	case OPT_LAZY:
+		q->lazy = true;
 		break;
 	case OPT_STATS:
 		q->stats = q->o.arg;
@@ -229,6 +235,7 @@ static void session_fini(struct session *s)
 	pick_fini(&s->pick);
 	cleanup_fd_(&s->tree.pidfd);
 	cleanup_fd_(&s->tree.status_fd);
+	cleanup_fd_(&s->tree.keeper);
 	cleanup_fd_(&s->stats_fd);
 	cleanup_fd_(&s->signal_fd);
 	cleanup_fd_(&s->pidfile_fd);
@@ -318,6 +325,7 @@ static int restore(struct request *q, struct session *s, struct err *err)
 	const struct restore_opts opts = {
 		.pids = q->pids,
 		.rebuild = { q->maps, q->n_maps, q->inherit, q->n_inherit },
+		.lazy = q->lazy,
 		.detach = q->detach,
 		.warn = print_warning,
 		.warn_arg = q,
@@ -338,7 +346,7 @@ static int restore(struct request *q, struct session *s, struct err *err)
 			terminal_redraw(&s->terminal, &s->pick.tree->terminal, s->tree.root);
 			return 0;
 		}
-		s->tree = (struct restored){ .pidfd = -1, .status_fd = -1 };
+		s->tree = (struct restored){ .pidfd = -1, .status_fd = -1, .keeper = -1 };
 		if (!s->pick.chain || s->pick.at >= 0 || err->exit_status != EXIT_BAD_IMAGE)
 			return rc;
 		/* with nothing to go back to, this is the error */
@@ -364,6 +372,7 @@ static int supervise_tree(const struct request *q, struct session *s, int *ret_s
 		.child = s->tree.child,
 		.pidfd = s->tree.pidfd,
 		.status_fd = s->tree.status_fd,
+		.keeper = s->tree.keeper,
 		.terminal = &s->terminal,
 	};
 	struct supervise_end end;
@@ -431,7 +440,7 @@ int main(int argc, char **argv)
 {
 	CLEANUP(request_fini) struct request q = { 0 };
 	CLEANUP(session_fini)
-	struct session s = { .tree = { .pidfd = -1, .status_fd = -1 },
+	struct session s = { .tree = { .pidfd = -1, .status_fd = -1, .keeper = -1 },
 			     .stats_fd = -1,
 			     .signal_fd = -1,
 			     .pidfile_fd = -1,

@@ -4,7 +4,7 @@
  * grouped by block, so that every block of every image is read once; worker threads read, check,
  * decompress and put them into place (sink.c).
  */
-#include "restore/sink.h"
+#include "restore/filler.h"
 
 #include "util/cleanup.h"
 #include "util/fault.h"
@@ -17,24 +17,6 @@
 
 #define MAX_WORKERS 4
 
-/* Pages of one block that belong together at one place. */
-struct piece {
-	uint32_t image, block;
-	uint32_t in_block, npages;
-	const struct sink *sink;
-	uint64_t at; /* where in the sink */
-};
-
-struct filler {
-	struct restoring *r;
-	struct piece *pieces;
-	size_t n, room;
-	size_t next; /* first piece not yet taken by a worker */
-	pthread_mutex_t lock;
-	struct err err;
-	int rc;
-};
-
 static int add_piece(struct filler *f, const struct piece *p, struct err *err)
 {
 	struct piece *more;
@@ -46,7 +28,7 @@ static int add_piece(struct filler *f, const struct piece *p, struct err *err)
 		f->pieces = more;
 		f->room = f->room ? f->room * 2 : 1024;
 	}
-	f->pieces[f->n++] = *p;
+	memcpy(&f->pieces[f->n++], p, sizeof *p);
 	return 0;
 }
 
@@ -123,6 +105,8 @@ static int by_block(const void *a, const void *b)
 {
 	const struct piece *x = a, *y = b;
 
+	if (x->later != y->later)
+		return x->later ? 1 : -1;
 	if (x->image != y->image)
 		return x->image < y->image ? -1 : 1;
 	if (x->block != y->block)
@@ -138,9 +122,9 @@ static bool take(struct filler *f, size_t *first, size_t *end)
 
 	(void)pthread_mutex_lock(&f->lock);
 	p = &f->pieces[f->next];
-	some = f->rc == 0 && f->next < f->n;
+	some = f->rc == 0 && f->next < f->end;
 	*first = *end = f->next;
-	while (some && *end < f->n && f->pieces[*end].image == p->image &&
+	while (some && *end < f->end && f->pieces[*end].image == p->image &&
 	       f->pieces[*end].block - p->block < IMAGE_BULK_BLOCKS)
 		++*end;
 	f->next = *end;
@@ -150,7 +134,7 @@ static bool take(struct filler *f, size_t *first, size_t *end)
 
 /* The pieces at hand, in the order of their blocks. */
 struct stretch {
-	const struct piece *next, *end;
+	struct piece *next, *end;
 };
 
 static int place_block(void *arg, uint32_t block, const uint8_t *pages, struct err *err)
@@ -158,43 +142,61 @@ static int place_block(void *arg, uint32_t block, const uint8_t *pages, struct e
 	struct stretch *s = arg;
 	int rc = 0;
 
-	for (; rc == 0 && s->next < s->end && s->next->block == block; s->next++)
-		rc = sink_put(s->next->sink, s->next->at,
-			      pages + (size_t)s->next->in_block * CKPT_PAGE_SIZE,
-			      (size_t)s->next->npages * CKPT_PAGE_SIZE, err);
+	for (; rc == 0 && s->next < s->end && s->next->block == block; s->next++) {
+		struct piece *p = s->next;
+
+		rc = sink_put(p->sink, p->at, pages + (size_t)p->in_block * CKPT_PAGE_SIZE,
+			      (size_t)p->npages * CKPT_PAGE_SIZE, err);
+		atomic_store(&p->done, rc == 0);
+	}
 	return rc;
 }
 
-static int fill_blocks(struct filler *f, size_t first, size_t end, uint8_t *scratch, uint8_t *pages,
-		       struct err *err)
+int fill_pieces(struct filler *f, struct piece *p, struct piece *end, const struct fill_room *room,
+		struct err *err)
 {
-	struct stretch s = { &f->pieces[first], &f->pieces[end] };
-	const struct image_reader *image = resolved_image(f->r->images, s.next->image);
-	uint32_t block = s.next->block;
+	struct stretch s = { p, end };
 
-	return image_reader_each(image, block, s.end[-1].block - block + 1, scratch, pages,
+	return image_reader_each(resolved_image(f->r->images, p->image), p->block,
+				 end[-1].block - p->block + 1, room->scratch, room->pages,
 				 place_block, &s, err);
+}
+
+int fill_room_init(struct fill_room *room, struct err *err)
+{
+	room->scratch = aligned_alloc(CKPT_PAGE_SIZE, IMAGE_BULK_SCRATCH);
+	room->pages = malloc((size_t)IMAGE_BLOCK_PAGES * CKPT_PAGE_SIZE);
+	return room->scratch && room->pages ? 0 : err_nomem(err);
+}
+
+void fill_room_fini(struct fill_room *room)
+{
+	free(room->scratch);
+	free(room->pages);
+}
+
+void fill_work(struct filler *f)
+{
+	CLEANUP(fill_room_fini) struct fill_room room = { 0 };
+	struct err err = { 0 };
+	size_t first, end;
+	int rc = fill_room_init(&room, &err);
+
+	while (rc == 0 && take(f, &first, &end))
+		rc = fill_pieces(f, &f->pieces[first], &f->pieces[end], &room, &err);
+	if (rc == 0)
+		return;
+	(void)pthread_mutex_lock(&f->lock);
+	if (f->rc == 0) {
+		f->rc = rc;
+		f->err = err;
+	}
+	(void)pthread_mutex_unlock(&f->lock);
 }
 
 static void *work(void *arg)
 {
-	struct filler *f = arg;
-	CLEANUP_FREE uint8_t *scratch = aligned_alloc(CKPT_PAGE_SIZE, IMAGE_BULK_SCRATCH);
-	CLEANUP_FREE uint8_t *pages = malloc((size_t)IMAGE_BLOCK_PAGES * CKPT_PAGE_SIZE);
-	struct err err = { 0 };
-	size_t first, end;
-	int rc = scratch && pages ? 0 : err_nomem(&err);
-
-	while (rc == 0 && take(f, &first, &end))
-		rc = fill_blocks(f, first, end, scratch, pages, &err);
-	if (rc < 0) {
-		(void)pthread_mutex_lock(&f->lock);
-		if (f->rc == 0) {
-			f->rc = rc;
-			f->err = err;
-		}
-		(void)pthread_mutex_unlock(&f->lock);
-	}
+	fill_work(arg);
 	return NULL;
 }
 
@@ -210,7 +212,7 @@ static int run_workers(struct filler *f, struct err *err)
 	while (n + 1 < want && pthread_create(&threads[n], NULL, work, f) == 0)
 		n++;
 	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
-	(void)work(f);
+	fill_work(f);
 	while (n > 0)
 		(void)pthread_join(threads[--n], NULL);
 	if (f->rc < 0)
@@ -240,7 +242,7 @@ static int add_shared(struct filler *f, const struct space *s, int maker_fd, str
 }
 
 /* Opens a sink for each process and each shared space, and lists what goes there. */
-static int add_all(struct filler *f, struct sink *sinks, unsigned *n, struct err *err)
+static int add_all(struct filler *f, struct err *err)
 {
 	struct restoring *r = f->r;
 	int rc = 0;
@@ -248,34 +250,65 @@ static int add_all(struct filler *f, struct sink *sinks, unsigned *n, struct err
 	for (unsigned i = 0; rc == 0 && i < r->tree->n_processes; i++) {
 		const struct process *p = r->procs[i].state;
 
-		rc = sink_open_process(&sinks[(*n)++], &r->procs[i], err);
+		rc = sink_open_process(&f->sinks[f->n_sinks++], &r->procs[i], r->lazy, err);
 		if (rc == 0)
-			rc = add_space(f, p->space, p, &sinks[*n - 1], err);
+			rc = add_space(f, p->space, p, &f->sinks[f->n_sinks - 1], err);
 	}
 	for (unsigned i = 0; rc == 0 && i < r->tree->n_spaces; i++)
 		if (r->tree->spaces[i].kind != SPACE_MM && r->rb.space_fds[i] >= 0)
-			rc = add_shared(f, &r->tree->spaces[i], r->rb.space_fds[i], &sinks[(*n)++],
-					err);
+			rc = add_shared(f, &r->tree->spaces[i], r->rb.space_fds[i],
+					&f->sinks[f->n_sinks++], err);
 	return rc;
+}
+
+void filler_free(struct filler *f)
+{
+	if (!f)
+		return;
+	while (f->n_sinks > 0)
+		sink_close(&f->sinks[--f->n_sinks]);
+	free(f->sinks);
+	free(f->pieces);
+	(void)pthread_mutex_destroy(&f->lock);
+	free(f);
+}
+
+static int fill(struct filler *f, struct err *err)
+{
+	struct restoring *r = f->r;
+	int rc;
+
+	f->sinks = calloc(r->tree->n_spaces + r->tree->n_processes + 1, sizeof *f->sinks);
+	rc = f->sinks ? add_all(f, err) : err_nomem(err);
+	if (rc == 0 && r->lazy && f->sinks[0].uffd < 0)
+		restore_warn(r, "--lazy: no userfaultfd can be had here, so all memory is filled "
+				"before the job runs");
+	if (rc == 0 && r->lazy)
+		rc = demand_choose(f, err);
+	if (rc < 0 || !f->n)
+		return rc;
+	qsort(f->pieces, f->n, sizeof *f->pieces, by_block);
+	while (f->end < f->n && !f->pieces[f->end].later)
+		f->end++;
+	for (unsigned i = 0; i < resolved_n_images(r->images); i++)
+		image_reader_direct(resolved_image(r->images, i));
+	return run_workers(f, err);
 }
 
 int fill_all(struct restoring *r, struct err *err)
 {
-	struct filler f = { .r = r, .lock = PTHREAD_MUTEX_INITIALIZER };
-	CLEANUP_FREE struct sink *sinks = calloc(r->tree->n_spaces + r->tree->n_processes + 1,
-						 sizeof *sinks);
-	unsigned n = 0;
-	int rc = sinks ? add_all(&f, sinks, &n, err) : err_nomem(err);
+	struct filler *f = calloc(1, sizeof *f);
+	int rc;
 
-	if (rc == 0 && f.n) {
-		qsort(f.pieces, f.n, sizeof *f.pieces, by_block);
-		for (unsigned i = 0; i < resolved_n_images(r->images); i++)
-			image_reader_direct(resolved_image(r->images, i));
-		rc = run_workers(&f, err);
-	}
-	while (n > 0)
-		sink_close(&sinks[--n]);
-	free(f.pieces);
+	if (!f)
+		return err_nomem(err);
+	f->r = r;
+	(void)pthread_mutex_init(&f->lock, NULL);
+	rc = fill(f, err);
+	if (rc == 0 && f->end < f->n)
+		r->filler = f; /* the rest while the job runs */
+	else
+		filler_free(f);
 	if (rc == 0)
 		rc = files_seal(&r->rb, fetch_fd, r, err);
 	return rc < 0 ? rc : fault_point("restore-filled", err);

@@ -39,6 +39,8 @@ struct build_process {
 	/* What the maker (maker.c) opened for mappings, in memory that it shares with us: a
 	 * descriptor for each VMA, -1: none; one more at the end for /proc/PID/exe. */
 	int *map_fds;
+	uint64_t *touched; /* pages that were touched while it was mapped */
+	unsigned n_touched;
 };
 
 /*
@@ -74,6 +76,8 @@ struct restoring {
 	int control;   /* our end of a socket to the maker (and init); in the maker: its own */
 	int status_fd; /* init writes the root's wait status here; -1 */
 	pid_t maker;   /* as seen from here */
+	bool lazy;     /* memory may come while the job runs */
+	struct filler *filler; /* and this much of it will; NULL: all is there */
 };
 
 void restore_warn(const struct restoring *r, const char *fmt, ...)
@@ -137,7 +141,8 @@ int vdso_place(struct restoring *r, struct build_process *bp, struct err *err);
 /* protect.c: around it, where nobody may write to read-only memory. */
 int protect_open(struct restoring *r, struct build_process *bp, struct err *err);
 int protect_close(struct restoring *r, struct build_process *bp, struct err *err);
-/* fill.c: memory and the content of shared spaces. */
+/* fill.c: memory and the content of shared spaces; with r->lazy, only what must be there when the
+ * process begins to run, and r->filler has the rest. */
 int fill_all(struct restoring *r, struct err *err);
 
 /* threads.c */
@@ -146,3 +151,16 @@ int threads_attributes(struct restoring *r, struct build_process *bp, struct err
 /* Unmaps the workspace, sets the final registers; the process stays stopped. */
 int threads_complete(struct restoring *r, struct build_process *bp, struct err *err);
 void threads_release(struct build_process *bp);
+
+/* lazy.c: lets the process run and sees to its memory, until all is there (0; it is then let go of)
+ * or it has ended (0 too). After a failure the process has been killed. */
+int lazy_serve(struct restoring *r, struct err *err);
+
+/* keeper.c: restore_tree in a process of its own, which stays until all memory is there. */
+int keeper_run(struct resolved *state, const struct tree *tree, const struct restore_opts *opts,
+	       struct restored *ret, struct err *err);
+/* restore.c: rebuilds, tells the keeper's parent (-1: there is none), and lets go. */
+int restore_with(struct resolved *state, const struct tree *tree, const struct restore_opts *opts,
+		 int keeper_channel, struct restored *ret, struct err *err);
+/* keeper.c: in the keeper, once all has been rebuilt: its parent goes on. */
+int keeper_tell(int channel, const struct restored *what, struct err *err);

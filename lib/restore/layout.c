@@ -249,8 +249,10 @@ static int touch_group(struct restoring *r, struct build_process *bp, unsigned i
 	if (lo == n)
 		return 0;
 	page = MAX(runs[lo].run.page, first);
-	if (page >= last ||
-	    poke_write(bp->pid, build_remote_mem(bp->remote), "", 1, page * CKPT_PAGE_SIZE) == 0)
+	if (page >= last)
+		return 0;
+	bp->touched[bp->n_touched++] = page * CKPT_PAGE_SIZE;
+	if (poke_write(bp->pid, build_remote_mem(bp->remote), "", 1, page * CKPT_PAGE_SIZE) == 0)
 		return 0;
 	return err_set(err, -EFAULT, "pid %d: cannot write to its memory", bp->state->pid);
 }
@@ -295,6 +297,9 @@ int layout_map(struct restoring *r, struct build_process *bp, struct err *err)
 {
 	int rc = 0;
 
+	bp->touched = arena_array(r->arena, bp->state->n_vmas + 1, sizeof *bp->touched);
+	if (!bp->touched)
+		return err_nomem(err);
 	for (int step = 0; rc == 0 && step < 3; step++)
 		rc = each_group(r, bp, step, err);
 	return rc < 0 ? rc : fault_point("restore-mapped", err);

@@ -3,6 +3,7 @@
  * let it go. */
 #include "restore/restore.h"
 
+#include "restore/filler.h"
 #include "restore/internal.h"
 #include "restore/sink.h"
 #include "trace/stop.h"
@@ -234,12 +235,43 @@ static int prepare(struct restoring *r, struct err *err)
 	return rc < 0 ? rc : plan_workspaces(r, err);
 }
 
-int restore_tree(struct resolved *state, const struct tree *tree, const struct restore_opts *opts,
-		 struct restored *ret, struct err *err)
+/* Complete: from here on it runs. */
+static int release(struct restoring *r, int keeper_channel, bool *released, struct restored *ret,
+		   struct err *err)
+{
+	int rc = 0;
+
+	*ret = (struct restored){
+		.root = r->maker, .child = r->child, .status_fd = r->status_fd, .keeper = -1
+	};
+	ret->pidfd = (int)syscall(SYS_pidfd_open, r->maker, 0);
+	if (r->opts->ready)
+		r->opts->ready(r->opts->ready_arg, r->maker);
+	if (keeper_channel >= 0)
+		rc = keeper_tell(keeper_channel, ret, err);
+	if (rc < 0)
+		return rc;
+	if (keeper_channel >= 0)
+		(void)close(keeper_channel);
+	r->status_fd = -1;
+	gates_close(r);
+	(void)close(r->control);
+	r->control = -1;
+	*released = true;
+	if (r->filler)
+		return lazy_serve(r, err);
+	for (unsigned i = 0; i < r->tree->n_processes; i++)
+		threads_release(&r->procs[i]);
+	return 0;
+}
+
+int restore_with(struct resolved *state, const struct tree *tree, const struct restore_opts *opts,
+		 int keeper_channel, struct restored *ret, struct err *err)
 {
 	struct restoring r = {
 		.images = state, .tree = tree, .opts = opts, .control = -1, .status_fd = -1
 	};
+	bool released = false;
 	int rc;
 
 	r.arena = arena_new();
@@ -250,28 +282,46 @@ int restore_tree(struct resolved *state, const struct tree *tree, const struct r
 				 .arena = r.arena,
 				 .tag = getpid(),
 				 .new_id = new_id };
+	r.lazy = keeper_channel >= 0;
 	rc = prepare(&r, err);
 	if (rc == 0)
 		rc = rebuild_somewhere(&r, err);
-	if (rc == 0) {
-		*ret = (struct restored){ .root = r.maker,
-					  .child = r.child,
-					  .status_fd = r.status_fd };
-		ret->pidfd = (int)syscall(SYS_pidfd_open, r.maker, 0);
-		if (opts->ready)
-			opts->ready(opts->ready_arg, r.maker);
-		for (unsigned i = 0; i < tree->n_processes; i++)
-			threads_release(&r.procs[i]);
-		r.status_fd = -1;
-		gates_close(&r);
-		(void)close(r.control);
-	} else {
+	if (rc == 0)
+		rc = release(&r, keeper_channel, &released, ret, err);
+	if (rc < 0 && !released) {
 		spawn_undo(&r);
 		tmpfs_undo(&r.rb);
 	}
+	filler_free(r.filler);
 	forget_remotes(&r);
 	arena_free(r.arena);
 	log_debug("restart of '%s': %d",
 		  resolved_n_images(state) ? image_reader_name(resolved_image(state, 0)) : "", rc);
 	return rc;
+}
+
+/* NULL, or why memory cannot come later. */
+static const char *why_not_lazy(const struct tree *tree)
+{
+	if (tree->n_processes > 1)
+		return "the job has several processes";
+	if (tree->processes[0].stopped)
+		return "the job was stopped";
+	for (unsigned i = 0; i < tree->processes[0].n_threads; i++)
+		if (tree->processes[0].threads[i].parent_death_signal)
+			return "the job asked for a signal when its parent ends";
+	return NULL;
+}
+
+int restore_tree(struct resolved *state, const struct tree *tree, const struct restore_opts *opts,
+		 struct restored *ret, struct err *err)
+{
+	const struct restoring r = { .opts = opts };
+	const char *why = opts->lazy ? why_not_lazy(tree) : NULL;
+
+	if (why)
+		restore_warn(&r, "--lazy: %s, so all its memory is filled before it runs", why);
+	if (opts->lazy && !why)
+		return keeper_run(state, tree, opts, ret, err);
+	return restore_with(state, tree, opts, -1, ret, err);
 }

@@ -48,14 +48,13 @@ int sink_fetch_fd(pid_t pid, int fd)
  */
 
 /* One of the process's own: a descriptor in it, or negative: there is none to be had. */
-static int make_inside(struct build_process *bp, int *ret, struct err *err)
+static int make_inside(struct build_process *bp, int flags, int *ret, struct err *err)
 {
 	unsigned at;
 	int rc;
 
 	batch_start(bp->batch);
-	at = batch_call(bp->batch, NULL, SYS_userfaultfd,
-			UFFD_USER_MODE_ONLY | O_CLOEXEC | O_NONBLOCK);
+	at = batch_call(bp->batch, NULL, SYS_userfaultfd, flags | O_CLOEXEC | O_NONBLOCK);
 	rc = batch_run(bp->batch, bp->pid, err);
 	if (rc == 0)
 		*ret = (int)batch_ret(bp->batch, at);
@@ -73,8 +72,16 @@ static int close_inside(struct build_process *bp, int fd, struct err *err)
 static int open_uffd(struct sink *s, struct build_process *bp, struct err *err)
 {
 	struct uffdio_api api = { .api = UFFD_API };
-	int inside = -1, rc = make_inside(bp, &inside, err);
+	int inside = -1, rc = 0;
 
+	if (probe_without("userfaultfd"))
+		return 0;
+	if (s->kernel_faults)
+		rc = make_inside(bp, 0, &inside, err);
+	if (rc == 0 && inside < 0) {
+		s->kernel_faults = false;
+		rc = make_inside(bp, UFFD_USER_MODE_ONLY, &inside, err);
+	}
 	if (rc < 0 || inside < 0)
 		return rc;
 	s->uffd = sink_fetch_fd(bp->pid, inside);
@@ -104,18 +111,22 @@ static bool huge_always(void)
 	       strstr(text, "[always]");
 }
 
-/* The end of the stretch of neighbouring mappings from i on that can be registered at once; i: this
- * one can not. */
-static unsigned stretch_end(const struct process *p, unsigned i, bool always)
+/*
+ * The end of the stretch of neighbouring mappings from i on that can be registered at once; i: this
+ * one can not. What is to come later must not be locked into memory, and a stack must be able to
+ * grow inside of a system call.
+ */
+static unsigned stretch_end(const struct process *p, unsigned i, bool always, bool for_later)
 {
+	const uint32_t not = ADVICE_DROPPABLE | ADVICE_GROWSDOWN | ADVICE_HUGETLB |
+			     (for_later ? ADVICE_LOCKED : 0);
 	unsigned end = i;
 
 	for (; end < p->n_vmas; end++) {
 		const struct vma *v = &p->vmas[end];
 
-		if (v->kind != VMA_ANON || wants_huge(v, always) ||
-		    (v->advice & (ADVICE_DROPPABLE | ADVICE_GROWSDOWN | ADVICE_HUGETLB)) ||
-		    (end > i && v->start != p->vmas[end - 1].end))
+		if (v->kind != VMA_ANON || (!for_later && wants_huge(v, always)) ||
+		    (v->advice & not ) || (end > i && v->start != p->vmas[end - 1].end))
 			break;
 	}
 	return end;
@@ -129,7 +140,7 @@ static bool enroll(struct sink *s, uint64_t start, uint64_t end)
 	return end - start >= MIN_FRESH && ioctl(s->uffd, UFFDIO_REGISTER, &reg) == 0;
 }
 
-static int enroll_all(struct sink *s, const struct process *p, struct err *err)
+static int enroll_all(struct sink *s, const struct process *p, bool for_later, struct err *err)
 {
 	bool always = huge_always();
 
@@ -137,7 +148,7 @@ static int enroll_all(struct sink *s, const struct process *p, struct err *err)
 	if (!s->fresh)
 		return err_nomem(err);
 	for (unsigned i = 0, end; i < p->n_vmas; i = MAX(end, i + 1)) {
-		end = stretch_end(p, i, always);
+		end = stretch_end(p, i, always, for_later);
 		if (end == i || !enroll(s, p->vmas[i].start, p->vmas[end - 1].end))
 			continue;
 		/* a copy must not reach from one mapping into the next */
@@ -147,14 +158,17 @@ static int enroll_all(struct sink *s, const struct process *p, struct err *err)
 	return 0;
 }
 
-int sink_open_process(struct sink *s, struct build_process *bp, struct err *err)
+int sink_open_process(struct sink *s, struct build_process *bp, bool for_later, struct err *err)
 {
 	int rc;
 
-	*s = (struct sink){ .fd = build_remote_mem(bp->remote), .pid = bp->pid, .uffd = -1 };
+	*s = (struct sink){ .fd = build_remote_mem(bp->remote),
+			    .pid = bp->pid,
+			    .uffd = -1,
+			    .kernel_faults = for_later && !probe_without("kernel_faults") };
 	rc = open_uffd(s, bp, err);
 	if (rc == 0 && s->uffd >= 0)
-		rc = enroll_all(s, bp->state, err);
+		rc = enroll_all(s, bp->state, for_later, err);
 	return rc;
 }
 
@@ -185,28 +199,31 @@ static int put_written(const struct sink *s, uint64_t at, const uint8_t *p, size
 	return done == len ? 0 : io_pwrite_full(s->fd, p + done, len - done, at + done);
 }
 
+/*
+ * A page that is there already was touched while the mappings were made, and is written to; once
+ * the process runs it has come out of turn and is the process's own.
+ */
 static int put_fresh(const struct sink *s, uint64_t at, const uint8_t *p, size_t len)
 {
+	size_t most = len;
+
 	while (len > 0) {
 		struct uffdio_copy copy = { .dst = at,
 					    .src = (uint64_t)(uintptr_t)p,
-					    .len = len,
-					    .mode = UFFDIO_COPY_MODE_DONTWAKE };
-		size_t done;
-		int rc;
+					    .len = MIN(len, most),
+					    .mode = s->runs ? 0 : UFFDIO_COPY_MODE_DONTWAKE };
+		int rc = ioctl(s->uffd, UFFDIO_COPY, &copy) < 0 ? -errno : 0;
+		size_t done = copy.copy > 0 ? (size_t)copy.copy : 0;
 
-		if (ioctl(s->uffd, UFFDIO_COPY, &copy) == 0)
-			return 0;
-		rc = -errno;
-		done = copy.copy > 0 ? (size_t)copy.copy : 0;
-		if (done == 0 && rc == -EEXIST) { /* a page that was touched before */
-			rc = put_written(s, at, p, CKPT_PAGE_SIZE);
+		if (rc == -EEXIST && done == 0) {
+			rc = s->runs ? 0 : put_written(s, at, p, CKPT_PAGE_SIZE);
 			done = CKPT_PAGE_SIZE;
-			if (rc < 0)
-				return rc;
-		} else if (done == 0 && rc != -EAGAIN) {
-			return rc;
+		} else if (rc == -ENOENT && copy.len > CKPT_PAGE_SIZE) {
+			most = CKPT_PAGE_SIZE; /* a mapping that was split since */
+			rc = 0;
 		}
+		if (rc < 0 && rc != -EAGAIN && done == 0)
+			return rc;
 		at += done;
 		p += done;
 		len -= done;
@@ -214,8 +231,38 @@ static int put_fresh(const struct sink *s, uint64_t at, const uint8_t *p, size_t
 	return 0;
 }
 
-/* The first fresh range that ends after the address; n_fresh: none. */
-static unsigned find_fresh(const struct sink *s, uint64_t at)
+int sink_zero(const struct sink *s, uint64_t at, size_t len)
+{
+	size_t most = len;
+
+	while (len > 0) {
+		struct uffdio_zeropage zero = { .range = { at, MIN(len, most) } };
+		int rc = ioctl(s->uffd, UFFDIO_ZEROPAGE, &zero) < 0 ? -errno : 0;
+		size_t done = zero.zeropage > 0 ? (size_t)zero.zeropage : 0;
+
+		if (rc == -EEXIST && done == 0) {
+			rc = 0;
+			done = CKPT_PAGE_SIZE;
+		} else if (rc == -ENOENT && zero.range.len > CKPT_PAGE_SIZE) {
+			most = CKPT_PAGE_SIZE;
+			rc = 0;
+		}
+		if (rc < 0 && rc != -EAGAIN && done == 0)
+			return rc;
+		at += done;
+		len -= done;
+	}
+	return 0;
+}
+
+void sink_wake(const struct sink *s, uint64_t at, size_t len)
+{
+	struct uffdio_range range = { at, len };
+
+	(void)ioctl(s->uffd, UFFDIO_WAKE, &range);
+}
+
+unsigned sink_find_fresh(const struct sink *s, uint64_t at)
 {
 	unsigned lo = 0, hi = s->n_fresh;
 
@@ -232,7 +279,7 @@ static unsigned find_fresh(const struct sink *s, uint64_t at)
 
 int sink_put(const struct sink *s, uint64_t at, const uint8_t *p, size_t len, struct err *err)
 {
-	unsigned i = find_fresh(s, at);
+	unsigned i = sink_find_fresh(s, at);
 
 	while (len > 0) {
 		bool fresh = i < s->n_fresh && s->fresh[i].start <= at;

@@ -8,12 +8,22 @@ struct sink {
 	int fd;              /* /proc/PID/mem (borrowed), or the space's file (ours) */
 	pid_t pid;           /* 0: a file */
 	int uffd;            /* -1: none */
+	bool kernel_faults;  /* it hears of faults in system calls too */
+	bool runs;           /* the process does: a page that is there may have been written to */
 	struct range *fresh; /* memory that it fills: each within one mapping, ascending */
 	unsigned n_fresh;
 };
 
-/* A process whose mappings have been made and are empty but for a page here and there. */
-int sink_open_process(struct sink *s, struct build_process *bp, struct err *err);
+/*
+ * A process whose mappings have been made and are empty but for a page here and there. for_later:
+ * its fresh memory is what may come while it runs.
+ */
+int sink_open_process(struct sink *s, struct build_process *bp, bool for_later, struct err *err);
+/* The first fresh range that ends after the address; n_fresh: none. */
+unsigned sink_find_fresh(const struct sink *s, uint64_t at);
+/* Fresh pages that are still missing are zero; threads that wait for any of them go on. */
+int sink_zero(const struct sink *s, uint64_t at, size_t len);
+void sink_wake(const struct sink *s, uint64_t at, size_t len);
 /* Whole pages to an address, or to an offset in the file. Thread-safe. */
 int sink_put(const struct sink *s, uint64_t at, const uint8_t *p, size_t len, struct err *err);
 /* Accepts one that sink_open_process failed on. */

@@ -38,6 +38,7 @@ struct supervisor {
 	struct signalfd_siginfo ending_si; /* the signal that asked for it */
 	bool saved;                        /* that has happened: the job is about to be gone */
 	bool root_ended;
+	bool kept;         /* restarted with --lazy, and not all memory is there yet */
 	bool let_go;       /* attached: end as soon as no attempt is under way */
 	bool stop_pending; /* attached: stop ourselves as soon as that is so */
 	bool was_stopped;  /* we stopped ourselves; the SIGCONT is yet to be read */
@@ -313,7 +314,7 @@ static struct timespec *time_left(struct supervisor *s, struct timespec *ts)
 	uint64_t now = schedule_now(), ns = UINT64_MAX;
 	int ms = terminal_poll_ms(s->term, now);
 
-	if (s->cp && !s->busy && !s->saved && s->schedule.due_ns != SCHEDULE_NEVER)
+	if (s->cp && !s->busy && !s->kept && !s->saved && s->schedule.due_ns != SCHEDULE_NEVER)
 		ns = s->schedule.due_ns > now ? s->schedule.due_ns - now : 0;
 	if (ms >= 0)
 		ns = MIN(ns, (uint64_t)ms * 1000000);
@@ -333,6 +334,7 @@ static void wait_for_events(struct supervisor *s)
 		{ .fd = s->signal_fd, .events = POLLIN },
 		{ .fd = s->busy ? checkpointer_fd(s->cp) : -1, .events = POLLIN },
 		{ .fd = s->root_ended ? -1 : s->o->pidfd, .events = POLLIN },
+		{ .fd = s->kept ? s->o->keeper : -1, .events = POLLIN },
 	};
 	struct timespec ts;
 
@@ -344,12 +346,14 @@ static void wait_for_events(struct supervisor *s)
 		on_attempt(s);
 	if (fds[2].revents)
 		s->root_ended = true;
+	if (fds[3].revents)
+		s->kept = false;
 }
 
 static void turn(struct supervisor *s)
 {
 	wait_for_events(s);
-	if (s->done || s->busy)
+	if (s->done || s->busy || s->kept)
 		return;
 	if (s->root_ended || (s->let_go && !s->saved)) {
 		finish(s);
@@ -369,6 +373,7 @@ int supervise(const struct supervise_opts *o, int signal_fd, struct supervise_en
 		.signal_fd = signal_fd,
 		.report = { .program = o->program, .verbose = o->verbose, .stats_fd = o->stats_fd },
 		.ending = o->once && o->kill,
+		.kept = o->keeper > 0,
 		.end = end,
 		.err = err,
 	};

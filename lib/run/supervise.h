@@ -26,6 +26,7 @@ struct supervise_opts {
 	int pidfd;                 /* of root */
 	struct terminal *terminal; /* borrowed; NULL: opened here */
 	int status_fd; /* root's wait status comes from here; -1: root is our child (or attached) */
+	int keeper;    /* > 0: a pidfd; until it ends, nobody may seize the job or wait for it */
 };
 
 enum job_end {

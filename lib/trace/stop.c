@@ -165,6 +165,11 @@ static int look(pid_t tid, bool ended_too, struct stop *ret, struct err *err)
 	return 1;
 }
 
+int trace_look(pid_t tid, struct stop *ret, struct err *err)
+{
+	return look(tid, true, ret, err);
+}
+
 int trace_wait(pid_t tid, int64_t deadline_ns, struct stop *ret, struct err *err)
 {
 	for (unsigned round = 0;; round++) {

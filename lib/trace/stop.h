@@ -37,7 +37,9 @@ int trace_seize(pid_t tid, unsigned long options, struct err *err);
 int trace_interrupt(pid_t tid, struct err *err);
 /* Waits for the next stop; -ETIMEDOUT when there was none by the deadline (trace_now_ns clock). */
 int trace_wait(pid_t tid, int64_t deadline_ns, struct stop *ret, struct err *err);
-/* how: PTRACE_CONT or PTRACE_SYSCALL. */
+/* Looks without waiting: 1 and the stop, 0 when there is none yet, or a negative errno. */
+int trace_look(pid_t tid, struct stop *ret, struct err *err);
+/* how: PTRACE_CONT, PTRACE_SYSCALL, or PTRACE_LISTEN in a group stop. */
 int trace_resume(pid_t tid, int how, int sig, struct err *err);
 /* In the stop of a clone event: who was born (as seen from here). */
 int trace_newborn(pid_t tid, pid_t *ret, struct err *err);

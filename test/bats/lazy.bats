@@ -1,0 +1,241 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: BSD-2-Clause
+# ckpt-restart --lazy: the job runs at once, and its memory comes while it does.
+#
+# CKPT_WITHOUT=background: nothing comes but what is asked for, until a call needs all of it. So it
+# is certain what is missing, and for how long.
+
+load ../lib/common
+
+ON_DEMAND=(CKPT_WITHOUT=background)
+# The same for root, as if no userfaultfd heard of what the kernel touches.
+UNPRIVILEGED=(CKPT_WITHOUT=background,kernel_faults)
+
+saved() { # NAME [ARGS]: a victim that has been saved, twice, and killed
+	is_root || touch "$BASE.userns"
+	victim_start --no-snapshot -- "$@" || return 1
+	checkpoint || return 1
+	victim_poke || return 1
+	checkpoint || return 1
+	victim_kill
+}
+
+job_pid() { # as seen from here
+	local pid
+	for pid in $(descendants "$SUP_PID"); do
+		if tr '\0' '\n' < "/proc/$pid/environ" 2>/dev/null | grep -q "^CKPT_TEST_ID=$T" &&
+			grep -q '^victim' "/proc/$pid/comm" 2>/dev/null; then
+			echo "$pid"
+			return 0
+		fi
+	done
+	return 1
+}
+
+has_job() {
+	JOB=$(job_pid)
+}
+
+keeper_of() {
+	sed -n 's/^TracerPid:\t//p' "/proc/$1/status"
+}
+
+restart_begin() { # ARGS: in the background, until the job is there: JOB, KEEPER
+	STARTS=$((STARTS + 1))
+	door "restart$STARTS" "$RESTART" --lazy "$@" "$CHAIN"
+	SUP_PID=$DOOR_PID
+	until_true "$CKPT_TEST_WAIT" has_job || fail "no job" || return 1
+	KEEPER=$(keeper_of "$JOB")
+}
+
+restart_ends() { # the job with it, before all its memory was there
+	STARTS=$((STARTS + 1))
+	door "restart$STARTS" "$RESTART" --lazy "$CHAIN"
+	exit_of "$DOOR_PID" "$CKPT_TEST_WAIT" || return 1
+	[ "$STATUS" -ne 0 ] && [ -z "$(test_processes)" ]
+}
+
+rss_kib() {
+	sed -n 's/^RssAnon:[^0-9]*\([0-9]*\) kB/\1/p' "/proc/$1/status"
+}
+
+check_let_go() {
+	until_true "$CKPT_TEST_WAIT" untraced "$(job_pid)" || fail "it is still traced"
+}
+
+generations() { # NAME: like three_generations, two of them, lazily
+	local generation
+	is_root || touch "$BASE.userns"
+	victim_start --no-snapshot -- "$@" || return 1
+	victim_poke || return 1
+	for generation in 1 2; do
+		checkpoint || return 1
+		victim_poke || return 1
+		checkpoint || return 1
+		victim_kill || return 1
+		victim_restart --lazy || fail "generation $generation" || return 1
+		victim_poke || return 1
+	done
+	victim_quit
+}
+
+@test "on demand alone: user and kernel touch missing pages, mappings change" {
+	saved mem_lazy
+	KEEP=("${ON_DEMAND[@]}")
+	victim_restart --lazy
+	check_let_go
+	victim_poke
+	checkpoint
+	victim_quit
+}
+
+@test "on demand alone, without hearing of the kernel's faults" {
+	saved mem_lazy
+	KEEP=("${UNPRIVILEGED[@]}")
+	victim_restart --lazy
+	check_let_go
+	victim_poke
+	victim_quit
+}
+
+@test "what is not touched does not come" {
+	saved mem_lazy gently
+	KEEP=("${UNPRIVILEGED[@]}")
+	restart_begin
+	[ "$KEEPER" -gt 0 ]
+	victim_poke
+	victim_poke
+	[ "$(rss_kib "$JOB")" -lt 20000 ] # of 24 MiB
+	[ "$(keeper_of "$JOB")" = "$KEEPER" ]
+}
+
+@test "a checkpoint waits until all memory is there" {
+	saved mem_lazy
+	KEEP=("${ON_DEMAND[@]}")
+	restart_begin
+	before=$(stats_count)
+	kill -USR1 "$SUP_PID"
+	sleep 0.3 # it would be taken at once
+	[ "$(stats_count)" -eq "$before" ]
+	victim_poke # needs it
+	until_true "$CKPT_TEST_WAIT" more_stats_than "$before"
+	checkpoint # that one may have come while it had a child
+	victim_kill
+	KEEP=()
+	victim_restart
+	victim_quit
+}
+
+@test "the keeper is killed: the job goes with it, the chain is as it was" {
+	saved mem_lazy gently
+	for KEEP in "${ON_DEMAND[0]}" "${UNPRIVILEGED[0]}"; do
+		restart_begin
+		kill -9 "$KEEPER"
+		wait_gone "$JOB"
+		exit_of "$SUP_PID" "$CKPT_TEST_WAIT"
+		[ "$STATUS" -eq 137 ]
+		wait_line "$T/restart$STARTS.stderr" "was killed before all of it was there"
+		[ "$(grep -c '^bad' "$BASE.out")" -eq 0 ]
+	done
+	KEEP=()
+	victim_restart --lazy
+	victim_quit
+}
+
+@test "ckpt-restart is killed: the job gets the rest of its memory" {
+	saved mem_lazy
+	KEEP=("${ON_DEMAND[@]}")
+	restart_begin
+	kill -9 "$SUP_PID"
+	wait "$SUP_PID" || true
+	SUP_PID=''
+	victim_poke
+	wait_gone "$KEEPER"
+	kill -9 "$JOB"
+	wait_gone "$JOB"
+}
+
+@test "the job ends, or is killed, while memory is missing" {
+	saved mem_lazy gently
+	KEEP=("${UNPRIVILEGED[@]}")
+	restart_begin
+	kill -9 "$JOB"
+	exit_of "$SUP_PID" "$CKPT_TEST_WAIT"
+	[ "$STATUS" -eq 137 ]
+	restart_begin
+	kill -TERM "$SUP_PID"
+	exit_of "$SUP_PID" "$CKPT_TEST_WAIT"
+	[ "$STATUS" -eq 143 ]
+	victim_restart --lazy
+	victim_quit
+	[ ! -s "$T/restart$STARTS.stderr" ] || grep -v 'process ids' "$T/restart$STARTS.stderr"
+}
+
+@test "stopped and continued while memory is missing" {
+	saved mem_lazy gently
+	KEEP=("${UNPRIVILEGED[@]}")
+	restart_begin
+	kill -STOP "$JOB"
+	until_true "$CKPT_TEST_WAIT" grep -q '^State:.[Tt]' "/proc/$JOB/status"
+	kill -CONT "$JOB"
+	victim_poke
+}
+
+@test "detached: the pid is printed, the job goes on and is let go of" {
+	saved mem_lazy
+	STDIN=/dev/null
+	JOB=$(door_exec "$RESTART" --lazy -d --pidfile "$T/pid" "$CHAIN" < /dev/null \
+		2> "$T/detach.stderr" | { read -r pid && echo "$pid"; })
+	[ "$JOB" = "$(cat "$T/pid")" ]
+	victim_poke
+	until_true "$CKPT_TEST_WAIT" untraced "$JOB"
+	kill -9 "$JOB"
+	wait_gone "$JOB"
+}
+
+@test "a damaged block that is met late ends the job, and is named" {
+	saved mem_lazy gently
+	printf '\377\377\377\377' |
+		dd of="$CHAIN/000001.img" bs=1 seek=9000000 conv=notrunc 2> /dev/null
+	restart_ends
+	has_line "$T/restart$STARTS.stderr" "block .* is damaged"
+}
+
+@test "where it cannot be lazy it says so and goes on" {
+	saved mem_lazy
+	KEEP=(CKPT_WITHOUT=userfaultfd)
+	victim_restart --lazy
+	wait_line "$T/restart$STARTS.stderr" "no userfaultfd can be had here"
+	victim_quit
+}
+
+@test "fault points on the way: no job is left, the chain restarts" {
+	saved mem_lazy gently
+	KEEP=(CKPT_FAULT=lazy-begin)
+	restart_ends
+	KEEP=(CKPT_FAULT=lazy-end)
+	restart_ends
+	KEEP=()
+	victim_restart --lazy
+	victim_quit
+}
+
+@test "anonymous memory with holes and protections, lazily" {
+	generations mem_anon
+}
+
+@test "advice, locks and seals, lazily" {
+	generations mem_advice
+}
+
+@test "a reservation of 16 TiB, lazily" {
+	generations mem_reserve
+}
+
+@test "threads, lazily" {
+	generations threads
+}
+
+@test "threads in blocking calls, lazily" {
+	generations blocked
+}

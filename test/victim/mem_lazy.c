@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Victim: memory that is touched in no order, by the program and by the kernel for it, and mappings
+ * that change while some of it may be missing. */
+#include "victim.h"
+
+#include <linux/futex.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+
+#define NPAGES 6000u
+#define HOLES  64u /* after the pages: never touched until a test does */
+
+/* Pages with a part of their own to play: none of them is touched by anything else. */
+enum {
+	PIPE_FROM = 100,
+	PIPE_TO = 200,
+	IOVECS = 300,
+	IOV_A = 400,
+	IOV_B = 500,
+	FUTEX = 600,
+	PATH = 700,
+	STACK = 800,
+	STACK_PAGES = 16,
+	GONE = 1000,
+	GONE_PAGES = 32,
+	MOVED = 1100,
+	MOVED_PAGES = 32,
+	PROTECTED = 1200,
+	FREE = 1300
+};
+
+static char *area;
+static uint64_t rounds;
+static volatile int signals;
+static int ends[2];
+
+static char *at(unsigned page)
+{
+	return area + (size_t)page * PAGE;
+}
+
+static void check_page(unsigned page)
+{
+	check(page_is(at(page), page), "page %u in round %d", page, (int)rounds);
+}
+
+static void on_signal(int sig)
+{
+	(void)sig;
+	signals++;
+}
+
+static void set_up(void)
+{
+	struct sigaction act = { .sa_handler = on_signal, .sa_flags = SA_ONSTACK };
+	stack_t stack = { .ss_size = STACK_PAGES * PAGE };
+	struct iovec *iov;
+
+	area = mmap(NULL, (NPAGES + HOLES) * PAGE, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	check_sys(area != MAP_FAILED);
+	iov = (struct iovec *)at(IOVECS);
+	stack.ss_sp = at(STACK);
+	for (unsigned p = 0; p < NPAGES; p++)
+		page_fill(at(p), p);
+	iov[0] = (struct iovec){ at(IOV_A), PAGE };
+	iov[1] = (struct iovec){ at(IOV_B), PAGE };
+	*(uint32_t *)at(FUTEX) = 4711;
+	strcpy(at(PATH), "/dev/null");
+	check_sys(sigaltstack(&stack, NULL) == 0);
+	check_sys(sigaction(SIGUSR2, &act, NULL) == 0);
+	check_sys(pipe(ends) == 0);
+}
+
+/* The kernel reads and writes memory that nobody has touched since the restart. */
+static void calls(void)
+{
+	char hole[PAGE];
+	int fd;
+
+	check_sys(write(ends[1], at(PIPE_FROM), PAGE) == PAGE);
+	check_sys(read(ends[0], at(PIPE_TO), PAGE) == PAGE);
+	check(page_is(at(PIPE_TO), PIPE_FROM), "read() into a missing page");
+	page_fill(at(PIPE_TO), PIPE_TO);
+
+	check_sys(writev(ends[1], (struct iovec *)at(IOVECS), 2) == 2 * PAGE);
+	check_sys(read(ends[0], hole, PAGE) == PAGE);
+	check(page_is(hole, IOV_A), "writev() from a missing page");
+	check_sys(read(ends[0], at(NPAGES + rounds % HOLES), PAGE) == PAGE);
+	check(page_is(at(NPAGES + rounds % HOLES), IOV_B), "read() into a page that never was");
+
+	errno = 0;
+	check(syscall(SYS_futex, at(FUTEX), FUTEX_WAIT, 1, NULL, NULL, 0) == -1 && errno == EAGAIN,
+	      "futex() on a missing page: %s", strerror(errno));
+	fd = open(at(PATH), O_RDONLY);
+	check_sys(fd >= 0);
+	check_sys(close(fd) == 0);
+	signals = 0;
+	check_sys(raise(SIGUSR2) == 0);
+	check(signals == 1, "no signal on a missing stack");
+}
+
+static void touches(unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		check_page(FREE + (unsigned)(mix(rounds * 1000 + i) % (NPAGES - FREE)));
+	/* a hole in the same mapping */
+	check(page_is_zero(at(NPAGES + (rounds + 1) % HOLES)), "a page that never was");
+}
+
+/* What has not come yet must not come any more. */
+static void changes(void)
+{
+	char *moved;
+	pid_t pid;
+	int status;
+
+	check_sys(madvise(at(GONE), GONE_PAGES * PAGE, MADV_DONTNEED) == 0);
+	for (unsigned p = GONE; p < GONE + GONE_PAGES; p++) {
+		check(page_is_zero(at(p)), "page %u came back after MADV_DONTNEED", p);
+		page_fill(at(p), p);
+	}
+	moved = mmap(NULL, MOVED_PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	check_sys(moved != MAP_FAILED);
+	check_sys(mremap(at(MOVED), MOVED_PAGES * PAGE, MOVED_PAGES * PAGE,
+			 MREMAP_MAYMOVE | MREMAP_FIXED, moved) == moved);
+	for (unsigned p = 0; p < MOVED_PAGES; p++)
+		check(page_is(moved + p * PAGE, MOVED + p), "moved page %u", p);
+	check_sys(mremap(moved, MOVED_PAGES * PAGE, MOVED_PAGES * PAGE,
+			 MREMAP_MAYMOVE | MREMAP_FIXED, at(MOVED)) == at(MOVED));
+	pid = fork();
+	check_sys(pid >= 0);
+	if (pid == 0) {
+		for (unsigned p = FREE; p < NPAGES; p++)
+			if (!page_is(at(p), p))
+				_exit(1);
+		_exit(0);
+	}
+	check_sys(waitpid(pid, &status, 0) == pid);
+	check(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the child's memory");
+}
+
+static void verify_all(void)
+{
+	for (unsigned p = 0; p < NPAGES; p++)
+		if (p != IOVECS && p != FUTEX && p != PATH &&
+		    (p < STACK || p >= STACK + STACK_PAGES))
+			check_page(p);
+	for (unsigned p = 0; p < HOLES; p++)
+		check_sys(madvise(at(NPAGES + p), PAGE, MADV_DONTNEED) == 0);
+}
+
+/* With an argument it does not change its mappings and makes no unusual call: then it never needs
+ * what it does not touch. */
+int main(int argc, char **argv)
+{
+	bool gently = argc > 2;
+
+	victim_init(argc, argv);
+	set_up();
+	victim_ready();
+	while (victim_wait()) {
+		rounds++;
+		calls();
+		/* splits a mapping that has missing pages */
+		check_sys(mprotect(at(PROTECTED), PAGE, PROT_READ) == 0);
+		check_page(PROTECTED);
+		touches(gently ? 20 : 500);
+		if (!gently) {
+			changes();
+			check_sys(mprotect(at(PROTECTED), PAGE, PROT_READ | PROT_WRITE) == 0);
+			verify_all();
+		}
+		victim_ok();
+	}
+	return 0;
+}
