@@ -66,8 +66,8 @@ uint64_t creds_own_effective(void);
 
 /* identity.c */
 struct identity_query {
-	unsigned dumpable_call, thp_call;
-	uint64_t subreaper;
+	unsigned dumpable_call, thp_call, xfeatures_call;
+	uint64_t subreaper, xfeatures;
 };
 int identity_look(struct capture *c, struct subject *s, const struct proc_status *st,
 		  struct err *err);

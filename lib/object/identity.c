@@ -14,8 +14,15 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
-#define NS_PER_S 1000000000LL
-#define DELETED  " (deleted)"
+#ifndef ARCH_GET_XCOMP_SUPP
+#define ARCH_GET_XCOMP_SUPP 0x1021
+#define ARCH_GET_XCOMP_PERM 0x1022
+#define ARCH_REQ_XCOMP_PERM 0x1023
+#endif
+/* XTILEDATA, and what may come to need leave after it (arch_prctl(2)). */
+#define XFEATURES_ON_DEMAND (1ULL << 18)
+#define NS_PER_S            1000000000LL
+#define DELETED             " (deleted)"
 
 /* --- capture -------------------------------------------------------------------------------- */
 
@@ -88,6 +95,8 @@ void identity_ask(struct batch *b, struct identity_query *q)
 	q->dumpable_call =
 		batch_call(b, "read the dumpable flag", SYS_prctl, PR_GET_DUMPABLE, 0, 0, 0, 0);
 	q->thp_call = batch_call(b, NULL, SYS_prctl, PR_GET_THP_DISABLE, 0, 0, 0, 0);
+	q->xfeatures = batch_out(b, sizeof(uint64_t));
+	q->xfeatures_call = batch_call(b, NULL, SYS_arch_prctl, ARCH_GET_XCOMP_PERM, q->xfeatures);
 	q->subreaper = batch_out(b, sizeof(int));
 	batch_call(b, "read the subreaper flag", SYS_prctl, PR_GET_CHILD_SUBREAPER, q->subreaper, 0,
 		   0, 0);
@@ -109,6 +118,11 @@ int identity_take(const struct subject *s, const struct identity_query *q, struc
 	memcpy(&subreaper, batch_result(s->batch, q->subreaper), sizeof subreaper);
 	s->process->child_subreaper = (uint32_t)subreaper;
 	s->process->thp_disable = thp > 0 ? (uint32_t)thp : 0;
+	if (batch_ret(s->batch, q->xfeatures_call) == 0) {
+		memcpy(&s->process->xfeatures_asked, batch_result(s->batch, q->xfeatures),
+		       sizeof s->process->xfeatures_asked);
+		s->process->xfeatures_asked &= XFEATURES_ON_DEMAND;
+	}
 	return 0;
 }
 
@@ -150,8 +164,14 @@ static int check_dir(const struct rebuild *rb, const struct process *p, const ch
 
 int identity_check(const struct rebuild *rb, const struct process *p, struct err *err)
 {
+	uint64_t here = 0;
 	int rc = 0;
 
+	if (p->xfeatures_asked &&
+	    (syscall(SYS_arch_prctl, ARCH_GET_XCOMP_SUPP, &here) < 0 || p->xfeatures_asked & ~here))
+		return err_set(err, -EOPNOTSUPP,
+			       "pid %d has asked for leave to use AMX, which this machine has not",
+			       p->pid);
 	if (p->cwd)
 		rc = check_dir(rb, p, p->cwd, "working directory", err);
 	if (rc == 0 && p->root && strcmp(p->root, "/"))
@@ -248,6 +268,11 @@ int identity_put(const struct rebuild *rb, const struct process *p, struct batch
 	/* What PR_GET_THP_DISABLE gives is the flag in bit 0 and its modifiers above. */
 	batch_call(b, p->thp_disable ? "set the THP flag" : NULL, SYS_prctl, PR_SET_THP_DISABLE,
 		   p->thp_disable & 1, p->thp_disable & ~1u, 0, 0);
+	/* before there are alternate stacks, which it asks to have room for more then */
+	for (unsigned i = 0; i < 64; i++)
+		if (p->xfeatures_asked & 1ULL << i)
+			batch_call(b, "get leave to use AMX", SYS_arch_prctl, ARCH_REQ_XCOMP_PERM,
+				   i);
 	rc = dirs_calls(rb, p, b, err);
 	return rc < 0 ? rc : batch_run(b, tid, err);
 }

@@ -372,6 +372,7 @@ static const struct field process_schema_fields[] = {
 	VAL(T, fs_of),
 	VAL(T, sighand_of),
 	VAL(T, stop_seen),
+	HEX(T, xfeatures_asked),
 };
 static SCHEMA(process_schema, "process", T);
 #undef T

@@ -452,6 +452,9 @@ struct process {
 	 * handlers (clone(2): CLONE_FILES, CLONE_FS, CLONE_SIGHAND); 0: nobody. */
 	int32_t files_of, fs_of, sighand_of;
 	uint32_t stop_seen; /* stopped, and its parent has waited for that already */
+	/* State components that it has got leave to use (ARCH_REQ_XCOMP_PERM), in use or not: AMX
+	 */
+	uint64_t xfeatures_asked;
 };
 
 /* A process that has ended and that its parent, in the tree, has not waited for. */

@@ -133,6 +133,10 @@ load ../lib/common
 	three_generations threads 500
 }
 
+@test "amx: leave to use AMX tiles, before their first use" {
+	three_generations amx
+}
+
 @test "identity: who and where a process is" {
 	three_generations identity
 }

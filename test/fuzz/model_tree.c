@@ -256,7 +256,8 @@ static void add_process(struct builder *b, const struct model *m, int32_t pid, u
 			       .stopped = pid == 101,
 			       .exit_signal = 17,
 			       .files_of = pid == 102 ? 101 : 0,
-			       .stop_seen = pid == 101 };
+			       .stop_seen = pid == 101,
+			       .xfeatures_asked = pid == 101 ? 1 << 18 : 0 };
 	p->mm = (struct mm_layout){ .start_brk = 0x400000,
 				    .brk = 0x500000,
 				    .auxv = blob(b, 64, 2) };

@@ -256,6 +256,9 @@ static int checks(void)
 	thread.sched_policy = SCHED_FIFO;
 	thread.sched_priority = 99;
 	expect(&p, "cannot give thread 12 its real-time scheduling", "RLIMIT_RTPRIO");
+	p = own_process(here);
+	p.xfeatures_asked = 1ULL << 62;
+	expect(&p, "has asked for leave to use AMX", "");
 	return 0;
 }
 
