@@ -12,6 +12,7 @@
 #include "util/fault.h"
 
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <stddef.h>
 #include <unistd.h>
@@ -64,6 +65,10 @@ static bool is_supported(const struct file_socket *d)
 	switch (d->family) {
 	case AF_UNIX:
 		return d->type == SOCK_STREAM || d->type == SOCK_DGRAM || d->type == SOCK_SEQPACKET;
+	case AF_INET:
+	case AF_INET6:
+		return (d->type == SOCK_STREAM && d->protocol == IPPROTO_TCP) ||
+		       (d->type == SOCK_DGRAM && d->protocol == IPPROTO_UDP);
 	default:
 		return false;
 	}
@@ -135,8 +140,13 @@ static int look_at_all(struct sockets *s, const struct inode_list *own, bool *re
 		}
 		rc = look_at(s, i, own, err);
 		of = &s->c->open_files[i];
-		if (rc == 0 && of->sock && of->sock->d->family == AF_UNIX && !of->sock->code)
-			rc = unix_queue_capture(s->c, i, err);
+		if (rc < 0 || !of->sock || of->sock->code)
+			continue;
+		/* What TCP has not passed on yet is passed on first: inet_survey. */
+		if (socket_is_inet(of->sock->d))
+			rc = inet_look(s->c, i, err);
+		else
+			rc = socket_queue_capture(s->c, i, err);
 	}
 	return rc;
 }
@@ -151,6 +161,8 @@ int sockets_survey(struct capture *c, const struct inode_list *own, struct err *
 		rc = fault_point("sockets_survey", err);
 	if (rc == 0 && any)
 		rc = unix_survey(&s, err);
+	if (rc == 0 && any)
+		rc = inet_survey(&s, err);
 	return rc;
 }
 
@@ -189,7 +201,14 @@ static bool address_is_sane(const struct file_socket *d, const struct blob *b)
 	memcpy(&family, b->data, sizeof family);
 	if (family != d->family)
 		return false;
-	return d->family != AF_UNIX || b->len <= sizeof(struct sockaddr_un);
+	switch (family) {
+	case AF_INET:
+		return b->len == sizeof(struct sockaddr_in);
+	case AF_INET6:
+		return b->len == sizeof(struct sockaddr_in6);
+	default:
+		return b->len <= sizeof(struct sockaddr_un);
+	}
 }
 
 static bool refers_to_socket(const struct rebuild *rb, const struct file_socket *d, uint32_t id)
@@ -197,7 +216,8 @@ static bool refers_to_socket(const struct rebuild *rb, const struct file_socket 
 	int at = file_index(rb->tree, id);
 	const struct file_socket *o = at < 0 ? NULL : socket_of(&rb->tree->files[at]);
 
-	return o && o->family == d->family && o->type == d->type;
+	return o && o->type == d->type &&
+	       (o->family == d->family || (socket_is_inet(o) && socket_is_inet(d)));
 }
 
 static bool messages_are_sane(const struct rebuild *rb, const struct file_socket *d)
@@ -217,7 +237,9 @@ static bool messages_are_sane(const struct rebuild *rb, const struct file_socket
 static bool is_sane(const struct rebuild *rb, const struct file *f)
 {
 	const struct file_socket *d = f->detail;
-	bool needs_peer = d->state == SOCKET_CONNECTED || d->state == SOCKET_WAITING;
+	bool connected = d->state == SOCKET_CONNECTED || d->state == SOCKET_WAITING,
+	     by_address = socket_is_inet(d) && d->type == SOCK_DGRAM,
+	     needs_peer = connected && !by_address;
 
 	if (!is_supported(d) || d->state < SOCKET_PLAIN || d->state > SOCKET_RESET ||
 	    !address_is_sane(d, &d->local) || !address_is_sane(d, &d->peer))
@@ -227,7 +249,12 @@ static bool is_sane(const struct rebuild *rb, const struct file *f)
 	for (unsigned i = 0; i < d->n_waiting; i++)
 		if (!refers_to_socket(rb, d, d->waiting[i].file))
 			return false;
-	if (unix_has_path(&d->local) && d->family == AF_UNIX && (!f->path || f->path[0] != '/'))
+	if (d->type == SOCK_STREAM && socket_is_inet(d) && d->state != SOCKET_PLAIN &&
+	    !d->local.len)
+		return false;
+	if ((connected || d->state == SOCKET_CONNECTING) && socket_is_inet(d) && !d->peer.len)
+		return false;
+	if (d->family == AF_UNIX && unix_has_path(&d->local) && (!f->path || f->path[0] != '/'))
 		return false;
 	return messages_are_sane(rb, d);
 }
@@ -238,7 +265,7 @@ static int check(const struct rebuild *rb, const struct file *f, struct err *err
 
 	if (!is_sane(rb, f))
 		return err_image(err, -EINVAL, "the image describes a socket that cannot be");
-	return d->family == AF_UNIX ? unix_name_check(rb, f, err) : 0;
+	return d->family == AF_UNIX ? unix_name_check(rb, f, err) : inet_check(rb, f, err);
 }
 
 /* --- restore: making them --------------------------------------------------------------------- */
@@ -297,7 +324,9 @@ int sockets_make(struct rebuild *rb, struct err *err)
 	for (unsigned i = 0; i < rb->tree->n_files; i++)
 		rb->socket_temps[i] = -1;
 	rc = fault_point("sockets_make", err);
-	return rc < 0 ? rc : unix_make(rb, err);
+	if (rc == 0)
+		rc = unix_make(rb, err);
+	return rc < 0 ? rc : inet_make(rb, err);
 }
 
 int sockets_fill(struct rebuild *rb, struct err *err)
@@ -309,6 +338,8 @@ int sockets_fill(struct rebuild *rb, struct err *err)
 	rc = fault_point("sockets_fill", err);
 	if (rc == 0)
 		rc = unix_fill(rb, err);
+	if (rc == 0)
+		rc = inet_fill(rb, err);
 	for (unsigned i = 0; rc == 0 && i < rb->tree->n_files; i++) {
 		const struct file *f = &rb->tree->files[i];
 

@@ -16,6 +16,8 @@ struct socket_seen {
 	bool foreign; /* the other end is not in the tree */
 	int code;     /* the checkpoint is refused, if it is not a standard stream */
 	const char *why, *hint;
+	uint32_t age_ms; /* TCP: since the other end was last heard of */
+	uint32_t tcp;    /* its state */
 };
 
 /* One answer each for the whole of a capture. */
@@ -64,11 +66,37 @@ const struct socket_option *socket_option(const struct file_socket *d, int level
 /* As much room as we may have, so that what was unread fits. */
 void socket_make_room(int fd, int name);
 
+/* socket_queue.c: what is unread in the socket of description i, and the files on their way. */
+int socket_queue_capture(struct capture *c, unsigned i, struct err *err);
+
+/* --- IPv4 and IPv6 -----------------------------------------------------------------------------
+ */
+
+/* inet_capture.c: the state of one; then who is connected to whom. */
+int inet_look(struct capture *c, unsigned i, struct err *err);
+int inet_survey(struct sockets *s, struct err *err);
+/* inet_address.c */
+unsigned inet_port(const struct blob *addr);
+bool inet_is_any(const struct blob *addr);
+/* Is it the same address and port, be it in the other family's form? */
+bool inet_same(const struct blob *a, const struct blob *b);
+/* Does what is sent to addr reach a socket bound to local? */
+bool inet_reaches(const struct blob *local, const struct blob *addr);
+/* "127.0.0.1 port 8080" */
+const char *inet_text(struct arena *a, const struct blob *addr);
+/* inet_make.c, tcp_make.c, inet_fill.c */
+int inet_check(const struct rebuild *rb, const struct file *f, struct err *err);
+int inet_make(struct rebuild *rb, struct err *err);
+/* A socket like d, with what must be set before bind. */
+int inet_socket(const struct file_socket *d, int *ret, struct err *err);
+int tcp_make_connections(struct rebuild *rb, struct err *err);
+/* Those in accept's queues, once the sockets of the tree listen. */
+int tcp_make_waiting(struct rebuild *rb, struct err *err);
+int inet_fill(struct rebuild *rb, struct err *err);
+
 /* --- unix --------------------------------------------------------------------------------------
  */
 
-/* unix_queue.c: what is unread, and the files on their way. */
-int unix_queue_capture(struct capture *c, unsigned i, struct err *err);
 /* unix_capture.c */
 int unix_survey(struct sockets *s, struct err *err);
 /* unix_names.c */

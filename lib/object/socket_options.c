@@ -248,7 +248,7 @@ static int put_half(int fd, int name, const struct socket_option *o)
 }
 
 static int put_option(const struct option_row *row, const struct socket_option *o, int fd,
-		      struct err *err)
+		      bool late, struct err *err)
 {
 	if (is_there(fd, row, o))
 		return 0;
@@ -256,7 +256,8 @@ static int put_option(const struct option_row *row, const struct socket_option *
 		    ? put_half(fd, row->name, o) == 0
 		    : setsockopt(fd, row->level, row->name, o->value.data, o->value.len) == 0)
 		return 0;
-	if (row->how & SOFT)
+	/* what a bound socket refuses was set before bind, where it could be */
+	if (row->how & SOFT || (late && row->how & EARLY))
 		return 0;
 	return err_set(err, -errno, "cannot set the socket option %s: %m", row->what);
 }
@@ -270,7 +271,7 @@ static int put_those(const struct file_socket *d, int fd, unsigned mask, unsigne
 
 		if (!row || (row->how & mask) != want)
 			continue;
-		rc = put_option(row, &d->options[i], fd, err);
+		rc = put_option(row, &d->options[i], fd, want != EARLY, err);
 		if (rc < 0)
 			return rc;
 	}

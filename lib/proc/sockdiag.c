@@ -223,10 +223,8 @@ const struct sockdiag_unix *sockdiag_unix_find(const struct sockdiag_unix *list,
 
 /* --- TCP -------------------------------------------------------------------------------------- */
 
-int sockdiag_tcp_parse(const void *buf, size_t len, struct sockdiag_tcp *ret, struct err *err)
+static int tcp_message(const struct nlmsghdr *h, struct sockdiag_tcp *ret, struct err *err)
 {
-	const uint8_t *at = buf;
-	const struct nlmsghdr *h = next_message(&at, &len);
 	const struct inet_diag_msg *m;
 
 	if (h && h->nlmsg_type == NLMSG_ERROR)
@@ -243,6 +241,13 @@ int sockdiag_tcp_parse(const void *buf, size_t len, struct sockdiag_tcp *ret, st
 	memcpy(ret->local, m->id.idiag_src, sizeof ret->local);
 	memcpy(ret->peer, m->id.idiag_dst, sizeof ret->peer);
 	return 0;
+}
+
+int sockdiag_tcp_parse(const void *buf, size_t len, struct sockdiag_tcp *ret, struct err *err)
+{
+	const uint8_t *at = buf;
+
+	return tcp_message(next_message(&at, &len), ret, err);
 }
 
 static void put_address(const struct sockaddr *sa, __be16 *port, __be32 addr[4], uint32_t *ifindex)
@@ -284,4 +289,48 @@ int sockdiag_tcp_find(const struct sockaddr *local, const struct sockaddr *peer,
 	if (n < 0)
 		return err_set(err, -errno, "cannot read what the kernel says of a connection: %m");
 	return sockdiag_tcp_parse(buf, (size_t)n, ret, err);
+}
+
+/* 1: found; 0: not here; 2: that was the end. */
+static int find_ino(const uint8_t *at, size_t len, uint32_t ino, struct sockdiag_tcp *ret,
+		    struct err *err)
+{
+	const struct nlmsghdr *h;
+
+	while ((h = next_message(&at, &len))) {
+		int rc = h->nlmsg_type == NLMSG_DONE ? 2 : tcp_message(h, ret, err);
+
+		if (rc)
+			return rc;
+		if (ret->ino == ino)
+			return 1;
+	}
+	return 0;
+}
+
+int sockdiag_tcp_by_ino(int family, uint32_t states, uint32_t ino, struct sockdiag_tcp *ret,
+			struct err *err)
+{
+	struct inet_diag_req_v2 req = { .sdiag_family = (uint8_t)family,
+					.sdiag_protocol = IPPROTO_TCP,
+					.idiag_states = states };
+	struct nlmsghdr h = { .nlmsg_flags = NLM_F_DUMP };
+	CLEANUP_FREE uint8_t *buf = malloc(ANSWER_BYTES);
+	CLEANUP_FD int fd = -1;
+	int rc;
+
+	if (!buf)
+		return err_nomem(err);
+	rc = ask(&req, sizeof req, &h, &fd, err);
+	while (rc == 0) {
+		ssize_t n = recv(fd, buf, ANSWER_BYTES, 0);
+
+		if (n <= 0)
+			return err_set(err, n < 0 ? -errno : -EPROTO,
+				       "cannot read the list of connections: %m");
+		rc = find_ino(buf, (size_t)n, ino, ret, err);
+	}
+	if (rc == 2)
+		return err_set(err, -ENOENT, "the kernel does not know the connection");
+	return rc == 1 ? 0 : rc;
 }

@@ -47,3 +47,6 @@ int sockdiag_tcp_parse(const void *buf, size_t len, struct sockdiag_tcp *ret, st
 /* The connection with these addresses (both of the family of local); -ENOENT: there is none. */
 int sockdiag_tcp_find(const struct sockaddr *local, const struct sockaddr *peer,
 		      struct sockdiag_tcp *ret, struct err *err);
+/* The TCP socket of that family and inode number in one of the states (a bit each); -ENOENT. */
+int sockdiag_tcp_by_ino(int family, uint32_t states, uint32_t ino, struct sockdiag_tcp *ret,
+			struct err *err);

@@ -12,6 +12,45 @@ load ../lib/common
 	three_generations sock_flight
 }
 
+@test "sock_tcp: connections over IPv4, more unread than there is room for, halves, accept" {
+	three_generations sock_tcp 4
+}
+
+@test "sock_tcp: the same over IPv6" {
+	three_generations sock_tcp 6
+}
+
+@test "sock_tcp: IPv4 to a socket of IPv6" {
+	three_generations sock_tcp mapped
+}
+
+@test "sock_udp: datagrams over IPv4, with the addresses that they came from" {
+	three_generations sock_udp 4
+}
+
+@test "sock_udp: the same over IPv6" {
+	three_generations sock_udp 6
+}
+
+@test "sock_outside: connections to another program come back as reset by it" {
+	door server /usr/bin/python3 "$BATS_TEST_DIRNAME/../program/server.py" "$T/server"
+	HOLDER=$DOOR_PID
+	wait_line "$T/server.stdout" '^port '
+	victim_start -- sock_outside "$(sed -n 's/^port //p' server.stdout)" "$T/server"
+	victim_poke
+	checkpoint
+	checkpoint
+	victim_poke
+	victim_kill
+	touch "$BASE.restarted"
+	victim_restart
+	checkpoint
+	victim_kill
+	rm "$BASE.restarted"
+	victim_restart
+	victim_quit
+}
+
 # --- names that are taken -------------------------------------------------------------------------
 
 # taken COMMAND REGEX: with that done between the kill and the restart nothing is started, and why
@@ -72,4 +111,22 @@ time.sleep(1000)"
 	[ "$status" -eq 125 ]
 	[[ $output == *"$T/dir/v.sock"* ]]
 	[ -z "$(test_processes)" ]
+}
+
+@test "a TCP port that another program has taken is an error that names it" {
+	victim_start -- sock_tcp
+	checkpoint
+	victim_kill
+	local port
+	port=$(fg 30 "$INSPECT" --json "$CHAIN" | jq -r \
+		'[.. | objects | select(.state? == 2 and .family? == 2)][0].local' | cut -c 5-8)
+	hold socket.AF_INET "s.setsockopt(1, 2, 1); s.bind((\"\", 0x$port)); s.listen()"
+	run fg 30 "$RESTART" "$CHAIN"
+	[ "$status" -eq 125 ]
+	[[ $output =~ pid\ [0-9]+\ fd\ [0-9]+:\ port\ $((0x$port))\ is\ in\ use ]]
+	[ "$(test_processes)" = "$HOLDER" ]
+	kill -9 "$HOLDER"
+	wait_gone "$HOLDER"
+	victim_restart
+	victim_quit
 }

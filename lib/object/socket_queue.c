@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What is unread in a unix socket, with its boundaries and the descriptors on their way.
+ * What is unread in a socket, with its boundaries and the descriptors on their way.
  *
  * MSG_PEEK leaves everything where it is, and gives us descriptors of our own for those in the
  * queue. It shows the first message only, unless SO_PEEK_OFF says where to begin; that is set on
@@ -24,7 +24,7 @@
 
 struct peeked {
 	ssize_t len;
-	struct sockaddr_un from;
+	struct sockaddr_storage from;
 	socklen_t from_len;
 	int rights[MAX_RIGHTS];
 	unsigned n_rights;
@@ -89,7 +89,10 @@ static int peek(const struct queue *q, size_t len, struct peeked *p)
 			      .msg_controllen = sizeof control };
 
 	memset(p, 0, sizeof *p);
-	p->len = recvmsg(q->fd, &msg, MSG_PEEK | MSG_DONTWAIT | MSG_TRUNC | MSG_CMSG_CLOEXEC);
+	/* MSG_TRUNC gives a datagram's whole length, but would throw a TCP stream's bytes away */
+	p->len = recvmsg(q->fd, &msg,
+			 MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC |
+				 (q->d->type == SOCK_STREAM ? 0 : MSG_TRUNC));
 	if (p->len < 0)
 		return -errno;
 	p->from_len = msg.msg_namelen;
@@ -283,7 +286,7 @@ static int capture_packets(struct queue *q, int old_off, struct err *err)
 
 /* --- all of them ------------------------------------------------------------------------------ */
 
-int unix_queue_capture(struct capture *c, unsigned i, struct err *err)
+int socket_queue_capture(struct capture *c, unsigned i, struct err *err)
 {
 	struct socket_seen *s = c->open_files[i].sock;
 	struct queue q = { .c = c, .i = i, .fd = c->open_files[i].dup, .d = s->d };
@@ -300,6 +303,8 @@ int unix_queue_capture(struct capture *c, unsigned i, struct err *err)
 	/* With nothing to read, looking for it would take the error, or see the end. */
 	if (q.d->type != SOCK_DGRAM && unread <= 0)
 		return 0;
+	if (socket_is_inet(q.d) && q.d->type == SOCK_DGRAM && (shows & POLLERR))
+		return 0; /* looking would take the error; datagrams may be lost */
 	if (q.d->type == SOCK_DGRAM && (shows & POLLERR)) {
 		socket_refuse(s, -EAGAIN, "a unix socket with an error that nobody has read", NULL);
 		return 0;
