@@ -89,6 +89,13 @@ static void report(const struct request *q, const struct resolved *r, const char
 			resolved_n_images(r), to, text_size(size, totals->bytes_stored));
 }
 
+/* What is read once is not to push other things out of the page cache. */
+static void read_around_cache(const struct resolved *r)
+{
+	for (unsigned i = 0; i < resolved_n_images(r); i++)
+		image_reader_direct(resolved_image(r, i));
+}
+
 /* --- in place ------------------------------------------------------------------------------------
  */
 
@@ -111,6 +118,7 @@ static int make_full(const struct request *q, const struct subject *s, struct im
 	merge_params(r, &params);
 	params.compress = q->compress;
 	params.direct = 1;
+	read_around_cache(r);
 	rc = fault_point("merge-start", err);
 	if (rc == 0)
 		rc = image_writer_open(chain_dirfd(s->chain), s->entry->name, &params, &w, err);
@@ -254,6 +262,7 @@ static int open_output(const struct request *q, const struct subject *s, const s
 		return *ret_dirfd;
 	rc = check_target(q, s, r, *ret_dirfd, base, err);
 	params.direct = 1;
+	read_around_cache(r);
 	return rc < 0 ? rc : image_writer_open(*ret_dirfd, base, &params, ret, err);
 }
 

@@ -173,6 +173,40 @@ int image_reader_each(const struct image_reader *r, uint32_t first, uint32_t n, 
 	return 0;
 }
 
+static bool in_window(const struct image_window *w, const struct image_reader *r, uint32_t block)
+{
+	return w->bytes && w->of == r && block >= w->first && block - w->first < w->n;
+}
+
+int image_reader_stored(const struct image_reader *r, uint32_t block, uint32_t ahead,
+			struct image_window *w, void *dst, struct err *err)
+{
+	const struct block_where *b = &r->blocks[block];
+
+	if (!in_window(w, r, block) && r->direct >= 0 && read_cached(r, b, dst))
+		return 0;
+	if (!in_window(w, r, block) && r->direct >= 0) {
+		w->of = r;
+		w->first = block;
+		w->n = MIN(MAX(ahead, 1u), MIN(IMAGE_BULK_BLOCKS, r->info.n_blocks - block));
+		w->bytes = read_around(r, b, b + w->n - 1, w->scratch);
+	}
+	if (!in_window(w, r, block))
+		return reader_read(r, b->offset, dst, b->stored, err);
+	memcpy(dst, w->bytes + (b->offset - r->blocks[w->first].offset), b->stored);
+	return 0;
+}
+
+uint64_t image_reader_block_sum(const struct image_reader *r, uint32_t block)
+{
+	return r->blocks[block].sum;
+}
+
+int image_reader_block_damaged(const struct image_reader *r, uint32_t block, struct err *err)
+{
+	return block_damaged(r, block, "checksum", err);
+}
+
 /* --- verification --------------------------------------------------------------------------------
  */
 

@@ -11,6 +11,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* A block of fewer pages is not worth one of its own. */
+#define PASS_ON_PAGES (IMAGE_BLOCK_PAGES / 2)
+
 /*
  * Why a kill at any instant leaves a chain that restarts:
  *
@@ -39,10 +42,12 @@ struct slot {
 
 struct copy {
 	const struct resolved *r;
+	uint32_t compress; /* enum compress_mode */
 	struct image_writer *w;
 	struct slot *slots;
 	unsigned n_slots;
 	uint8_t *scratch;
+	struct image_window window;
 	/* the writer's outstanding buffer: pages [page, page + n) of the space */
 	uint8_t *buffer;
 	uint32_t space;
@@ -56,16 +61,18 @@ static void copy_fini(struct copy *c)
 		free(c->slots[i].data);
 	free(c->slots);
 	free(c->scratch);
+	free(c->window.scratch);
 }
 
 static int copy_init(struct copy *c, const struct resolved *r, struct image_writer *w,
 		     struct err *err)
 {
-	*c = (struct copy){ .r = r, .w = w };
+	*c = (struct copy){ .r = r, .w = w, .compress = image_writer_params(w)->compress };
 	c->n_slots = MIN(resolved_n_images(r), (unsigned)MERGE_BLOCKS_MAX);
 	c->slots = calloc(c->n_slots, sizeof *c->slots);
 	c->scratch = malloc(IMAGE_BLOCK_SCRATCH);
-	return c->slots && c->scratch ? 0 : err_nomem(err);
+	c->window.scratch = aligned_alloc(CKPT_PAGE_SIZE, IMAGE_BULK_SCRATCH);
+	return c->slots && c->scratch && c->window.scratch ? 0 : err_nomem(err);
 }
 
 static int get_block(struct copy *c, unsigned image, uint32_t block, const uint8_t **ret,
@@ -139,6 +146,51 @@ static int add_pages(struct copy *c, uint32_t space, uint64_t page, const uint8_
 	return 0;
 }
 
+static int damaged(const void *reader, uint32_t block, struct err *err)
+{
+	return image_reader_block_damaged(reader, block, err);
+}
+
+/*
+ * A block all of whose pages belong here, in their order, is passed on as it is stored: it is
+ * neither decompressed nor compressed again.
+ */
+static int copy_stored(struct copy *c, const struct image_reader *reader, uint32_t space,
+		       uint64_t page, uint32_t block, uint32_t ahead, struct err *err)
+{
+	struct image_stored how = { .damaged = damaged, .arg = reader, .block = block };
+	uint64_t offset;
+	uint8_t *to;
+	int rc = flush_buffer(c, err);
+
+	if (rc < 0)
+		return rc;
+	to = image_writer_buffer(c->w, err);
+	if (!to)
+		return err ? err->code : -EIO;
+	image_reader_block_where(reader, block, &offset, &how.stored, &how.codec);
+	how.sum = image_reader_block_sum(reader, block);
+	rc = image_reader_stored(reader, block, ahead, &c->window, to, err);
+	if (rc == 0)
+		rc = image_writer_submit_stored(c->w, space, page,
+						image_reader_block_pages(reader, block), &how, err);
+	return rc;
+}
+
+static bool may_pass_on(const struct copy *c, const struct image_reader *reader, uint32_t block)
+{
+	uint64_t offset;
+	uint32_t stored;
+	enum block_codec codec;
+
+	/* small ones are gathered into bigger ones, and --compress is obeyed */
+	image_reader_block_where(reader, block, &offset, &stored, &codec);
+	return image_reader_block_pages(reader, block) >= PASS_ON_PAGES &&
+	       stored <= IMAGE_BLOCK_PAGES * CKPT_PAGE_SIZE &&
+	       (c->compress == COMPRESS_AUTO ||
+		(c->compress == COMPRESS_NONE) == (codec == BLOCK_RAW));
+}
+
 static int copy_run(struct copy *c, const struct resolved_run *run,
 		    const struct merge_progress *progress, struct err *err)
 {
@@ -154,6 +206,16 @@ static int copy_run(struct copy *c, const struct resolved_run *run,
 
 		if (progress && progress->stop && *progress->stop)
 			return err_set(err, -EINTR, "interrupted");
+		n = image_reader_block_pages(reader, block);
+		if (first == 0 && n <= left && may_pass_on(c, reader, block)) {
+			rc = copy_stored(c, reader, run->run.space, page, block,
+					 (uint32_t)MIN(left / IMAGE_BLOCK_PAGES, 16u), err);
+			if (rc < 0)
+				return rc;
+			page += n;
+			left -= n;
+			continue;
+		}
 		rc = get_block(c, run->image, block, &data, err);
 		if (rc < 0)
 			return rc;

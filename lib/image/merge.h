@@ -25,7 +25,7 @@ void merge_params(const struct resolved *r, struct image_params *ret);
  * every case. Needs no more memory than the writer and one block of each image, at most
  * MERGE_BLOCKS_MAX of them.
  */
-#define MERGE_BLOCKS_MAX 128
+#define MERGE_BLOCKS_MAX 48
 int merge_write(const struct resolved *r, struct image_writer *w,
 		const struct merge_progress *progress, struct image_totals *ret_totals,
 		struct err *err);

@@ -66,6 +66,22 @@ typedef int image_block_fn(void *arg, uint32_t block, const uint8_t *pages, stru
 int image_reader_each(const struct image_reader *r, uint32_t first, uint32_t n, void *scratch,
 		      void *pages, image_block_fn *use, void *arg, struct err *err);
 /*
+ * The block's stored bytes, unchecked, to dst; ahead: so many blocks from it on will be asked for,
+ * in order. Reads as image_reader_each does.
+ */
+struct image_window {
+	const struct image_reader *of;
+	uint32_t first, n;
+	const uint8_t *bytes;
+	uint8_t *scratch; /* IMAGE_BULK_SCRATCH bytes, page-aligned */
+};
+int image_reader_stored(const struct image_reader *r, uint32_t block, uint32_t ahead,
+			struct image_window *win, void *dst, struct err *err);
+/* The checksum of the block's stored bytes. */
+uint64_t image_reader_block_sum(const struct image_reader *r, uint32_t block);
+/* The error for a block whose stored bytes do not have it. */
+int image_reader_block_damaged(const struct image_reader *r, uint32_t block, struct err *err);
+/*
  * Lets image_reader_each read around the page cache, as images are written, where the file system
  * can do that. Opens the file a second time: before threads and sandboxes.
  */

@@ -17,7 +17,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define POOL_BYTES   (WRITER_SLOTS * BLOCK_BYTES)
 #define POOL_ALIGN   (2u << 20)
 #define THREAD_STACK (512u << 10)
 
@@ -26,19 +25,20 @@
 
 static int open_pool(struct image_writer *w, struct err *err)
 {
+	unsigned n = w->params.modest ? WRITER_SLOTS / 4 : WRITER_SLOTS;
 	void *pool;
 
 	w->slots = calloc(WRITER_SLOTS, sizeof *w->slots);
-	if (!w->slots || posix_memalign(&pool, POOL_ALIGN, POOL_BYTES))
+	if (!w->slots || posix_memalign(&pool, POOL_ALIGN, n * BLOCK_BYTES))
 		return err_nomem(err);
 	w->pool = pool;
-	(void)madvise(pool, POOL_BYTES, MADV_HUGEPAGE);
+	(void)madvise(pool, n * BLOCK_BYTES, MADV_HUGEPAGE);
 	/* the last one freed is the next one used: a small image touches few of them */
-	for (unsigned i = 0; i < WRITER_SLOTS; i++) {
+	for (unsigned i = 0; i < n; i++) {
 		w->slots[i].data = w->pool + i * BLOCK_BYTES;
-		w->free[WRITER_SLOTS - 1 - i] = &w->slots[i];
+		w->free[n - 1 - i] = &w->slots[i];
 	}
-	w->n_free = WRITER_SLOTS;
+	w->n_free = n;
 	return 0;
 }
 
@@ -280,6 +280,11 @@ static void writer_free(struct image_writer *w)
 	free(w);
 }
 
+const struct image_params *image_writer_params(const struct image_writer *w)
+{
+	return &w->params;
+}
+
 void image_writer_abort(struct image_writer *w)
 {
 	if (!w)
@@ -333,7 +338,7 @@ static struct slot *take_slot(struct image_writer *w, struct err *err)
 	if (s) {
 		s->npages = s->n_segs = s->stored_pages = 0;
 		s->zero = 0;
-		s->done = false;
+		s->done = s->ready = false;
 	}
 	return s;
 }
@@ -411,6 +416,27 @@ int image_writer_submit(struct image_writer *w, uint32_t space, uint64_t page, u
 	w->open = s;
 	if (npages == IMAGE_BLOCK_PAGES)
 		queue_open(w);
+	return 0;
+}
+
+int image_writer_submit_stored(struct image_writer *w, uint32_t space, uint64_t page,
+			       unsigned npages, const struct image_stored *how, struct err *err)
+{
+	struct slot *s = w->lent;
+	int rc;
+
+	if (!s || !npages || npages > IMAGE_BLOCK_PAGES || how->stored > BLOCK_BYTES)
+		return err_set(err, -EINVAL, "cannot write '%s': no such block", w->path);
+	rc = check_range(w, space, page, npages, err);
+	if (rc < 0)
+		return rc;
+	queue_open(w);
+	w->lent = NULL;
+	s->npages = npages;
+	s->ready = true;
+	s->from = *how;
+	add_seg(s, space, RUN_HERE, page, npages);
+	queue_slot(w, s);
 	return 0;
 }
 

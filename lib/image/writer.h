@@ -18,6 +18,7 @@ struct image_params {
 	uint32_t compress; /* enum compress_mode */
 	unsigned threads;  /* workers; 0 = as many as cores, at most 4 */
 	int direct;        /* try O_DIRECT */
+	int modest;        /* a quarter of the memory */
 };
 
 struct image_totals {
@@ -48,6 +49,21 @@ void *image_writer_buffer(struct image_writer *w, struct err *err);
  */
 int image_writer_submit(struct image_writer *w, uint32_t space, uint64_t page, unsigned npages,
 			struct err *err);
+/*
+ * The same with a block of another image as it is stored there: the buffer holds `stored` bytes
+ * with this checksum, npages pages none of which is zero. A worker checks it; damaged() says how
+ * the failure is to be called.
+ */
+struct image_stored {
+	uint32_t stored;
+	enum block_codec codec;
+	uint64_t sum;
+	int (*damaged)(const void *arg, uint32_t block, struct err *err);
+	const void *arg;
+	uint32_t block;
+};
+int image_writer_submit_stored(struct image_writer *w, uint32_t space, uint64_t page,
+			       unsigned npages, const struct image_stored *how, struct err *err);
 /* Says of pages that they are RUN_ZERO or RUN_PARENT; same order rule. RUN_NONE: what was given of
  * them in an earlier generation does not count, and the image says nothing about them. */
 int image_writer_run(struct image_writer *w, uint32_t space, uint32_t kind, uint64_t page,
@@ -78,5 +94,6 @@ void image_writer_background(struct image_writer *w);
  */
 int image_writer_commit(struct image_writer *w, const struct tree *tree,
 			struct image_totals *ret_totals, struct err *err);
+const struct image_params *image_writer_params(const struct image_writer *w);
 /* Gives up: joins the workers, removes the temporary file, frees. Accepts NULL. */
 void image_writer_abort(struct image_writer *w);

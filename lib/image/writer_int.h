@@ -41,6 +41,8 @@ struct slot {
 	unsigned npages; /* given by the caller */
 	unsigned n_segs;
 	struct seg seg[WRITER_SEGS];
+	bool ready; /* a block as it is stored elsewhere */
+	struct image_stored from;
 	/* the worker's answer */
 	bool done;
 	uint64_t zero; /* bit i: page i is zero and is not in the block */
@@ -105,6 +107,7 @@ void *writer_worker(void *arg);
 /* Zero pages out, compression, checksum: what a worker does to one slot. scratch has BLOCK_BYTES.
  */
 void writer_prepare(struct slot *s, uint32_t compress, uint8_t *scratch);
+int writer_check_stored(struct slot *s, struct err *err);
 /* The output thread: writes slots in order, and at the end finishes the file and makes it durable.
  */
 void *writer_output(void *arg);

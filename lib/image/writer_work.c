@@ -90,14 +90,23 @@ void writer_prepare(struct slot *s, uint32_t compress, uint8_t *scratch)
 	s->sum = hash64(s->data, s->stored);
 }
 
+int writer_check_stored(struct slot *s, struct err *err)
+{
+	s->zero = 0;
+	s->stored_pages = s->npages;
+	s->codec = s->from.codec;
+	s->stored = s->from.stored;
+	s->sum = hash64(s->data, s->stored);
+	return s->sum == s->from.sum ? 0 : s->from.damaged(s->from.arg, s->from.block, err);
+}
+
 void *writer_worker(void *arg)
 {
 	struct image_writer *w = arg;
 	CLEANUP_FREE uint8_t *scratch = malloc(BLOCK_BYTES);
+	struct err err = { 0 };
 
 	if (!scratch) {
-		struct err err = { 0 };
-
 		err_nomem(&err);
 		writer_fail(w, &err);
 		return NULL;
@@ -114,7 +123,10 @@ void *writer_worker(void *arg)
 			break;
 		s = w->ring[w->next_work++ % WRITER_SLOTS];
 		pthread_mutex_unlock(&w->lock);
-		writer_prepare(s, w->params.compress, scratch);
+		if (!s->ready)
+			writer_prepare(s, w->params.compress, scratch);
+		else if (writer_check_stored(s, &err) < 0)
+			writer_fail(w, &err);
 		pthread_mutex_lock(&w->lock);
 		s->done = true;
 		pthread_cond_signal(&w->done_cond);
