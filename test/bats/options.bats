@@ -213,8 +213,8 @@ told_intervals() {
 	# Failures every 10 ms: a checkpoint costs more than it could save, so as often as may be.
 	victim_start -v -i auto --mtbf 0.01 -- mem_anon
 	until_true "$CKPT_TEST_WAIT" more_stats_than 3
-	told_intervals run1.stderr | awk '{ n++; if ($2 > 0.11 && $2 > $1 / 1000) exit 1 }
-		END { exit n < 3 }' || fail "$(told_intervals run1.stderr)"
+	told_intervals run1.stderr | awk '{ n++; if ($2 > 0.11 && $2 > $1 / 1000) bad = 1 }
+		END { exit bad || n < 3 }' || fail "$(told_intervals run1.stderr)"
 	fg 10 "$INSPECT" "$CHAIN" > inspect.out
 	grep -q 'checkpoints as often as pays' inspect.out
 	victim_kill
@@ -223,8 +223,8 @@ told_intervals() {
 	victim_restart -v --max-overhead 0.1%
 	until_true "$CKPT_TEST_WAIT" more_stats_than 0
 	told_intervals restart2.stderr | awk '{ n++; d = $2 - $1 * 0.999 }
-		d < -0.2 || d > 0.2 { exit 1 }
-		END { exit n < 1 }' || fail "$(told_intervals restart2.stderr)"
+		d < -0.2 || d > 0.2 { bad = 1 }
+		END { exit bad || n < 1 }' || fail "$(told_intervals restart2.stderr)"
 	victim_kill
 	# A time that is given ends it.
 	victim_restart -i 1h

@@ -20,6 +20,8 @@ enum {
 	ORDER_DIRTY_10, /* change 10 % of the pages */
 	ORDER_DIRTY_1,
 	ORDER_VERIFY, /* look whether all is as it was set up; what is not ends the program */
+	ORDER_DIRTY_50,
+	ORDER_DIRTY_ALL,
 	N_ORDERS,
 };
 

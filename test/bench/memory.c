@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Benchmark target: MiB of random data in 4 KiB pages, rewritten at a given rate or on order. */
+/* Benchmark target: MiB of random data, rewritten at a given rate or on order. */
 #include "gap.h"
 
 #include <stdio.h>
@@ -44,6 +44,12 @@ static void obey(int order)
 	case ORDER_DIRTY_1:
 		dirty(100);
 		break;
+	case ORDER_DIRTY_50:
+		dirty(2);
+		break;
+	case ORDER_DIRTY_ALL:
+		dirty(1);
+		break;
 	case ORDER_VERIFY:
 		verify();
 		break;
@@ -67,14 +73,17 @@ static uint64_t pages_due(uint64_t rate, uint64_t start_us)
 	return (cpu_us() - start_us) * rate * 256 / 1000000;
 }
 
-/* bench-memory LOG MIB RATE: with RATE MiB a second (0: none) rewritten in pages all over. */
+/*
+ * bench-memory LOG MIB RATE [huge]: with RATE MiB a second (0: none) rewritten in pages all over;
+ * in 4 KiB pages, or in huge ones where the kernel gives them.
+ */
 int main(int argc, char **argv)
 {
 	size_t size = gap_number(argc, argv, 2) << 20;
 	uint64_t rate = gap_number(argc, argv, 3), written = 0, start;
 
 	mem = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (mem == MAP_FAILED || madvise(mem, size, MADV_NOHUGEPAGE)) {
+	if (mem == MAP_FAILED || madvise(mem, size, argc > 4 ? MADV_HUGEPAGE : MADV_NOHUGEPAGE)) {
 		perror("memory");
 		return 1;
 	}
