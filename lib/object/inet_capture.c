@@ -148,13 +148,15 @@ static int look_tcp(struct capture *c, unsigned i, struct err *err)
 int inet_look(struct capture *c, unsigned i, struct err *err)
 {
 	struct file_socket *d = c->open_files[i].sock->d;
+	int rc;
 
 	if (d->type == SOCK_STREAM)
 		return look_tcp(c, i, err);
 	d->state = d->peer.len ? SOCKET_CONNECTED : SOCKET_PLAIN;
 	if (!inet_port(&d->local))
 		d->local.len = 0;
-	return socket_queue_capture(c, i, err);
+	rc = multicast_capture(c, &c->open_files[i], err);
+	return rc < 0 ? rc : socket_queue_capture(c, i, err);
 }
 
 /* --- passing on ------------------------------------------------------------------------------- */

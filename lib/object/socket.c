@@ -12,6 +12,7 @@
 #include "util/fault.h"
 
 #include <fcntl.h>
+#include <linux/netlink.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <stddef.h>
@@ -69,6 +70,8 @@ static bool is_supported(const struct file_socket *d)
 	case AF_INET6:
 		return (d->type == SOCK_STREAM && d->protocol == IPPROTO_TCP) ||
 		       (d->type == SOCK_DGRAM && d->protocol == IPPROTO_UDP);
+	case AF_NETLINK:
+		return netlink_is_supported(d);
 	default:
 		return false;
 	}
@@ -145,6 +148,8 @@ static int look_at_all(struct sockets *s, const struct inode_list *own, bool *re
 		/* What TCP has not passed on yet is passed on first: inet_survey. */
 		if (socket_is_inet(of->sock->d))
 			rc = inet_look(s->c, i, err);
+		else if (of->sock->d->family == AF_NETLINK)
+			rc = netlink_look(s->c, i, err);
 		else
 			rc = socket_queue_capture(s->c, i, err);
 	}
@@ -185,7 +190,7 @@ static int capture(struct capture *c, const struct open_file *of, struct file *f
 	}
 	f->path = s->path;
 	f->detail = s->d;
-	return socket_options_capture(c, of, s->d, err);
+	return socket_options_capture(c, of, err);
 }
 
 /* --- restore: what an image may not say ------------------------------------------------------- */
@@ -206,6 +211,8 @@ static bool address_is_sane(const struct file_socket *d, const struct blob *b)
 		return b->len == sizeof(struct sockaddr_in);
 	case AF_INET6:
 		return b->len == sizeof(struct sockaddr_in6);
+	case AF_NETLINK:
+		return b->len == sizeof(struct sockaddr_nl);
 	default:
 		return b->len <= sizeof(struct sockaddr_un);
 	}
@@ -265,7 +272,9 @@ static int check(const struct rebuild *rb, const struct file *f, struct err *err
 
 	if (!is_sane(rb, f))
 		return err_image(err, -EINVAL, "the image describes a socket that cannot be");
-	return d->family == AF_UNIX ? unix_name_check(rb, f, err) : inet_check(rb, f, err);
+	if (d->family == AF_UNIX)
+		return unix_name_check(rb, f, err);
+	return socket_is_inet(d) ? inet_check(rb, f, err) : 0;
 }
 
 /* --- restore: making them --------------------------------------------------------------------- */
@@ -326,6 +335,8 @@ int sockets_make(struct rebuild *rb, struct err *err)
 	rc = fault_point("sockets_make", err);
 	if (rc == 0)
 		rc = unix_make(rb, err);
+	if (rc == 0)
+		rc = netlink_make(rb, err);
 	return rc < 0 ? rc : inet_make(rb, err);
 }
 

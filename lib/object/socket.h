@@ -56,8 +56,7 @@ bool blob_put(struct arena *a, struct blob *b, const void *data, size_t len);
  */
 
 /* Those that differ from a new socket's. */
-int socket_options_capture(struct capture *c, const struct open_file *of, struct file_socket *d,
-			   struct err *err);
+int socket_options_capture(struct capture *c, const struct open_file *of, struct err *err);
 /* Before bind: the ones without which that fails or means something else. */
 int socket_options_early(const struct file_socket *d, int fd, struct err *err);
 /* At the end: all of them. */
@@ -93,6 +92,16 @@ int tcp_make_connections(struct rebuild *rb, struct err *err);
 /* Those in accept's queues, once the sockets of the tree listen. */
 int tcp_make_waiting(struct rebuild *rb, struct err *err);
 int inet_fill(struct rebuild *rb, struct err *err);
+
+/* multicast.c: the groups that a UDP socket is in, as options. */
+int multicast_capture(struct capture *c, const struct open_file *of, struct err *err);
+
+/* --- netlink -----------------------------------------------------------------------------------
+ */
+
+bool netlink_is_supported(const struct file_socket *d);
+int netlink_look(struct capture *c, unsigned i, struct err *err);
+int netlink_make(struct rebuild *rb, struct err *err);
 
 /* --- unix --------------------------------------------------------------------------------------
  */

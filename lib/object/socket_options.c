@@ -8,6 +8,7 @@
  */
 #include "object/socket.h"
 
+#include <linux/filter.h>
 #include <linux/in6.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
@@ -47,11 +48,12 @@ enum option_of {
 };
 
 enum option_how {
-	EARLY = 1,  /* before bind */
-	ALWAYS = 2, /* recorded even if it is as a new socket's: what restores it changes it */
-	HALF = 4,   /* the kernel shows twice what was set */
-	SOFT = 8,   /* a failure to set it is no failure of the restart */
-	LATE = 16,  /* turns data back into the stream: after all else */
+	EARLY = 1,   /* before bind */
+	ALWAYS = 2,  /* recorded even if it is as a new socket's: what restores it changes it */
+	HALF = 4,    /* the kernel shows twice what was set */
+	SOFT = 8,    /* a failure to set it is no failure of the restart */
+	UNREAD = 32, /* getsockopt means something else */
+	LATE = 16,   /* turns data back into the stream: after all else */
 };
 
 #define OPTION_MAX 256
@@ -83,6 +85,9 @@ static const struct option_row {
 	{ SOL_SOCKET, SO_TIMESTAMPNS, OF_ALL, 0, "SO_TIMESTAMPNS" },
 	{ SOL_SOCKET, SO_TIMESTAMPING, OF_ALL, SOFT, "SO_TIMESTAMPING" },
 	{ SOL_SOCKET, SO_PEEK_OFF, OF_UNIX | OF_UDP, LATE, "SO_PEEK_OFF" },
+	{ SOL_SOCKET, SO_ATTACH_FILTER, OF_ALL, LATE | UNREAD, "SO_ATTACH_FILTER" },
+	{ IPPROTO_IP, MCAST_JOIN_GROUP, OF_UDP, UNREAD, "MCAST_JOIN_GROUP" },
+	{ IPPROTO_IPV6, MCAST_JOIN_GROUP, OF_UDP6, UNREAD, "MCAST_JOIN_GROUP" },
 	{ SOL_SOCKET, SO_NO_CHECK, OF_UDP, 0, "SO_NO_CHECK" },
 	{ SOL_SOCKET, SO_RXQ_OVFL, OF_ALL, 0, "SO_RXQ_OVFL" },
 	{ SOL_SOCKET, SO_WIFI_STATUS, OF_ALL, SOFT, "SO_WIFI_STATUS" },
@@ -186,9 +191,32 @@ static bool grown_by_itself(const struct option_row *row, const struct file_sock
 	return !(lock & (row->name == SO_SNDBUF ? SO_LOCK_SNDBUF : SO_LOCK_RCVBUF));
 }
 
-int socket_options_capture(struct capture *c, const struct open_file *of, struct file_socket *d,
-			   struct err *err)
+/* A classic filter; one of the newer kind cannot be read. */
+static int capture_filter(struct capture *c, const struct open_file *of, struct err *err)
 {
+	struct file_socket *d = of->sock->d;
+	struct sock_filter code[BPF_MAXINSNS];
+	socklen_t n = 0;
+	struct socket_option *o;
+	int rc = getsockopt(of->dup, SOL_SOCKET, SO_GET_FILTER, NULL, &n);
+
+	if (rc < 0 && errno == EACCES)
+		return refuse(of, err, "a socket with a BPF program is not supported");
+	if (rc < 0 || n == 0 || n > BPF_MAXINSNS)
+		return 0;
+	if (getsockopt(of->dup, SOL_SOCKET, SO_GET_FILTER, code, &n) < 0)
+		return fd_error(of, err, -errno, "cannot read the socket's filter: %m");
+	o = arena_push(c->arena, &d->options, &d->n_options, sizeof *o);
+	if (!o || !blob_put(c->arena, &o->value, code, n * sizeof code[0]))
+		return err_nomem(err);
+	o->level = SOL_SOCKET;
+	o->name = SO_ATTACH_FILTER;
+	return 0;
+}
+
+int socket_options_capture(struct capture *c, const struct open_file *of, struct err *err)
+{
+	struct file_socket *d = of->sock->d;
 	CLEANUP_FD int fresh =
 		socket((int)d->family, (int)d->type | SOCK_CLOEXEC, (int)d->protocol);
 
@@ -199,7 +227,8 @@ int socket_options_capture(struct capture *c, const struct open_file *of, struct
 		socklen_t la = sizeof a, lb = sizeof b;
 		struct socket_option *o;
 
-		if (!(rows[i].of & kind_bit(d)) || grown_by_itself(&rows[i], d, of->dup) ||
+		if (!(rows[i].of & kind_bit(d)) || (rows[i].how & UNREAD) ||
+		    grown_by_itself(&rows[i], d, of->dup) ||
 		    getsockopt(of->dup, rows[i].level, rows[i].name, a, &la) < 0)
 			continue;
 		if (!(rows[i].how & ALWAYS) &&
@@ -212,7 +241,7 @@ int socket_options_capture(struct capture *c, const struct open_file *of, struct
 		o->level = (uint32_t)rows[i].level;
 		o->name = (uint32_t)rows[i].name;
 	}
-	return 0;
+	return capture_filter(c, of, err);
 }
 
 /* --- restore ---------------------------------------------------------------------------------- */
@@ -247,10 +276,25 @@ static int put_half(int fd, int name, const struct socket_option *o)
 	return setsockopt(fd, SOL_SOCKET, name, &value, sizeof value);
 }
 
+static int put_filter(const struct socket_option *o, int fd, struct err *err)
+{
+	struct sock_fprog prog = { .len = (unsigned short)(o->value.len /
+							   sizeof(struct sock_filter)),
+				   .filter = (struct sock_filter *)(void *)o->value.data };
+
+	if (!prog.len || o->value.len > BPF_MAXINSNS * sizeof(struct sock_filter))
+		return err_image(err, -EINVAL, "the image has a socket filter that cannot be");
+	if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof prog) < 0)
+		return err_set(err, -errno, "cannot attach the socket's filter: %m");
+	return 0;
+}
+
 static int put_option(const struct option_row *row, const struct socket_option *o, int fd,
 		      bool late, struct err *err)
 {
-	if (is_there(fd, row, o))
+	if (row->name == SO_ATTACH_FILTER && row->level == SOL_SOCKET)
+		return put_filter(o, fd, err);
+	if (!(row->how & UNREAD) && is_there(fd, row, o))
 		return 0;
 	if (row->how & HALF
 		    ? put_half(fd, row->name, o) == 0

@@ -32,6 +32,14 @@ load ../lib/common
 	three_generations sock_udp 6
 }
 
+@test "sock_family: sockets between processes, which send each other descriptors" {
+	three_generations sock_family
+}
+
+@test "sock_more: multicast, filters, netlink, buffers, timeouts" {
+	three_generations sock_more
+}
+
 @test "sock_outside: connections to another program come back as reset by it" {
 	door server /usr/bin/python3 "$BATS_TEST_DIRNAME/../program/server.py" "$T/server"
 	HOLDER=$DOOR_PID
@@ -128,5 +136,33 @@ time.sleep(1000)"
 	kill -9 "$HOLDER"
 	wait_gone "$HOLDER"
 	victim_restart
+	victim_quit
+}
+
+@test "a restart that fails among the sockets leaves nothing behind and can be tried again" {
+	local point
+	victim_start -- sock_unix
+	checkpoint
+	victim_kill
+	for point in sockets_make sockets_fill files_place; do
+		KEEP=("CKPT_FAULT=$point")
+		run fg 30 "$RESTART" "$CHAIN"
+		[ "$status" -eq 125 ] || fail "$point: status $status: $output"
+		[[ $output == *"$point"* ]]
+		[ -z "$(test_processes)" ]
+	done
+	KEEP=()
+	victim_restart
+	victim_quit
+}
+
+@test "a checkpoint that fails among the sockets leaves them as they were" {
+	KEEP=(CKPT_FAULT=sockets_survey)
+	victim_start -- sock_flight
+	attempt
+	[ "$(stats_last result)" = failed ]
+	victim_poke
+	checkpoint
+	victim_poke
 	victim_quit
 }

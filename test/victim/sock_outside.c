@@ -39,8 +39,8 @@ static void check_reset(int fd)
 	struct pollfd p = { .fd = fd, .events = POLLIN };
 	char c;
 
-	check(poll(&p, 1, 0) == 1 && (p.revents & (POLLIN | POLLHUP | POLLERR)) ==
-					     (POLLIN | POLLHUP | POLLERR),
+	check(poll(&p, 1, 0) == 1 &&
+		      (p.revents & (POLLIN | POLLHUP | POLLERR)) == (POLLIN | POLLHUP | POLLERR),
 	      "poll of a reset one: %x", p.revents);
 	check(recv(fd, &c, 1, 0) == -1 && errno == ECONNRESET, "recv of a reset one: %s",
 	      strerror(errno));
