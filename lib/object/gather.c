@@ -223,6 +223,28 @@ int file_look_closer(struct capture *c, struct open_file *of, struct err *err)
 	return 0;
 }
 
+/*
+ * Is the descriptor closed on exec? fdinfo shows its own flag and that of the description as one;
+ * the latter means nothing but is there when TIOCGPTPEER was given O_CLOEXEC (drivers/tty/pty.c).
+ */
+static int close_on_exec(const struct seen *s, uint32_t *ret, struct err *err)
+{
+	const struct subject *subject = s->of.subject;
+	unsigned call;
+	int rc;
+
+	*ret = !!(s->of.info.flags & O_CLOEXEC);
+	if (!*ret || !(fcntl(s->of.dup, F_GETFL) & O_CLOEXEC))
+		return 0;
+	batch_start(subject->batch);
+	call = batch_call(subject->batch, "look at a descriptor's flags", SYS_fcntl, s->of.fd,
+			  F_GETFD);
+	rc = batch_run(subject->batch, subject->pid, err);
+	if (rc == 0)
+		*ret = batch_ret(subject->batch, call) & FD_CLOEXEC;
+	return rc;
+}
+
 /* Files get their ids in the order in which they are first met. */
 static int make_tables(struct gathering *g, struct err *err)
 {
@@ -238,9 +260,13 @@ static int make_tables(struct gathering *g, struct err *err)
 		struct fd *fd = arena_push(c->arena, &p->fds, &p->n_fds, sizeof *fd);
 		struct open_file *of;
 		struct file *f;
+		uint32_t cloexec;
 
 		if (!fd)
 			return err_nomem(err);
+		rc = close_on_exec(s, &cloexec, err);
+		if (rc < 0)
+			return rc;
 		if (!ids[s->group]) {
 			f = arena_push(c->arena, &c->tree->files, &c->tree->n_files, sizeof *f);
 			of = f ? arena_push(c->arena, &c->open_files, &c->n_open_files, sizeof *of)
@@ -255,7 +281,7 @@ static int make_tables(struct gathering *g, struct err *err)
 				return rc;
 		}
 		*fd = (struct fd){ .fd = s->of.fd,
-				   .cloexec = !!(s->of.info.flags & O_CLOEXEC),
+				   .cloexec = cloexec,
 				   .file = ids[s->group] };
 	}
 	return 0;

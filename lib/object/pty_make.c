@@ -78,14 +78,19 @@ static int open_master(uint32_t want, int *ret_fd, struct err *err)
 			   : 0;
 }
 
-/* TIOCGPTPEER's flags are those of open(2), without a path that may be another's. */
+/*
+ * TIOCGPTPEER's flags are those of open(2), without a path that may be another's. O_CLOEXEC would
+ * stay among those of the description, where the program could see it.
+ */
 static int open_peer(int master, int flags, struct err *err)
 {
 	int zero = 0, fd;
 
 	if (ioctl(master, TIOCSPTLCK, &zero) < 0)
 		return err_set(err, -errno, "cannot unlock a pseudo-terminal: %m");
-	fd = ioctl(master, TIOCGPTPEER, flags | O_NOCTTY | O_CLOEXEC);
+	fd = ioctl(master, TIOCGPTPEER, flags | O_NOCTTY);
+	if (fd >= 0)
+		(void)fcntl(fd, F_SETFD, FD_CLOEXEC);
 	return fd < 0 ? err_set(err, -errno, "cannot open the slave of a pseudo-terminal: %m") : fd;
 }
 

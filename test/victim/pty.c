@@ -27,8 +27,13 @@ static void make(int i)
 	check_sys(ioctl(master[i], TIOCSWINSZ, &size) == 0);
 	if (i == NEVER)
 		return;
-	slave[i] = open(name[i], O_RDWR | O_NOCTTY);
+	/* the kernel lets O_CLOEXEC stay among this description's flags */
+	if (i == RAW)
+		slave[i] = ioctl(master[i], TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+	else
+		slave[i] = open(name[i], O_RDWR | O_NOCTTY);
 	check_sys(slave[i] >= 0);
+	check_sys(fcntl(slave[i], F_SETFD, 0) == 0);
 }
 
 static void put(int fd, const char *text)
@@ -160,6 +165,9 @@ static void check_modes(void)
 	struct termios t;
 	int on;
 
+	for (int i = 0; i < NPTYS; i++)
+		check(slave[i] < 0 || i == CLOSED || fcntl(slave[i], F_GETFD) == 0,
+		      "a slave is closed on exec");
 	for (int i = 0; i < NPTYS; i++) {
 		struct winsize size;
 		char now[32];
