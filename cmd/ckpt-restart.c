@@ -88,6 +88,8 @@ struct request {
 	struct path_map *maps;
 	int *inherit;
 	unsigned n_maps, n_inherit;
+	uint64_t open_at_start[16]; /* descriptors, as bits: what a caller may have meant for the
+				       job */
 };
 
 /* --- the command line ----------------------------------------------------------------------------
@@ -183,11 +185,47 @@ static void print_passed_over(void *arg, const char *msg)
 	fprintf(stderr, PROGRAM ": %s\n", msg);
 }
 
+/* Before we open any of our own. */
+static void note_open(struct request *q)
+{
+	for (unsigned fd = 0; fd < 64 * ARRAY_SIZE(q->open_at_start); fd++)
+		if (fcntl((int)fd, F_GETFD) >= 0)
+			q->open_at_start[fd / 64] |= UINT64_C(1) << fd % 64;
+}
+
+/* ckpt-run --fd N=inherit: as if --inherit N were given here. */
+static int inherit_by_rule(struct request *q, const struct settings *s, struct err *err)
+{
+	for (unsigned i = 0; i < s->n_fd_rules; i++) {
+		int fd = s->fd_rules[i].fd;
+		bool there = fd >= 0 && fd < (int)(64 * ARRAY_SIZE(q->open_at_start)) &&
+			     (q->open_at_start[fd / 64] & UINT64_C(1) << fd % 64);
+		int *more;
+
+		if (s->fd_rules[i].action != FD_INHERIT || fd <= 2)
+			continue;
+		if (!there) {
+			err_set(err, -EBADF,
+				"descriptor %d is taken from here (--fd %d=inherit), and is not "
+				"open",
+				fd, fd);
+			return err_hint(err, "for example: ckpt-restart ... %d<>FILE", fd);
+		}
+		more = realloc(q->inherit, (q->n_inherit + 1) * sizeof *more);
+		if (!more)
+			return err_nomem(err);
+		q->inherit = more;
+		q->inherit[q->n_inherit++] = fd;
+	}
+	return 0;
+}
+
 static int parse_options(struct request *q, int argc, char **argv, struct err *err)
 {
 	int id;
 
 	*q = (struct request){ .pick = { .at = -1, .warn = print_passed_over } };
+	note_open(q);
 	q->maps = calloc((size_t)argc, sizeof *q->maps);
 	q->inherit = calloc((size_t)argc, sizeof *q->inherit);
 	if (!q->maps || !q->inherit)
@@ -266,13 +304,16 @@ static int settle_interval(const struct request *q, struct settings *settings, s
 }
 
 /* The recorded settings, with what this command line says otherwise. */
-static int settle(const struct request *q, struct session *s, struct err *err)
+static int settle(struct request *q, struct session *s, struct err *err)
 {
 	struct settings *settings = &s->settings;
 	struct err trouble = { 0 };
 	int rc;
 
 	*settings = s->pick.tree->settings;
+	rc = inherit_by_rule(q, settings, err);
+	if (rc < 0)
+		return rc;
 	rc = settle_interval(q, settings, err);
 	if (rc < 0)
 		return rc;

@@ -37,6 +37,9 @@ enum {
 	OPT_KEEP,
 	OPT_STATS,
 	OPT_ON_TERM,
+	OPT_FD,
+	OPT_UNSUPPORTED,
+	OPT_DENY_IO_URING,
 };
 
 static const struct option_row rows[] = {
@@ -68,6 +71,12 @@ static const struct option_row rows[] = {
 	{ OPT_STATS, 0, "stats", "FILE", "append a JSON line to FILE for each checkpoint" },
 	{ OPT_ON_TERM, 0, "on-term", "forward|checkpoint",
 	  "what SIGTERM does: go to the job (default), or checkpoint, end the job and exit 75" },
+	{ OPT_FD, 0, "fd", "N=close|null|inherit",
+	  "leave descriptor N out of images: closed, /dev/null, or ckpt-restart's at a restart" },
+	{ OPT_UNSUPPORTED, 0, "unsupported", "refuse|close",
+	  "descriptors that cannot be restored: no checkpoint (default), or closed at a restart" },
+	{ OPT_DENY_IO_URING, 0, "deny-io-uring", NULL,
+	  "make io_uring_setup fail with ENOSYS, so that the program does without" },
 };
 
 static const struct option_spec spec = {
@@ -97,11 +106,29 @@ struct request {
 
 static char *tracker_words[] = { "auto", "uffd", "softdirty", "hash", NULL };
 
+/* N=close|null|inherit */
+static void take_fd_rule(struct request *q)
+{
+	static const char *const words[] = { "", "close", "null", "inherit" }; /* enum fd_action */
+	struct settings *s = &q->settings;
+	char *end;
+	long fd = strtol(q->o.arg, &end, 10);
+
+	for (uint32_t i = 1; *end == '=' && end != q->o.arg && i < ARRAY_SIZE(words); i++) {
+		if (strcmp(end + 1, words[i]) != 0 || fd < 0 || fd > INT32_MAX)
+			continue;
+		s->fd_rules[s->n_fd_rules++] = (struct fd_rule){ (int32_t)fd, i };
+		return;
+	}
+	options_misuse(&q->o, "invalid N=close|null|inherit '%s' for --fd", q->o.arg);
+}
+
 static void take_setting(struct request *q, int id)
 {
 	static const char *const compress_words[] = { "auto", "lz4", "none",
 						      NULL }; /* order of enum compress_mode */
 	static const char *const on_term_words[] = { "forward", "checkpoint", NULL };
+	static const char *const unsupported_words[] = { "refuse", "close", NULL };
 	static const char *const mode_words[] = { "auto", "stop", "snapshot", NULL };
 	static const uint32_t mode_values[] = { MODE_AUTO, MODE_STOP, MODE_SNAPSHOT };
 	struct settings *s = &q->settings;
@@ -144,6 +171,15 @@ static void take_setting(struct request *q, int id)
 	case OPT_STATS:
 		s->stats = q->o.arg;
 		break;
+	case OPT_FD:
+		take_fd_rule(q);
+		break;
+	case OPT_UNSUPPORTED:
+		s->close_unsupported = (uint32_t)options_choice(&q->o, unsupported_words);
+		break;
+	case OPT_DENY_IO_URING:
+		s->deny_io_uring = 1;
+		break;
 	case OPT_ON_TERM:
 		s->on_term = (uint32_t)options_choice(&q->o, on_term_words);
 		break;
@@ -160,6 +196,8 @@ static void check_combination(const struct request *q)
 		options_misuse(&q->o, "--once needs --pid");
 	if (q->kill && !q->once)
 		options_misuse(&q->o, "--kill needs --once");
+	if (q->pid && q->settings.deny_io_uring)
+		options_misuse(&q->o, "--deny-io-uring needs a PROGRAM to start");
 	if (!q->interval_auto && (q->settings.mtbf_ns || q->settings.max_overhead))
 		options_misuse(&q->o, "--mtbf and --max-overhead need --interval auto");
 	if (q->once && q->interval_given)
@@ -177,6 +215,10 @@ static void parse_options(struct request *q, int argc, char **argv)
 			      .snapshot = MODE_AUTO,
 			      .tracker = tracker_words[0] },
 	};
+	/* room for as many as there are arguments; lives as long as we do */
+	q->settings.fd_rules = calloc((size_t)argc, sizeof *q->settings.fd_rules);
+	if (!q->settings.fd_rules)
+		abort();
 	options_init(&q->o, &spec, argc, argv);
 	while ((id = options_next(&q->o)) != OPTION_END) {
 		switch (id) {
@@ -282,7 +324,7 @@ static int prepare(struct request *q, struct session *s, struct err *err)
 /* Starts the program: 0 once it runs. */
 static int start(const struct request *q, struct session *s, struct err *err)
 {
-	struct launch l;
+	struct launch l = { .deny_io_uring = q->settings.deny_io_uring };
 	int rc;
 
 	/* orphans of the job stay in its tree: they become our children */

@@ -109,7 +109,9 @@ HOST = [("release", "str"), ("version", "str"), ("machine", "str"), ("nodename",
 SETTINGS = [("name", "str"), ("argv", [[("s", "str")]]), ("interval_ns", "u64"),
             ("full_every", "u32"), ("incremental", "u32"), ("keep", "u32"), ("compress", "u32"),
             ("snapshot", "u32"), ("on_term", "u32"), ("tracker", "str"), ("stats", "str"),
-            ("mtbf_ns", "u64"), ("max_overhead", "u32")]
+            ("mtbf_ns", "u64"), ("max_overhead", "u32"),
+            ("fd_rules", [[("fd", "i32"), ("action", "u32")]]), ("close_unsupported", "u32"),
+            ("deny_io_uring", "u32")]
 TERMINAL = [("path", "str"), ("termios", "blob"), ("rows", "u32"), ("columns", "u32"),
             ("group", "i32")]
 SHM = [("id", "i32"), ("key", "i32"), ("mode", "u32"), ("uid", "u32"), ("gid", "u32"),

@@ -95,13 +95,36 @@ static bool has_own_userns(const struct subject *s, const struct proc_status *st
 	       stat("/proc/self/ns/user", &ours) == 0 && theirs.st_ino != ours.st_ino;
 }
 
-int admit_process(const struct subject *s, const struct proc_status *st, struct err *err)
+/*
+ * Filters that we ourselves run under (a container's) the job has from us, and a restart has them
+ * too. That of ckpt-run --deny-io-uring lets everything through that a checkpoint needs; a restart
+ * puts it in place again.
+ */
+static bool has_foreign_filter(const struct settings *settings, const struct proc_status *st)
+{
+	CLEANUP_FD int dirfd = -1;
+	struct proc_status own = { 0 };
+	struct arena *a;
+	bool known;
+
+	if (!st->seccomp)
+		return false;
+	a = arena_new();
+	known = a && proc_open_pid(getpid(), &dirfd, NULL) == 0 &&
+		proc_status_read(dirfd, a, &own, NULL) == 0;
+	arena_free(a);
+	return !known || st->seccomp != 2 ||
+	       st->seccomp_filters != own.seccomp_filters + (settings->deny_io_uring ? 1 : 0);
+}
+
+int admit_process(const struct settings *settings, const struct subject *s,
+		  const struct proc_status *st, struct err *err)
 {
 	int rc = check_owner(s, st, err);
 
 	if (rc < 0)
 		return rc;
-	if (st->seccomp)
+	if (has_foreign_filter(settings, st))
 		return refuse(
 			err, s->pid, "a seccomp filter",
 			"start the program without its sandbox (many have an option for that)");
@@ -132,10 +155,10 @@ static bool has_user_dispatch(pid_t tid)
 }
 
 /* Credentials and filters belong to threads; only the leader's are recorded. */
-int admit_thread(const struct subject *s, pid_t tid, const struct thread_regs *regs,
-		 const struct proc_status *st, struct err *err)
+int admit_thread(const struct settings *settings, const struct subject *s, pid_t tid,
+		 const struct thread_regs *regs, const struct proc_status *st, struct err *err)
 {
-	if (st->seccomp)
+	if (has_foreign_filter(settings, st))
 		return refuse(err, s->pid, "a thread with a seccomp filter", NULL);
 	if (!creds_same(&s->process->creds, st)) {
 		(void)err_set(err, -EOPNOTSUPP,

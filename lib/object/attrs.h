@@ -14,9 +14,10 @@
 int attrs_make_room(struct batch *b, pid_t tid, unsigned n, size_t len, struct err *err);
 
 /* admit.c: what is refused by name; pure looks from outside */
-int admit_process(const struct subject *s, const struct proc_status *st, struct err *err);
-int admit_thread(const struct subject *s, pid_t tid, const struct thread_regs *regs,
-		 const struct proc_status *st, struct err *err);
+int admit_process(const struct settings *settings, const struct subject *s,
+		  const struct proc_status *st, struct err *err);
+int admit_thread(const struct settings *settings, const struct subject *s, pid_t tid,
+		 const struct thread_regs *regs, const struct proc_status *st, struct err *err);
 struct admit_query {
 	unsigned shstk_call, ldt_call;
 	uint64_t shstk, tsc, ldt;

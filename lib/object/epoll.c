@@ -97,12 +97,22 @@ static uint32_t find_watched(struct capture *c, const struct open_file *of,
 	return 0;
 }
 
+/* Its descriptor is left out of the image because the user says so: then the watch is, too. */
+static bool is_left_out(const struct capture *c, const struct open_file *of, int fd)
+{
+	return fd_rule(&c->tree->settings, fd) == FD_CLOSE ||
+	       fd_rule(&c->tree->settings, fd) == FD_NULL ||
+	       (c->tree->settings.close_unsupported &&
+		!files_by_fd((struct capture *)(uintptr_t)c, of->subject, fd));
+}
+
 static int link_watches(struct capture *c, const struct open_file *of, struct file *f,
 			struct err *err)
 {
 	struct file_epoll *d = f->detail;
 	CLEANUP_FREE unsigned *seen = NULL;
 	int32_t top = 0;
+	unsigned n = 0;
 
 	for (unsigned i = 0; i < d->n_watches; i++)
 		top = MAX(top, d->watches[i].fd);
@@ -113,6 +123,9 @@ static int link_watches(struct capture *c, const struct open_file *of, struct fi
 		struct epoll_watch *w = &d->watches[i];
 
 		w->file = find_watched(c, of, &of->info.watches[i], seen[w->fd]++);
+		if (is_left_out(c, of, w->fd))
+			continue;
+		d->watches[n++] = *w;
 		if (!w->file || !holder_of_both(c->tree, f->id, w))
 			return refuse(of, err,
 				      "epoll watches a file (added as descriptor %d) that is no "
@@ -120,6 +133,7 @@ static int link_watches(struct capture *c, const struct open_file *of, struct fi
 				      "beside it; that is not supported",
 				      w->fd);
 	}
+	d->n_watches = n;
 	return 0;
 }
 

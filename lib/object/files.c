@@ -127,6 +127,10 @@ static int capture_all(struct capture *c, struct err *err)
 
 	for (unsigned i = 0; i < c->n_open_files; i++) {
 		rc = capture_one(c, &c->open_files[i], &c->tree->files[i], err);
+		if (rc < 0 && rules_drop(c, &c->tree->files[i], rc)) {
+			err_clear(err);
+			continue;
+		}
 		if (rc < 0)
 			return rc;
 	}

@@ -167,6 +167,19 @@ static int duplicate(struct subject *s, int fd, int *ret, struct err *err)
 	return 0;
 }
 
+/* --fd N=null: what is seen in its place, here and after a restart. */
+static int substitute(struct open_file *of, bool cloexec, struct err *err)
+{
+	of->dup = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (of->dup < 0 || fstat(of->dup, &of->st) < 0)
+		return fd_error(of, err, -errno, "cannot open /dev/null: %m");
+	of->substituted = true;
+	of->info.flags = O_RDWR | (cloexec ? O_CLOEXEC : 0);
+	of->flags = O_RDWR;
+	of->stream = of->carrier = -1;
+	return 0;
+}
+
 static int look_at(struct capture *c, struct open_file *of, struct err *err)
 {
 	int rc = proc_fdinfo_read(of->subject->proc_dirfd, of->fd, c->arena, &of->info, err);
@@ -181,6 +194,13 @@ static int look_at(struct capture *c, struct open_file *of, struct err *err)
 	return 0;
 }
 
+static bool has_cloexec(const struct subject *s, int fd, struct arena *a)
+{
+	struct proc_fdinfo info = { 0 };
+
+	return proc_fdinfo_read(s->proc_dirfd, fd, a, &info, NULL) == 0 && (info.flags & O_CLOEXEC);
+}
+
 static int gather_subject(struct gathering *g, struct subject *s, struct err *err)
 {
 	unsigned n = 0;
@@ -190,13 +210,23 @@ static int gather_subject(struct gathering *g, struct subject *s, struct err *er
 	if (rc < 0)
 		return err_wrap(err, rc, "pid %d", s->pid);
 	for (unsigned i = 0; i < n; i++) {
-		struct seen *seen = arena_push(g->c->arena, &g->seen, &g->n_seen, sizeof *seen);
+		enum fd_action rule = fd_rule(&g->c->tree->settings, fds[i]);
+		struct seen *seen;
 
+		if (rule == FD_CLOSE)
+			continue;
+		seen = arena_push(g->c->arena, &g->seen, &g->n_seen, sizeof *seen);
 		if (!seen)
 			return err_nomem(err);
 		seen->of.subject = s;
 		seen->of.fd = fds[i];
 		seen->of.dup = -1;
+		if (rule == FD_NULL) {
+			rc = substitute(&seen->of, has_cloexec(s, fds[i], g->c->arena), err);
+			if (rc < 0)
+				return rc;
+			continue;
+		}
 		rc = duplicate(s, fds[i], &seen->of.dup, err);
 		if (rc < 0)
 			return rc;
@@ -214,6 +244,10 @@ int file_look_closer(struct capture *c, struct open_file *of, struct err *err)
 	char name[32];
 	int rc;
 
+	if (of->substituted) {
+		of->link = arena_strdup(c->arena, "/dev/null");
+		return of->link ? 0 : err_nomem(err);
+	}
 	(void)snprintf(name, sizeof name, "fd/%d", of->fd);
 	rc = proc_link(of->subject->proc_dirfd, name, c->arena, &of->link, &of->deleted, err);
 	if (rc < 0)

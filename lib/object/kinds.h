@@ -143,6 +143,10 @@ int pidfds_place(struct rebuild *rb, const struct process *p, struct placer *pl,
 /* procfile.c: the same for files about processes. */
 int procfiles_place(struct rebuild *rb, const struct process *p, struct placer *pl,
 		    struct err *err);
+/* rules.c: what --fd says of the descriptor. */
+enum fd_action fd_rule(const struct settings *s, int fd);
+/* Capturing f has ended in rc: true if it is left out of the image, for --unsupported close. */
+bool rules_drop(struct capture *c, struct file *f, int rc);
 /* sysv_make.c: in the maker, all but the content of shared memory. */
 int sysv_make(struct rebuild *rb, struct err *err);
 /* tmpfs.c: the content of named files in memory. */

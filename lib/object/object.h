@@ -82,7 +82,8 @@ struct open_file {
 	bool deleted;
 	int flags; /* F_GETFL */
 	struct proc_fdinfo info;
-	long fs_magic; /* statfs f_type; 0 for what is neither a regular file nor a directory */
+	long fs_magic;    /* statfs f_type; 0 for what is neither a regular file nor a directory */
+	bool substituted; /* --fd N=null: /dev/null is seen in its place */
 	int stream; /* 0, 1, 2: leads out of the tree and stands for that standard stream; else -1
 		     */
 	/* Pseudo-terminals whose master is in the tree, or gone (object/pty.c). */

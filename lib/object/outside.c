@@ -116,6 +116,8 @@ int outside_survey(struct capture *c, struct err *err)
 			of->stream = outside_pick(mask, of->flags);
 		else if (!mask && S_ISFIFO(of->st.st_mode) && of->outside && !(of->flags & O_PATH))
 			of->stream = of->fd; /* --inherit gives the job another in its place */
+		if (fd_rule(&c->tree->settings, of->fd) == FD_INHERIT)
+			of->stream = of->fd;
 	}
 	for (unsigned s = 0; s < c->n_subjects; s++) {
 		struct process *p = c->subjects[s].process;
@@ -220,7 +222,10 @@ static int outside_capture(struct capture *c, const struct open_file *of, struct
 	if (!d)
 		return err_nomem(err);
 	d->stream = (uint32_t)of->stream;
-	d->what = S_ISCHR(of->st.st_mode) ? arena_printf(c->arena, "terminal %s", of->link)
+	d->what = of->fd > 2 && of->link[0] != '/' && !S_ISFIFO(of->st.st_mode) &&
+				  !S_ISSOCK(of->st.st_mode)
+			  ? arena_strdup(c->arena, of->link)
+		  : S_ISCHR(of->st.st_mode) ? arena_printf(c->arena, "terminal %s", of->link)
 		  : S_ISREG(of->st.st_mode)
 			  ? arena_printf(c->arena, "file %s", of->link)
 			  : arena_strdup(c->arena, S_ISSOCK(of->st.st_mode) ? "socket"

@@ -13,7 +13,7 @@ struct known {
 
 static const struct known anon_files[] = {
 	{ "anon_inode:[io_uring]", "io_uring",
-	  "many programs can be told not to use it: libuv by UV_USE_IO_URING=0" },
+	  "ckpt-run --deny-io-uring makes programs do without it; libuv also UV_USE_IO_URING=0" },
 	{ "anon_inode:[userfaultfd]", "userfaultfd", NULL },
 	{ "anon_inode:[perf_event]", "a perf event", NULL },
 	{ "anon_inode:bpf-map", "a bpf map", NULL },

@@ -34,8 +34,9 @@ struct proc_status {
 	uint64_t sig_pending, shared_pending, sig_blocked, sig_ignored, sig_caught;
 	uint64_t cap_inh, cap_prm, cap_eff, cap_bnd, cap_amb;
 	uint32_t no_new_privs, seccomp, threads;
-	uint32_t thp_enabled; /* THP_enabled: line; 1 when absent */
-	bool has_vm;          /* has an address space (not a zombie or kernel thread) */
+	uint32_t seccomp_filters; /* 0 before Linux 5.9 */
+	uint32_t thp_enabled;     /* THP_enabled: line; 1 when absent */
+	bool has_vm;              /* has an address space (not a zombie or kernel thread) */
 	char *name;
 };
 int proc_status_parse(char *text, struct arena *a, struct proc_status *ret, struct err *err);

@@ -49,6 +49,7 @@ static const struct label {
 	LABEL("CapAmb:", VALUE_HEX64, cap_amb),
 	LABEL("NoNewPrivs:", VALUE_U32, no_new_privs),
 	LABEL("Seccomp:", VALUE_U32, seccomp),
+	LABEL("Seccomp_filters:", VALUE_U32, seccomp_filters),
 #undef LABEL
 };
 

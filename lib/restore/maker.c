@@ -5,6 +5,7 @@
  * behind mappings, high up out of the way, for all processes; then it makes its children (birth.c).
  */
 #include "restore/internal.h"
+#include "filter/deny.h"
 
 #include "util/cleanup.h"
 #include "util/fault.h"
@@ -341,5 +342,12 @@ _Noreturn void maker_main(struct restoring *r, int control)
 	}
 	/* what is meant for the job lies at fd_base and above */
 	(void)syscall(SYS_close_range, 0, r->rb.fd_base - 1, 0);
+	/* everybody that is born has it from here */
+	if (r->tree->settings.deny_io_uring)
+		rc = deny_io_uring(&err);
+	if (rc < 0) {
+		maker_say(r->control, MAKER_ERROR, 0, &err);
+		_exit(1);
+	}
 	birth_main(r, 0);
 }

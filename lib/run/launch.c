@@ -2,6 +2,8 @@
 /* Starting the job: found through PATH, forked with everything just as we got it ourselves. */
 #include "run/launch.h"
 
+#include "filter/deny.h"
+
 #include "util/cleanup.h"
 #include "util/io.h"
 
@@ -187,6 +189,11 @@ _Noreturn void launch_exec(struct launch *l, const char *path, char *const *argv
 	if (io_read_full(l->go_fd, &go, 1) != 1)
 		_exit(EXIT_CKPT);
 	(void)sigaction(SIGCHLD, &chld_as_inherited, NULL);
+	if (l->deny_io_uring && deny_io_uring(NULL) < 0) {
+		error = ENOTSUP;
+		(void)io_write_full(l->err_fd, &error, sizeof error);
+		_exit(EXIT_CKPT);
+	}
 	/* path holds a slash, so this does not search; a script without a "#!" line goes to the
 	 * shell as it would there */
 	(void)execvp(path, argv);
@@ -208,6 +215,10 @@ int launch_go(struct launch *l, const char *name, struct err *err)
 	if (n != (ssize_t)sizeof error)
 		return 0;
 	(void)waitpid(l->pid, NULL, 0);
+	if (error == ENOTSUP)
+		return err_set(err, -ENOTSUP,
+			       "cannot deny io_uring to the job: seccomp filters are not allowed "
+			       "here");
 	/* The file is there: ENOENT is its interpreter's. */
 	if (error == ENOENT) {
 		not_executable(name, error, err);

@@ -19,8 +19,9 @@ int launch_find(const char *name, char **ret_path, struct err *err);
 
 struct launch {
 	pid_t pid;
-	int go_fd;  /* the job waits for a byte here, and ends should we go first */
-	int err_fd; /* closed by a successful exec */
+	int go_fd;          /* the job waits for a byte here, and ends should we go first */
+	int err_fd;         /* closed by a successful exec */
+	bool deny_io_uring; /* asked for: the job gets a filter before it starts */
 };
 
 /*

@@ -399,15 +399,29 @@ static const struct field string_schema_fields[] = { VAL(T, s) };
 static SCHEMA(string_schema, "string", T);
 #undef T
 
+#define T struct fd_rule
+static const struct field fd_rule_schema_fields[] = { VAL(T, fd), VAL(T, action) };
+static SCHEMA(fd_rule_schema, "fd_rule", T);
+#undef T
+
 #define T struct settings
 static const struct field settings_schema_fields[] = {
-	VAL(T, name),        LIST(T, argv, string_schema),
-	VAL(T, interval_ns), VAL(T, full_every),
-	VAL(T, incremental), VAL(T, keep),
-	VAL(T, compress),    VAL(T, snapshot),
-	VAL(T, on_term),     VAL(T, tracker),
-	VAL(T, stats),       VAL(T, mtbf_ns),
+	VAL(T, name),
+	LIST(T, argv, string_schema),
+	VAL(T, interval_ns),
+	VAL(T, full_every),
+	VAL(T, incremental),
+	VAL(T, keep),
+	VAL(T, compress),
+	VAL(T, snapshot),
+	VAL(T, on_term),
+	VAL(T, tracker),
+	VAL(T, stats),
+	VAL(T, mtbf_ns),
 	VAL(T, max_overhead),
+	LIST(T, fd_rules, fd_rule_schema),
+	VAL(T, close_unsupported),
+	VAL(T, deny_io_uring),
 };
 static SCHEMA(settings_schema, "settings", T);
 #undef T

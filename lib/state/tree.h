@@ -492,6 +492,14 @@ struct string {
 	char *s;
 };
 
+/* --fd N=...: what becomes of a descriptor, in all processes. */
+enum fd_action { FD_KEEP = 0, FD_CLOSE = 1, FD_NULL = 2, FD_INHERIT = 3 };
+
+struct fd_rule {
+	int32_t fd;
+	uint32_t action; /* enum fd_action */
+};
+
 /* The settings of the job, so that ckpt-restart goes on with them. */
 struct settings {
 	char *name;          /* program's base name */
@@ -501,13 +509,17 @@ struct settings {
 	uint32_t full_every;
 	uint32_t incremental; /* 0 = --no-incremental */
 	uint32_t keep;
-	uint32_t compress;     /* enum compress_mode */
-	uint32_t snapshot;     /* enum copy_mode */
-	uint32_t on_term;      /* 1 = checkpoint */
-	char *tracker;         /* "auto", ... */
-	char *stats;           /* path of --stats, or NULL */
-	uint64_t mtbf_ns;      /* --interval auto: time between failures; 0: interval_ns holds */
-	uint32_t max_overhead; /* for that: millionths of the job's time, 0 = no bound */
+	uint32_t compress;        /* enum compress_mode */
+	uint32_t snapshot;        /* enum copy_mode */
+	uint32_t on_term;         /* 1 = checkpoint */
+	char *tracker;            /* "auto", ... */
+	char *stats;              /* path of --stats, or NULL */
+	uint64_t mtbf_ns;         /* --interval auto: time between failures; 0: interval_ns holds */
+	uint32_t max_overhead;    /* for that: millionths of the job's time, 0 = no bound */
+	struct fd_rule *fd_rules; /* --fd */
+	unsigned n_fd_rules;
+	uint32_t close_unsupported; /* --unsupported close */
+	uint32_t deny_io_uring;
 };
 
 /* System V IPC objects, which belong to an IPC namespace. */

@@ -113,3 +113,88 @@ shm_left() {
 @test "kin: what two processes have between them: terminal, memory, locks, queues, pidfds" {
 	three_generations kin
 }
+
+# --- what the user decides ------------------------------------------------------------------------
+
+# Where descriptor 3 of the victim leads.
+third() {
+	readlink "/proc/$(pgrep_victim)/fd/3" || echo closed
+}
+
+# The victim itself, wherever its supervisor has put it.
+pgrep_victim() {
+	local p
+	for p in $(descendants "$SUP_PID"); do
+		[ "$(readlink "/proc/$p/exe")" != "$VICTIMS/victim-refused" ] || echo "$p"
+	done
+}
+
+# A victim with a descriptor that cannot be restored, checkpointed and killed.
+with_rule() {
+	victim_start "$@" -- refused netlink
+	checkpoint || return 1
+	[[ $(third) = socket:* ]] || fail "the running job's is $(third)" || return 1
+	victim_poke
+	victim_kill
+}
+
+@test "--fd N=close leaves a descriptor out of the image" {
+	with_rule --fd 3=close
+	victim_restart
+	[ "$(third)" = closed ]
+	victim_quit
+}
+
+@test "--fd N=null puts /dev/null in its place" {
+	with_rule --fd 3=null
+	victim_restart
+	[ "$(third)" = /dev/null ]
+	checkpoint
+	victim_kill
+	victim_restart
+	[ "$(third)" = /dev/null ]
+	victim_quit
+}
+
+@test "--fd N=inherit takes it from ckpt-restart, which says so when it is not there" {
+	with_rule --fd 3=inherit
+	run fg 20 "$RESTART" --no-checkpoint "$CHAIN"
+	[ "$status" -eq 125 ]
+	[[ $output =~ "descriptor 3 is taken from here" ]]
+	echo given > "$T/given"
+	door restart2 bash -c 'exec "$@" 3< given' bash "$RESTART" "$CHAIN"
+	SUP_PID=$DOOR_PID
+	victim_poke
+	[ "$(third)" = "$T/given" ]
+	victim_quit
+}
+
+@test "--unsupported close leaves out whatever cannot be restored" {
+	with_rule --unsupported close
+	victim_restart
+	[ "$(third)" = closed ]
+	victim_quit
+}
+
+@test "--fd and --unsupported take only what they know" {
+	local bad
+	for bad in --fd=3 --fd=close --fd=x=close --fd=3=open --fd=-1=close --unsupported=ignore; do
+		run fg 20 "$RUN" -o "$CHAIN" "$bad" -- true
+		[ "$status" -eq 2 ] || fail "$bad: $status" || return 1
+	done
+}
+
+@test "--deny-io-uring: the program, its threads and children do without, after a restart too" {
+	victim_start --deny-io-uring -- denied
+	victim_poke
+	checkpoint
+	victim_kill
+	victim_restart
+	victim_poke
+	checkpoint
+	victim_kill
+	victim_restart
+	victim_quit
+	run fg 20 "$RUN" --deny-io-uring --once --pid 1
+	[ "$status" -eq 2 ]
+}

@@ -304,6 +304,7 @@ struct tree *model_tree(const struct model *m, unsigned g, struct arena *arena)
 					 .tracker = str(&b, "auto"),
 					 .mtbf_ns = 86400000000000,
 					 .max_overhead = 10000 };
+	*PUSH(&b, &t->settings, fd_rules) = (struct fd_rule){ .fd = 9, .action = FD_NULL };
 	PUSH(&b, &t->settings, argv)->s = str(&b, "job");
 	PUSH(&b, &t->settings, argv)->s = str(&b, "two words");
 	t->terminal = (struct terminal_state){ .path = str(&b, "/dev/pts/3"),

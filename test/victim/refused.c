@@ -90,6 +90,13 @@ static void make_socket(void)
 		victim_skip("no sockets of a strange kind here: %s", strerror(errno));
 }
 
+static void make_netlink(void)
+{
+	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, 0);
+
+	check_sys(fd == 3);
+}
+
 static const struct {
 	const char *name;
 	void (*make)(void);
@@ -99,6 +106,7 @@ static const struct {
 	{ "perf", make_perf },
 	{ "bpf", make_bpf },
 	{ "kvm", make_kvm },
+	{ "netlink", make_netlink },
 	{ "seccomp", make_seccomp },
 	{ "nondumpable", make_nondumpable },
 	{ "socket", make_socket },
