@@ -5,6 +5,7 @@
 #include "image/page.h"
 #include "image/text.h"
 #include "options.h"
+#include "running.h"
 #include "subject.h"
 #include "util/cleanup.h"
 
@@ -24,7 +25,8 @@ enum {
 	OPT_JSON,
 	OPT_AT,
 	OPT_VERIFY,
-	OPT_PAGE
+	OPT_PAGE,
+	OPT_PID
 };
 
 static const struct option_row rows[] = {
@@ -40,17 +42,20 @@ static const struct option_row rows[] = {
 	{ OPT_PAGE, 0, "page", "PID:ADDRESS",
 	  "write the 4096 bytes of the page at the hexadecimal ADDRESS of process PID to standard "
 	  "output" },
+	{ OPT_PID, 0, "pid", "PID",
+	  "say of the running tree of process PID whether it can be checkpointed, and what stands "
+	  "in the way" },
 };
 
 static const struct option_spec spec = {
 	.program = PROGRAM,
-	.usage = "[OPTIONS] CHAIN|IMAGE",
+	.usage = "[OPTIONS] CHAIN|IMAGE\n[--json] --pid PID",
 	.about = "Says what is in a chain of checkpoints or in one image. Without options: a "
 		 "summary.",
 	.rows = rows,
 	.n_rows = ARRAY_SIZE(rows),
-	.after =
-		"Exit status: 0 done, 1 failed, 2 wrong usage, 3 image damaged or not supported.\n",
+	.after = "Exit status: 0 done, 1 failed (--pid: it cannot be checkpointed), 2 wrong usage, "
+		 "3 image damaged or not supported.\n",
 };
 
 struct request {
@@ -58,6 +63,7 @@ struct request {
 	bool processes, threads, segments, files, json, verify, page;
 	int64_t at;
 	int32_t page_pid;
+	pid_t running; /* --pid; 0: an image is looked at */
 	uint64_t page_address;
 };
 
@@ -95,7 +101,12 @@ static void parse_options(struct request *q, int argc, char **argv)
 			q->at = options_int(&q->o, 0, INT64_MAX);
 		if (id == OPT_PAGE)
 			parse_page(q);
+		if (id == OPT_PID)
+			q->running = (pid_t)options_int(&q->o, 1, INT32_MAX);
 	}
+	if (q->running && (q->o.n_operands || q->verify || q->page || q->processes || q->threads ||
+			   q->segments || q->files || q->at >= 0))
+		options_misuse(&q->o, "--pid goes with --json only");
 	if (q->verify + q->page + q->json +
 		    (q->processes || q->threads || q->segments || q->files) >
 	    1)
@@ -404,17 +415,21 @@ int main(int argc, char **argv)
 	struct request q;
 	const char *path;
 	int status = EXIT_DONE;
+	bool can = true;
 
 	parse_options(&q, argc, argv);
-	path = subject_operand(&q.o);
+	path = q.running ? NULL : subject_operand(&q.o);
 	(void)signal(SIGPIPE, SIG_IGN);
 	tzset(); /* reads a file: not possible in the sandbox */
-	if (inspect(&q, path, &err) < 0) {
+	if ((q.running ? running_inspect(q.running, q.json, &can, &err) : inspect(&q, path, &err)) <
+	    0) {
 		(void)fflush(stdout);
 		if (err.msg[0])
 			err_print(PROGRAM, &err);
 		status = err.exit_status ? err.exit_status : EXIT_FAILED;
 	}
+	if (!can && status == EXIT_DONE)
+		status = EXIT_FAILED;
 	if (options_close_stdout(PROGRAM) < 0 && status == EXIT_DONE)
 		status = EXIT_FAILED;
 	return status;

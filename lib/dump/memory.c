@@ -7,6 +7,7 @@
  */
 #include "dump/internal.h"
 #include "proc/elf.h"
+#include "proc/refusals.h"
 #include "util/cleanup.h"
 #include "util/log.h"
 
@@ -34,21 +35,11 @@ static bool starts_with(const char *s, const char *prefix)
 static int check_supported(const struct subject *s, const struct proc_map *m, struct watched *w,
 			   struct err *err)
 {
-	static const struct {
-		const char *prefix, *what;
-	} bad[] = {
-		{ "anon_inode:[io_uring]", "an io_uring ring" },
-		{ "anon_inode:", "a kernel object (perf, KVM, ...)" },
-		{ "/[aio]", "a Linux AIO context" },
-		{ "/secretmem", "secret memory (memfd_secret)" },
-		{ "[uprobes]", "a uprobe" },
-		{ "/dev/infiniband", "an InfiniBand device" },
-	};
+	const struct refusal *r = refusal_of_mapping(m->path);
 	char what[160];
 
-	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
-		if (starts_with(m->path, bad[i].prefix))
-			return refuse(s, m, bad[i].what, err);
+	if (r)
+		return refuse(s, m, r->name, err);
 	if (m->pkey)
 		return refuse(s, m, "memory with a protection key", err);
 	if (m->advice & ADVICE_HUGETLB)

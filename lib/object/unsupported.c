@@ -1,72 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* What cannot be restored is refused here by its name, with what can be done about it. */
 #include "object/kinds.h"
+#include "proc/refusals.h"
 
 #include <sys/socket.h>
 #include <sys/sysmacros.h>
 
-struct known {
-	const char *link; /* the beginning of what /proc/PID/fd shows */
-	const char *name;
-	const char *hint;
-};
-
-static const struct known anon_files[] = {
-	{ "anon_inode:[io_uring]", "io_uring",
-	  "ckpt-run --deny-io-uring makes programs do without it; libuv also UV_USE_IO_URING=0" },
-	{ "anon_inode:[userfaultfd]", "userfaultfd", NULL },
-	{ "anon_inode:[perf_event]", "a perf event", NULL },
-	{ "anon_inode:bpf-map", "a bpf map", NULL },
-	{ "anon_inode:bpf-prog", "a bpf program", NULL },
-	{ "anon_inode:bpf_link", "a bpf link", NULL },
-	{ "anon_inode:bpf", "a bpf object", NULL },
-	{ "anon_inode:btf", "a bpf object", NULL },
-	{ "anon_inode:[fanotify]", "fanotify", NULL },
-	{ "anon_inode:kvm", "KVM", "virtual machines have snapshots of their own" },
-	{ "anon_inode:seccomp notify", "a seccomp listener", NULL },
-	{ "anon_inode:[landlock-ruleset]", "a landlock ruleset", NULL },
-	{ "anon_inode:sync_file", "a GPU fence", NULL },
-	{ "/dmabuf:", "a DMA buffer", NULL },
-	{ "net:", "a network namespace", NULL },
-	{ "mnt:", "a mount namespace", NULL },
-	{ "user:", "a user namespace", NULL },
-	{ "pid:", "a pid namespace", NULL },
-	{ "/secretmem", "memfd_secret", NULL },
-};
-
-static const struct known devices[] = {
-	{ "/dev/kvm", "KVM", "virtual machines have snapshots of their own" },
-	{ "/dev/fuse", "FUSE", NULL },
-	{ "/dev/net/tun", "a TUN or TAP interface", NULL },
-	{ "/dev/dri/", "a GPU", NULL },
-	{ "/dev/nvidia", "a GPU", NULL },
-	{ "/dev/userfaultfd", "userfaultfd", NULL },
-};
-
-#define FS_SECRETMEM 0x5345434d
-#define FS_HUGETLB   0x958458f6
-#define FS_NSFS      0x6e736673
-#define FS_BPF       0xcafe4a11
-
-static const struct {
-	long magic;
-	const char *name;
-} filesystems[] = {
-	{ FS_SECRETMEM, "memfd_secret" },
-	{ FS_HUGETLB, "a file of huge pages" },
-	{ FS_NSFS, "a namespace" },
-	{ FS_BPF, "a bpf object" },
-};
-
-static const struct known *find(const struct known *k, size_t n, const char *link)
-{
-	for (size_t i = 0; i < n; i++)
-		if (!strncmp(link, k[i].link, strlen(k[i].link)))
-			return &k[i];
-	return NULL;
-}
-
-static int refuse_known(const struct open_file *of, const struct known *k, struct err *err)
+static int refuse_known(const struct open_file *of, const struct refusal *k, struct err *err)
 {
 	refuse(of, err, "%s is not supported", k->name);
 	if (k->hint)
@@ -111,7 +51,7 @@ static int refuse_socket(const struct open_file *of, struct err *err)
 
 static int refuse_device(const struct open_file *of, struct err *err)
 {
-	const struct known *k = find(devices, ARRAY_SIZE(devices), of->link);
+	const struct refusal *k = refusal_of_device(of->link);
 
 	if (k)
 		return refuse_known(of, k, err);
@@ -129,7 +69,7 @@ static bool match(const struct capture *c, const struct open_file *of)
 
 static int capture(struct capture *c, const struct open_file *of, struct file *f, struct err *err)
 {
-	const struct known *k = find(anon_files, ARRAY_SIZE(anon_files), of->link);
+	const struct refusal *k = refusal_of_file(of->link);
 
 	(void)c;
 	(void)f;
@@ -139,9 +79,8 @@ static int capture(struct capture *c, const struct open_file *of, struct file *f
 		return refuse_device(of, err);
 	if (k)
 		return refuse_known(of, k, err);
-	for (unsigned i = 0; i < ARRAY_SIZE(filesystems); i++)
-		if (of->fs_magic == filesystems[i].magic)
-			return refuse(of, err, "%s is not supported", filesystems[i].name);
+	if (refusal_of_filesystem(of->fs_magic))
+		return refuse(of, err, "%s is not supported", refusal_of_filesystem(of->fs_magic));
 	if (!strncmp(of->link, "(unreachable)", 13))
 		return refuse(of, err, "'%s' cannot be reached from here", of->link);
 	return refuse(of, err, "'%s' is not supported", of->link);

@@ -198,3 +198,75 @@ with_rule() {
 	run fg 20 "$RUN" --deny-io-uring --once --pid 1
 	[ "$status" -eq 2 ]
 }
+
+# --- ckpt-inspect --pid ---------------------------------------------------------------------------
+
+# foretold THING REGEX: ckpt-inspect --pid names what then stands in the way of the checkpoint.
+foretold() {
+	victim_start -- refused "$1"
+	run fg 20 "$INSPECT" --pid "$VICTIM_PID"
+	[ "$status" -eq 1 ] || fail "exit $status: $output" || return 1
+	[[ $output =~ "cannot be checkpointed" ]] && [[ $output =~ $2 ]] || fail "$output" ||
+		return 1
+	attempt
+	[ "$(stats_last result)" = failed ] || fail "$(tail -n 1 "$STATS")" || return 1
+	victim_poke
+	victim_quit
+}
+
+@test "inspect --pid: a tree that can be checkpointed, as text and as JSON, untouched" {
+	victim_start -- kin
+	run fg 20 "$INSPECT" --pid "$VICTIM_PID"
+	[ "$status" -eq 0 ] || fail "$output"
+	[[ $output =~ "pid $VICTIM_PID: 2 processes, "[0-9]+" threads: can be checkpointed" ]]
+	run fg 20 "$INSPECT" --json --pid "$VICTIM_PID"
+	[ "$status" -eq 0 ]
+	python3 -c 'import json, sys
+r = json.loads(sys.argv[1])
+assert r["can_checkpoint"] is True and r["processes"] == 2 and r["obstacles"] == [], r
+assert r["pid"] == int(sys.argv[2]), r' "$output" "$VICTIM_PID"
+	check_untraced "$VICTIM_PID"
+	victim_poke
+	checkpoint
+	victim_quit
+}
+
+@test "inspect --pid: a socket that is not supported" {
+	foretold netlink 'pid [0-9]+ fd 3: a socket'
+}
+
+@test "inspect --pid: io_uring, with what to do about it" {
+	foretold io_uring 'fd [0-9]+: io_uring is not supported .*--deny-io-uring'
+}
+
+@test "inspect --pid: a seccomp filter" {
+	foretold seccomp 'a seccomp filter'
+}
+
+@test "inspect --pid: a process that is not dumpable" {
+	! is_root || skip "root may look"
+	foretold nondumpable 'not dumpable'
+}
+
+@test "inspect --pid: a program's own userfaultfd" {
+	foretold userfaultfd 'fd [0-9]+: userfaultfd'
+}
+
+@test "inspect --pid: the obstacles as JSON; what is no process; options that do not go together" {
+	victim_start -- refused netlink
+	run fg 20 "$INSPECT" --json --pid "$VICTIM_PID"
+	[ "$status" -eq 1 ]
+	python3 -c 'import json, sys
+r = json.loads(sys.argv[1])
+assert r["can_checkpoint"] is False, r
+assert [(o["pid"], o["fd"]) for o in r["obstacles"]] == [(int(sys.argv[2]), 3)], r' \
+		"$output" "$VICTIM_PID"
+	victim_quit
+	run fg 20 "$INSPECT" --pid 2000000000
+	[ "$status" -eq 1 ]
+	[[ $output =~ "no such process" ]]
+	run fg 20 "$INSPECT" --pid $$ --verify
+	[ "$status" -eq 2 ]
+	run fg 20 "$INSPECT" --pid $$ "$T"
+	[ "$status" -eq 2 ]
+}
