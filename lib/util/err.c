@@ -51,8 +51,10 @@ int err_wrap(struct err *err, int code, const char *fmt, ...)
 	n = vsnprintf(err->msg, sizeof err->msg, fmt, ap);
 	va_end(ap);
 	err->code = code;
-	if (n >= 0 && (size_t)n < sizeof err->msg)
-		(void)snprintf(err->msg + n, sizeof err->msg - (size_t)n, ": %s", old);
+	/* what does not fit is cut off */
+	if (n >= 0 && (size_t)n < sizeof err->msg &&
+	    snprintf(err->msg + n, sizeof err->msg - (size_t)n, ": %s", old) < 0)
+		err->msg[n] = '\0';
 	return code;
 }
 
