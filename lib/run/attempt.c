@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
+#include <sys/resource.h>
 
 struct checkpointer {
 	pid_t root;
@@ -114,6 +115,21 @@ static void *main_loop(void *arg)
 	return NULL;
 }
 
+/* A soft limit is the job's, which has been started with it; our own work may go up to the hard
+ * one. */
+static void raise_own_limits(void)
+{
+	static const int which[] = { RLIMIT_FSIZE, RLIMIT_NOFILE };
+	struct rlimit lim;
+
+	for (size_t i = 0; i < ARRAY_SIZE(which); i++) {
+		if (getrlimit(which[i], &lim) < 0)
+			continue;
+		lim.rlim_cur = lim.rlim_max;
+		(void)setrlimit(which[i], &lim);
+	}
+}
+
 int checkpointer_new(pid_t root, struct chain *chain, const struct settings *settings, bool full,
 		     struct checkpointer **ret, struct err *err)
 {
@@ -126,6 +142,7 @@ int checkpointer_new(pid_t root, struct chain *chain, const struct settings *set
 	c->chain = chain;
 	c->settings = settings;
 	c->full = full;
+	raise_own_limits();
 	c->done_fd = eventfd(0, EFD_CLOEXEC);
 	if (c->done_fd < 0) {
 		rc = err_set(err, -errno, "cannot make an eventfd: %m");

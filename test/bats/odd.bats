@@ -29,7 +29,7 @@ round() {
 
 @test "low limits: address space, stack, locked memory, descriptors, core, CPU time" {
 	local limit
-	for limit in '-v 300000' '-s 256' '-l 0' '-S -n 24' '-c 0' '-t 1000'; do
+	for limit in '-v 300000' '-s 256' '-l 0' '-S -n 24' '-S -f 1' '-c 0' '-t 1000'; do
 		through "ulimit $limit || exit 99" 'exec @RUN@ "$@"'
 		round empty || fail "ulimit $limit" || return 1
 	done
@@ -68,6 +68,16 @@ SH
 	round empty
 	through 'exec env --block-signal=CHLD,HUP,INT,USR1,USR2,ALRM,CONT @RUN@ "$@"'
 	round empty
+}
+
+@test "personalities, CPU affinity, scheduling and I/O classes, a preloaded library" {
+	local how
+	for how in 'setarch -R' 'setarch -X' 'setarch --uname-2.6' 'setarch -3' 'taskset 1' \
+		'chrt -b 0' 'chrt -i 0' 'ionice -c 3' 'nice -n 5' 'stdbuf -oL' \
+		'env MALLOC_ARENA_MAX=1 LD_BIND_NOW=1'; do
+		through "exec $how @RUN@ \"\$@\""
+		round empty || fail "$how" || return 1
+	done
 }
 
 @test "a program that may be run but not read is refused, with the reason; it runs on" {
