@@ -16,7 +16,9 @@
 #include <linux/kcmp.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 
 #define LOG_ROOM "dump"
 
@@ -138,6 +140,30 @@ static int capture_zombie(struct dumper *d, const struct frozen_zombie *fz, stru
 	return rc;
 }
 
+/* Asks the parent, without taking it, whether there is a stop to be waited for. */
+static int look_at_stop(struct dumper *d, unsigned index, struct err *err)
+{
+	struct process *p = &d->tree->processes[index];
+	int parent = d->frozen->procs[index].parent, rc;
+	struct batch *b;
+	uint64_t info;
+	siginfo_t si;
+
+	if (!p->stopped || parent < 0)
+		return 0;
+	b = d->cap.subjects[parent].batch;
+	batch_start(b);
+	info = batch_out(b, sizeof si);
+	(void)batch_call(b, "look at a stopped child", SYS_waitid, P_PID, p->pid, info,
+			 WSTOPPED | WNOHANG | WNOWAIT | __WALL, 0);
+	rc = batch_run(b, d->cap.subjects[parent].pid, err);
+	if (rc == 0) {
+		memcpy(&si, batch_result(b, info), sizeof si);
+		p->stop_seen = si.si_pid == 0;
+	}
+	return rc;
+}
+
 /* --- sessions and groups -----------------------------------------------------------------------
  */
 
@@ -191,6 +217,8 @@ int family_capture(struct dumper *d, struct err *err)
 		rc = freeze_check(&d->freeze, d->frozen, err);
 	for (unsigned i = 0; rc == 0 && i < d->frozen->n_zombies; i++)
 		rc = capture_zombie(d, &d->frozen->zombies[i], err);
+	for (unsigned i = 0; rc == 0 && i < d->tree->n_processes; i++)
+		rc = look_at_stop(d, i, err);
 	if (rc == 0 && d->tree->n_processes > 1)
 		rc = find_sessions(d, err);
 	if (rc == 0)

@@ -223,6 +223,7 @@ static void see_them_end(struct restoring *r, unsigned i)
 {
 	const struct births *all = &r->births;
 	const struct birth *b = birth_at(r, i);
+	struct sigaction chld;
 	siginfo_t si;
 
 	for (int c = b->first_child; c >= 0; c = all->v[c].next_sibling)
@@ -240,9 +241,9 @@ static void see_them_end(struct restoring *r, unsigned i)
 			;
 		remove_core(&r->core_dirs[z->index], r->nursery->pids[c]);
 	}
-	/* what their ends have sent is not to be pending */
-	(void)signal(SIGCHLD, SIG_IGN);
-	(void)signal(SIGCHLD, SIG_DFL);
+	/* what their ends have sent is not to be pending: this drops it */
+	(void)sigaction(SIGCHLD, NULL, &chld);
+	(void)sigaction(SIGCHLD, &chld, NULL);
 }
 
 /* --- all of it ---------------------------------------------------------------------------------

@@ -150,6 +150,8 @@ int threads_make(struct restoring *r, struct build_process *bp, struct err *err)
 int threads_attributes(struct restoring *r, struct build_process *bp, struct err *err);
 /* Unmaps the workspace, sets the final registers; the process stays stopped. */
 int threads_complete(struct restoring *r, struct build_process *bp, struct err *err);
+/* Into a group stop, as by SIGSTOP: it stays stopped when it is let go. */
+int threads_stop(struct build_process *bp, struct err *err);
 void threads_release(struct build_process *bp);
 
 /* lazy.c: lets the process run and sees to its memory, until all is there (0; it is then let go of)

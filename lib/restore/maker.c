@@ -322,12 +322,14 @@ int maker_map_workspace(const struct workspace *ws, struct err *err)
 
 _Noreturn void maker_main(struct restoring *r, int control)
 {
+	const struct sigaction chld = { .sa_handler = SIG_DFL, .sa_flags = SA_NOCLDSTOP };
 	struct err err = { 0 };
 	int rc;
 
 	r->control = control;
-	/* Nobody's end may go unnoticed, nor be waited for by the kernel itself. */
-	(void)signal(SIGCHLD, SIG_DFL);
+	/* Nobody's end may go unnoticed, nor be waited for by the kernel itself; but that a child
+	 * is stopped again (threads_stop) is nothing that its parent has not heard already. */
+	(void)sigaction(SIGCHLD, &chld, NULL);
 	rc = drop_descriptors(r, &err);
 	if (rc == 0)
 		rc = files_open(&r->rb, &err);

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define LOG_ROOM "restore"
@@ -156,6 +157,46 @@ static int give_attributes(struct restoring *r, struct build_process *bp, struct
 	return rc;
 }
 
+/* Has its parent waited for the stop already? Then there is nothing more to be waited for. */
+static int take_stop(struct restoring *r, const struct build_process *bp, struct err *err)
+{
+	const struct build_process *parent = NULL;
+
+	for (unsigned i = 0; !parent && i < r->tree->n_processes; i++)
+		if (r->procs[i].state->pid == bp->state->ppid)
+			parent = &r->procs[i];
+	if (!parent || !bp->state->stop_seen)
+		return 0;
+	batch_start(parent->batch);
+	(void)batch_call(parent->batch, "wait for a stopped child", SYS_waitid, P_PID, bp->ns_pid,
+			 0, WSTOPPED | WNOHANG | __WALL, 0);
+	return batch_run(parent->batch, parent->pid, err);
+}
+
+/* Before their parents get their pending signals. */
+static int stop_again(struct restoring *r, struct err *err)
+{
+	int rc = 0;
+
+	for (unsigned i = r->tree->n_processes; rc == 0 && i-- > 0;) {
+		struct build_process *bp = &r->procs[i];
+
+		if (!bp->state->stopped)
+			continue;
+		rc = give_attributes(r, bp, err);
+		if (rc == 0)
+			rc = threads_stop(bp, err);
+		if (rc == 0)
+			rc = take_stop(r, bp, err);
+	}
+	return rc;
+}
+
+static int finish(struct restoring *r, struct build_process *bp, struct err *err)
+{
+	return bp->state->stopped ? 0 : give_attributes(r, bp, err);
+}
+
 static int for_all(struct restoring *r,
 		   int (*step)(struct restoring *r, struct build_process *bp, struct err *err),
 		   struct err *err)
@@ -187,7 +228,9 @@ static int rebuild(struct restoring *r, struct err *err)
 		rc = for_all(r, make_whole, err);
 	if (rc == 0)
 		rc = map_new_ids(r, err);
-	return rc < 0 ? rc : for_all(r, give_attributes, err);
+	if (rc == 0)
+		rc = stop_again(r, err);
+	return rc < 0 ? rc : for_all(r, finish, err);
 }
 
 static void forget_remotes(struct restoring *r)
@@ -203,6 +246,7 @@ static void forget_remotes(struct restoring *r)
 static void undo(struct restoring *r)
 {
 	spawn_undo(r);
+	tmpfs_undo(&r->rb);
 	forget_remotes(r);
 }
 
@@ -289,8 +333,7 @@ int restore_with(struct resolved *state, const struct tree *tree, const struct r
 	if (rc == 0)
 		rc = release(&r, keeper_channel, &released, ret, err);
 	if (rc < 0 && !released) {
-		spawn_undo(&r);
-		tmpfs_undo(&r.rb);
+		undo(&r);
 	}
 	filler_free(r.filler);
 	forget_remotes(&r);

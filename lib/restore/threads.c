@@ -258,10 +258,44 @@ int threads_complete(struct restoring *r, struct build_process *bp, struct err *
 	return rc < 0 ? rc : fault_point("restore-complete", err);
 }
 
+/* Its next stop must be by the SIGSTOP that was sent. */
+static int settle_stopped(pid_t tid, struct err *err)
+{
+	struct stop stop;
+	int rc;
+
+	for (;;) {
+		rc = trace_wait(tid, trace_now_ns() + 10LL * 1000000000, &stop, err);
+		if (rc == 0 && stop.kind == STOP_EXITED)
+			rc = err_set(err, -ESRCH, "thread %d has died", tid);
+		if (rc < 0 || stop.kind == STOP_GROUP)
+			return rc;
+		rc = trace_resume(tid, PTRACE_CONT, stop.kind == STOP_SIGNAL ? stop.sig : 0, err);
+		if (rc < 0)
+			return rc;
+	}
+}
+
+/* Everything but SIGSTOP is blocked meanwhile, so that no other signal comes first. */
+int threads_stop(struct build_process *bp, struct err *err)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; rc == 0 && i < bp->state->n_threads; i++)
+		rc = regs_set_mask(bp->threads[i].tid, ~UINT64_C(0), err);
+	if (rc == 0 && kill(bp->pid, SIGSTOP) < 0)
+		rc = err_set(err, -errno, "cannot stop process %d: %m", bp->pid);
+	for (unsigned i = 0; rc == 0 && i < bp->state->n_threads; i++)
+		rc = trace_resume(bp->threads[i].tid, PTRACE_CONT, 0, err);
+	for (unsigned i = 0; rc == 0 && i < bp->state->n_threads; i++)
+		rc = settle_stopped(bp->threads[i].tid, err);
+	for (unsigned i = 0; rc == 0 && i < bp->state->n_threads; i++)
+		rc = regs_set_mask(bp->threads[i].tid, bp->state->threads[i].sigmask, err);
+	return rc;
+}
+
 void threads_release(struct build_process *bp)
 {
-	if (bp->state->stopped)
-		(void)kill(bp->pid, SIGSTOP);
 	for (unsigned i = 0; i < bp->state->n_threads; i++)
 		trace_detach(bp->threads[i].tid, 0);
 }

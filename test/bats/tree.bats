@@ -23,3 +23,15 @@ load ../lib/common
 @test "tree_zombies: children that have ended and are waited for later" {
 	three_generations tree_zombies
 }
+
+@test "tree_files: descriptions, descriptor tables, directories, pipes between processes" {
+	three_generations tree_files
+}
+
+@test "tree_shm: shared and private memory, mutexes across processes" {
+	three_generations tree_shm
+}
+
+@test "tree_stopped: stopped children stay stopped, waited for or not" {
+	three_generations tree_stopped
+}
