@@ -246,6 +246,7 @@ static int parse_options(struct request *q, int argc, char **argv, struct err *e
 				      "to take checkpoints");
 	q->path = q->o.operands[0];
 	q->pick.no_lock = q->no_checkpoint || q->detach;
+	q->pick.copy = q->no_checkpoint;
 	return 0;
 }
 

@@ -68,7 +68,8 @@ static int open_chain(struct pick *p, const struct pick_opts *o, struct err *err
 	int rc = chain_open(p->dir, CHAIN_WRITE, &p->chain, err);
 
 	p->writable = rc == 0;
-	if ((rc == -EACCES || rc == -EROFS || rc == -EPERM) && o->no_lock)
+	if (((rc == -EACCES || rc == -EROFS || rc == -EPERM) && o->no_lock) ||
+	    (rc == -EBUSY && o->copy))
 		rc = chain_open(p->dir, CHAIN_READ, &p->chain, err);
 	if (rc < 0) {
 		p->chain = NULL;

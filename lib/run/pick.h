@@ -11,6 +11,7 @@ struct pick_opts {
 	int64_t at;   /* the image with this number; -1: the newest complete one */
 	bool force;   /* although the job has finished */
 	bool trust;   /* although somebody else could have written it */
+	bool copy;    /* whoever uses the chain may go on with that */
 	bool no_lock; /* a chain that cannot be locked for lack of rights will do: nothing will be
 			 written */
 	/* Called with a line for each image that is passed over, and why. */

@@ -35,3 +35,181 @@ load ../lib/common
 @test "tree_stopped: stopped children stay stopped, waited for or not" {
 	three_generations tree_stopped
 }
+
+# Up to ten attempts, "skipped" ones among them (it could not be stopped just then), until one is ok.
+checkpoint_in_ten() {
+	local i
+	for i in 1 2 3 4 5 6 7 8 9 10; do
+		attempt || return 1
+		[ "$(stats_last result)" != ok ] || return 0
+		[ "$(stats_last result)" = skipped ] || break
+	done
+	fail "attempt $i: $(tail -n 1 "$STATS")"
+}
+
+@test "tree_bomb: processes that never stop making others" {
+	local generation
+	is_root || touch "$BASE.userns"
+	victim_start --no-snapshot -- tree_bomb
+	for generation in 1 2 3; do
+		checkpoint_in_ten
+		checkpoint_in_ten
+		victim_poke
+		victim_kill
+		victim_restart || fail "generation $generation"
+	done
+	victim_poke
+	kill_tree "$SUP_PID"
+}
+
+@test "tree_vfork: a parent that waits in vfork is waited for, and never hangs" {
+	victim_start --no-snapshot -- tree_vfork 5
+	checkpoint_in_ten
+	victim_poke
+	victim_kill
+	victim_restart
+	checkpoint_in_ten
+	victim_quit
+}
+
+@test "tree_vfork: a child that takes long until its exec is said to be the reason" {
+	victim_start --no-snapshot -- tree_vfork 100000
+	until_true 10 grep -qsE '^State:.D' "/proc/$VICTIM_PID/task/"*/status
+	attempt
+	[ "$(stats_last result)" = skipped ]
+	grep -q 'does not stop: it waits for the child of a vfork' "$STATS"
+	until_true 10 untraced "$VICTIM_PID"
+	kill_tree "$SUP_PID"
+}
+
+@test "tree_busy: a ring of pipes through processes, threads, an orphan and a daemon" {
+	three_generations tree_busy
+}
+
+@test "ten copies of a tree from one image, while the original runs" {
+	local i pids=() outs
+	victim_start --no-snapshot -- tree_shape tree 15
+	checkpoint
+	for i in 0 1 2 3 4 5 6 7 8 9; do
+		door "copy$i" "$RESTART" --pids namespace --no-checkpoint -v "$CHAIN"
+		pids+=("$DOOR_PID")
+	done
+	for i in 0 1 2 3 4 5 6 7 8 9; do
+		until_true "$CKPT_TEST_WAIT" has_line "$T/copy$i.stderr" 'restarted from' ||
+			namespace_or_skip "copy$i" || return 1
+	done
+	# All of them, and the original, verify themselves and answer in the one file.
+	ln -sfn all "$BASE.poke"
+	until_true "$CKPT_TEST_WAIT" eleven_answers || fail "$(cat "$BASE.out")"
+	[ -z "$(victim_failed)" ]
+	for i in "${pids[@]}"; do kill_tree "$i"; done
+	victim_quit
+}
+
+eleven_answers() {
+	[ "$(grep -c '^ok all$' "$BASE.out")" -eq 11 ]
+}
+
+namespace_or_skip() {
+	! grep -q 'no new pid namespace' "$T/$1.stderr" || skip "no pid namespace can be had here"
+	fail "$1: $(cat "$T/$1.stderr")"
+}
+
+@test "--pid takes on a running tree: --once, then --once --kill" {
+	is_root || [ "$(cat /proc/sys/kernel/yama/ptrace_scope 2>/dev/null || echo 0)" -eq 0 ] ||
+		skip "Yama lets only parents trace"
+	door alone "$VICTIMS/victim-tree_shape" "$BASE" tree 15
+	JOB=$DOOR_PID
+	wait_victim '^ready '
+	run fg 60 "$RUN" -o "$CHAIN" --pid "$JOB" --once
+	[ "$status" -eq 0 ]
+	victim_poke
+	run fg 60 "$RUN" --overwrite -o "$CHAIN" --pid "$JOB" --once --kill
+	[ "$status" -eq 0 ]
+	wait "$JOB" 2> /dev/null || true
+	[ -z "$(test_processes)" ]
+	victim_restart
+	victim_quit
+}
+
+@test "a failure at every point of a tree's restart leaves nothing" {
+	local name points
+	victim_start --no-snapshot -- tree_busy
+	checkpoint
+	victim_kill
+	KEEP=(CKPT_FAULT=list)
+	victim_restart --no-checkpoint
+	KEEP=()
+	victim_kill
+	# The first and the last pass of each.
+	points=$(sed -n 's/^fault point: //p' "$T/restart2.stderr" |
+		awk '{ n[$0]++ } END { for (p in n) { print p ":1"; if (n[p] > 1) print p ":" n[p] } }')
+	[ "$(wc -w <<< "$points")" -ge 15 ]
+	for name in $points; do
+		KEEP=("CKPT_FAULT=$name")
+		run fg 30 "$RESTART" --no-checkpoint "$CHAIN"
+		KEEP=()
+		[ "$status" -ne 0 ] && [ "$status" -ne 124 ] || fail "$name: exit $status: $output" ||
+			return 1
+		[[ $output == *"injected fault"* ]] || fail "$name: $output" || return 1
+		until_true 10 nothing_left || fail "$name left $(test_processes)" || return 1
+	done
+	victim_restart
+	victim_quit
+}
+
+@test "ckpt-restart killed at any point of a tree's restart leaves nothing" {
+	local name points
+	victim_start --no-snapshot -- tree_busy
+	checkpoint
+	victim_kill
+	KEEP=(CKPT_FAULT=list)
+	victim_restart --no-checkpoint
+	KEEP=()
+	victim_kill
+	points=$(sed -n 's/^fault point: //p' "$T/restart2.stderr" | awk '!seen[$0]++')
+	for name in $points; do
+		KEEP=("CKPT_FAULT=$name=kill")
+		run fg 30 "$RESTART" --no-checkpoint "$CHAIN"
+		KEEP=()
+		[ "$status" -ne 124 ] || fail "$name: hangs" || return 1
+		until_true 10 nothing_left || fail "$name left $(test_processes)" || return 1
+	done
+	victim_restart
+	victim_quit
+}
+
+nothing_left() {
+	[ -z "$(test_processes)" ]
+}
+
+@test "SIGKILL for ckpt-run at every phase of a tree's checkpoint" {
+	local name points
+	is_root || [ "$(cat /proc/sys/kernel/yama/ptrace_scope 2>/dev/null || echo 0)" -eq 0 ] ||
+		skip "Yama lets only parents trace"
+	KEEP=(CKPT_FAULT=list)
+	victim_start --no-snapshot -- tree_busy
+	KEEP=()
+	checkpoint
+	victim_kill
+	points=$(sed -n 's/^fault point: //p' "$T/run1.stderr" | awk '!seen[$0]++')
+	rm -f "$BASE".*
+	door alone "$VICTIMS/victim-tree_busy" "$BASE"
+	JOB=$DOOR_PID
+	SUP_PID=''
+	wait_victim '^ready '
+	for name in $points; do
+		KEEP=("CKPT_FAULT=$name=kill")
+		door take "$RUN" --overwrite -o "$CHAIN" --pid "$JOB" --once
+		KEEP=()
+		until_true 30 is_gone "$DOOR_PID" || fail "$name: hangs" || return 1
+		wait "$DOOR_PID" 2> /dev/null || true
+		until_true 10 untraced "$JOB" || fail "$name: still traced" || return 1
+		victim_poke || fail "killed at $name" || return 1
+	done
+	run fg 60 "$RUN" --overwrite -o "$CHAIN" --pid "$JOB" --once --kill
+	[ "$status" -eq 0 ]
+	wait "$JOB" 2> /dev/null || true
+	victim_restart
+	victim_quit
+}
