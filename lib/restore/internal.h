@@ -67,6 +67,7 @@ struct restoring {
 	struct build_process *procs; /* parallel to tree->processes */
 	struct births births;
 	struct nursery *nursery;
+	pid_t *heard; /* parallel to births: who has spoken, as seen from here; 0: not yet */
 	struct core_dir *core_dirs; /* parallel to tree->zombies, shared too */
 	int gates[GATES][2];        /* pipes; [1] is ours alone, -1: closed */
 	enum pids_mode pids;        /* what was decided; PIDS_AUTO: new ids */

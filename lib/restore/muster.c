@@ -21,7 +21,8 @@
 #define LOG_ROOM "restore"
 #define SEIZE_OPTIONS                                                                              \
 	(PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL)
-#define SPOKEN offsetof(struct maker_message, err)
+#define SPOKEN    offsetof(struct maker_message, err)
+#define SILENCE_S 60
 
 /* 1: a message, from process *pid as seen from here; 0: there was none for a while. */
 static int receive(struct restoring *r, struct maker_message *m, pid_t *pid, struct err *err)
@@ -56,32 +57,55 @@ static int receive(struct restoring *r, struct maker_message *m, pid_t *pid, str
 	return 1;
 }
 
-/* Has our child ended without a word? A SIGKILL from elsewhere (out of memory) says nothing. */
-static int check_child(const struct restoring *r, struct err *err)
+static bool has_ended(pid_t pid)
+{
+	CLEANUP_FD int dirfd = -1;
+	struct proc_stat st;
+
+	return proc_open_pid(pid, &dirfd, NULL) < 0 || proc_stat_read(dirfd, &st, NULL) < 0 ||
+	       st.state == 'Z';
+}
+
+/* Has one of them ended without a word? A SIGKILL from elsewhere (out of memory) says nothing. */
+static int check_alive(const struct restoring *r, unsigned silent_s, struct err *err)
 {
 	siginfo_t si = { 0 };
+	bool some = false;
 
-	if (waitid(P_PID, (id_t)r->child, &si, WEXITED | WNOHANG | WNOWAIT | __WALL) == 0 &&
-	    si.si_pid == 0)
-		return 0;
-	return err_set(err, -ECHILD, "the processes being made have died");
+	if (waitid(P_PID, (id_t)r->child, &si, WEXITED | WNOHANG | WNOWAIT | __WALL) < 0 ||
+	    si.si_pid != 0)
+		return err_set(err, -ECHILD, "the processes being made have died");
+	for (unsigned i = 0; i < r->births.n; i++) {
+		some |= r->heard[i] > 0;
+		if (r->births.v[i].kind == BIRTH_PROCESS && r->heard[i] > 0 &&
+		    has_ended(r->heard[i]))
+			return err_set(err, -ECHILD, "process %d was killed while it was made",
+				       r->births.v[i].pid);
+	}
+	/* one that was killed before it said anything, and its parent is none the wiser */
+	if (some && silent_s >= SILENCE_S)
+		return err_set(err, -ETIMEDOUT, "a process being made does not come forward");
+	return 0;
 }
 
 /* The next message of importance; warnings are passed on. */
 static int hear(struct restoring *r, struct maker_message *ret, pid_t *pid, struct err *err)
 {
-	for (;;) {
+	for (unsigned silent_s = 0;;) {
 		int rc = receive(r, ret, pid, err);
 
 		if (rc == 0)
-			rc = check_child(r, err);
+			rc = check_alive(r, ++silent_s, err);
 		else if (rc > 0 && ret->kind == MAKER_WARN)
 			restore_warn(r, "%s", ret->err.msg);
 		else if (rc > 0 && ret->kind == MAKER_ERROR) {
 			*err = ret->err;
 			return err->code ? err->code : -EIO;
-		} else if (rc > 0)
+		} else if (rc > 0) {
+			if (ret->birth >= 0 && (unsigned)ret->birth < r->births.n)
+				r->heard[ret->birth] = *pid;
 			return 0;
+		}
 		if (rc < 0)
 			return rc;
 	}
@@ -150,6 +174,9 @@ int muster(struct restoring *r, struct err *err)
 	unsigned n = 0;
 	int rc = 0;
 
+	r->heard = arena_array(r->arena, r->births.n, sizeof *r->heard);
+	if (!r->heard)
+		return err_nomem(err);
 	for (unsigned i = 0; i < GATES; i++) {
 		(void)close(r->gates[i][0]);
 		r->gates[i][0] = -1;
