@@ -247,6 +247,8 @@ static void undo(struct restoring *r)
 {
 	spawn_undo(r);
 	tmpfs_undo(&r->rb);
+	filler_free(r->filler);
+	r->filler = NULL;
 	forget_remotes(r);
 }
 
@@ -332,9 +334,8 @@ int restore_with(struct resolved *state, const struct tree *tree, const struct r
 		rc = rebuild_somewhere(&r, err);
 	if (rc == 0)
 		rc = release(&r, keeper_channel, &released, ret, err);
-	if (rc < 0 && !released) {
+	if (rc < 0 && !released)
 		undo(&r);
-	}
 	filler_free(r.filler);
 	forget_remotes(&r);
 	arena_free(r.arena);
