@@ -36,7 +36,7 @@ load ../lib/common
 	three_generations tree_stopped
 }
 
-# Up to ten attempts, "skipped" ones among them (it could not be stopped just then), until one is ok.
+# Up to ten attempts, until one is ok; "skipped": it could not be stopped just then.
 checkpoint_in_ten() {
 	local i
 	for i in 1 2 3 4 5 6 7 8 9 10; do
@@ -143,15 +143,15 @@ namespace_or_skip() {
 	victim_kill
 	# The first and the last pass of each.
 	points=$(sed -n 's/^fault point: //p' "$T/restart2.stderr" |
-		awk '{ n[$0]++ } END { for (p in n) { print p ":1"; if (n[p] > 1) print p ":" n[p] } }')
+		awk '{ n[$0]++ } END { for (p in n) print p ":1" (n[p] > 1 ? " " p ":" n[p] : "") }')
 	[ "$(wc -w <<< "$points")" -ge 12 ]
 	# A process that is being made has no standard error to be listed on.
 	for name in $points restore-born:1; do
 		KEEP=("CKPT_FAULT=$name")
 		run fg 30 "$RESTART" --no-checkpoint "$CHAIN"
 		KEEP=()
-		[ "$status" -ne 0 ] && [ "$status" -ne 124 ] || fail "$name: exit $status: $output" ||
-			return 1
+		[ "$status" -ne 0 ] && [ "$status" -ne 124 ] ||
+			fail "$name: exit $status: $output" || return 1
 		[[ $output == *"injected fault"* ]] || fail "$name: $output" || return 1
 		until_true 10 nothing_left || fail "$name left $(test_processes)" || return 1
 	done
