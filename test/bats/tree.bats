@@ -143,7 +143,8 @@ namespace_or_skip() {
 	victim_kill
 	# The first and the last pass of each.
 	points=$(sed -n 's/^fault point: //p' "$T/restart2.stderr" |
-		awk '{ n[$0]++ } END { for (p in n) print p ":1" (n[p] > 1 ? " " p ":" n[p] : "") }')
+		awk '{ n[$0]++ } END { for (p in n)
+			print p ":1" (n[p] > 1 ? " " p ":" n[p] : "") }')
 	[ "$(wc -w <<< "$points")" -ge 12 ]
 	# A process that is being made has no standard error to be listed on.
 	for name in $points restore-born:1; do
