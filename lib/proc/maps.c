@@ -12,6 +12,7 @@
 #include "util/cleanup.h"
 #include "util/io.h"
 
+#include <fcntl.h>
 #include <sys/mman.h>
 
 #define DELETED " (deleted)"
@@ -146,6 +147,46 @@ static int settle(int dirfd, struct proc_map *m, struct arena *a, struct err *er
 	return m->deleted ? settle_deleted(dirfd, m, a, err) : 0;
 }
 
+/*
+ * smaps costs a walk of each mapping's page tables, 12 ms a GiB. The kernel writes records into a
+ * page until the next does not fit, throws that away, and makes it anew for the next read. A read
+ * that asks for less than a record gets one at a time, so that none is made twice; beyond
+ * ONE_BY_ONE bytes (some hundred mappings) there would be too many reads.
+ */
+#define LESS_THAN_RECORD 512
+#define ONE_BY_ONE       (256 * 1024)
+
+static int read_smaps(int dirfd, char **ret, struct err *err)
+{
+	CLEANUP_FD int fd = openat(dirfd, "smaps", O_RDONLY | O_CLOEXEC);
+	CLEANUP_FREE char *text = NULL;
+	size_t have = 0, size = 0;
+	ssize_t n = fd < 0 ? -errno : 1;
+
+	while (n > 0) {
+		if (size - have < 16384) {
+			char *more = realloc(text, size ? size * 2 : 65536);
+
+			if (!more)
+				return err_nomem(err);
+			text = more;
+			size = size ? size * 2 : 65536;
+		}
+		n = read(fd, text + have, have < ONE_BY_ONE ? LESS_THAN_RECORD : size - have - 1);
+		if (n < 0 && errno == EINTR)
+			n = 1;
+		else if (n < 0)
+			n = -errno;
+		else
+			have += (size_t)n;
+	}
+	if (n < 0)
+		return text_fail(dirfd, "smaps", (int)n, err);
+	text[have] = '\0';
+	*ret = ptr_take(&text);
+	return 0;
+}
+
 int proc_maps_read(int dirfd, bool with_flags, struct arena *a, struct proc_map **ret,
 		   unsigned *ret_n, struct err *err)
 {
@@ -154,7 +195,8 @@ int proc_maps_read(int dirfd, bool with_flags, struct arena *a, struct proc_map 
 	unsigned n = 0;
 	int rc;
 
-	rc = text_read(dirfd, with_flags ? "smaps" : "maps", &text, NULL, err);
+	rc = with_flags ? read_smaps(dirfd, &text, err)
+			: text_read(dirfd, "maps", &text, NULL, err);
 	if (rc < 0)
 		return rc;
 	rc = proc_maps_parse(text, a, &maps, &n, err);
