@@ -26,6 +26,7 @@ enum {
 	OPT_MTBF,
 	OPT_MAX_OVERHEAD,
 	OPT_NO_CHECKPOINT,
+	OPT_MODE,
 	OPT_PIDS,
 	OPT_MAP,
 	OPT_INHERIT,
@@ -48,6 +49,8 @@ static const struct option_row rows[] = {
 	{ OPT_MAX_OVERHEAD, 0, "max-overhead", "PERCENT",
 	  "with --interval auto: what checkpoints may cost the job at most" },
 	{ OPT_NO_CHECKPOINT, 0, "no-checkpoint", NULL, "take no further checkpoints" },
+	{ OPT_MODE, 0, "mode", "auto|stop|snapshot|precopy",
+	  "how checkpoints copy memory from now on (default: as recorded)" },
 	{ OPT_PIDS, 0, "pids", "auto|keep|namespace",
 	  "auto: the original pids in this pid namespace where that is allowed and free, else in a "
 	  "new one" },
@@ -79,6 +82,8 @@ static const struct option_spec spec = {
 struct request {
 	struct options o;
 	const char *path, *pidfile, *stats;
+	uint32_t mode; /* enum copy_mode */
+	bool mode_given;
 	bool detach, lazy, no_checkpoint, interval_given, interval_auto;
 	uint64_t interval_ns, mtbf_ns;
 	uint32_t max_overhead;
@@ -145,6 +150,10 @@ static void take_option(struct request *q, int id)
 		break;
 	case OPT_NO_CHECKPOINT:
 		q->no_checkpoint = true;
+		break;
+	case OPT_MODE:
+		q->mode = options_mode(&q->o);
+		q->mode_given = true;
 		break;
 	case OPT_PIDS:
 		q->pids = (enum pids_mode)options_choice(&q->o, pids_words);
@@ -318,6 +327,8 @@ static int settle(struct request *q, struct session *s, struct err *err)
 	rc = settle_interval(q, settings, err);
 	if (rc < 0)
 		return rc;
+	if (q->mode_given)
+		settings->snapshot = q->mode;
 	settings->keep = MAX(settings->keep, 1u);
 	settings->full_every = MAX(settings->full_every, 1u);
 	if (!settings->tracker)

@@ -62,8 +62,9 @@ static const struct option_row rows[] = {
 	  "a full image every N (default 50), increments between" },
 	{ OPT_NO_INCREMENTAL, 0, "no-incremental", NULL, "every image full" },
 	{ OPT_NO_SNAPSHOT, 0, "no-snapshot", NULL, "copy while stopped instead of copy-on-write" },
-	{ OPT_MODE, 0, "mode", "auto|stop|snapshot",
-	  "copy while stopped, from a copy-on-write snapshot, or what is best (default auto)" },
+	{ OPT_MODE, 0, "mode", "auto|stop|snapshot|precopy",
+	  "how memory is copied: while stopped, from a copy-on-write snapshot, ahead while the job "
+	  "runs, or as is best (default auto)" },
 	{ OPT_TRACKER, 0, "tracker", "auto|uffd|softdirty|hash",
 	  "how changed pages are found (default auto)" },
 	{ OPT_COMPRESS, 0, "compress", "lz4|none|auto", "compression of pages (default auto)" },
@@ -129,8 +130,6 @@ static void take_setting(struct request *q, int id)
 						      NULL }; /* order of enum compress_mode */
 	static const char *const on_term_words[] = { "forward", "checkpoint", NULL };
 	static const char *const unsupported_words[] = { "refuse", "close", NULL };
-	static const char *const mode_words[] = { "auto", "stop", "snapshot", NULL };
-	static const uint32_t mode_values[] = { MODE_AUTO, MODE_STOP, MODE_SNAPSHOT };
 	struct settings *s = &q->settings;
 
 	switch (id) {
@@ -156,7 +155,7 @@ static void take_setting(struct request *q, int id)
 		s->snapshot = MODE_STOP;
 		break;
 	case OPT_MODE:
-		s->snapshot = mode_values[options_choice(&q->o, mode_words)];
+		s->snapshot = options_mode(&q->o);
 		break;
 	case OPT_TRACKER:
 		s->tracker =

@@ -2,6 +2,7 @@
 /* Command lines: getopt_long's tables, --help and the messages for misuse, all made from the option
  * rows. */
 #include "options.h"
+#include "state/tree.h"
 
 #include "util/err.h"
 #include "util/fault.h"
@@ -275,6 +276,14 @@ int options_choice(const struct options *o, const char *const *words)
 		if (!strcmp(o->arg, words[i]))
 			return i;
 	bad_value(o);
+}
+
+uint32_t options_mode(const struct options *o)
+{
+	static const char *const words[] = { "auto", "stop", "snapshot", "precopy", NULL };
+	static const uint32_t values[] = { MODE_AUTO, MODE_STOP, MODE_SNAPSHOT, MODE_PRECOPY };
+
+	return values[options_choice(o, words)];
 }
 
 int options_close_stdout(const char *program)

@@ -80,6 +80,8 @@ uint64_t options_size(const struct options *o);
 int64_t options_int(const struct options *o, int64_t min, int64_t max);
 /* Index of the argument in a NULL-terminated list of words. */
 int options_choice(const struct options *o, const char *const *words);
+/* The argument of --mode: enum copy_mode. */
+uint32_t options_mode(const struct options *o);
 
 /*
  * Flushes and closes standard output: 0, or -1 after "PROGRAM: cannot write to standard output:

@@ -25,7 +25,7 @@
 #define LOG_ROOM          "dump"
 #define FREEZE_TIMEOUT_MS 3000
 
-static uint32_t space_id(void *arg, const char *key)
+uint32_t dump_space_id(void *arg, const char *key)
 {
 	struct dump_job *job = arg;
 	struct space_key *more;
@@ -67,7 +67,7 @@ static int prepare(struct dumper *d, struct err *err)
 /* Everything but the content of pages. */
 static int capture(struct dumper *d, struct err *err)
 {
-	int rc = prepare(d, err);
+	int rc = 0;
 
 	for (unsigned i = 0; rc == 0 && i < d->cap.n_subjects; i++)
 		rc = process_capture(d, i, err);
@@ -77,8 +77,10 @@ static int capture(struct dumper *d, struct err *err)
 		log_debug("processes captured");
 	if (rc == 0)
 		rc = files_capture(&d->cap, err);
-	if (rc == 0)
+	if (rc == 0) {
 		log_debug("files captured");
+		precopy_distrust(d);
+	}
 	for (unsigned i = 0; rc == 0 && i < d->cap.n_subjects; i++)
 		rc = memory_capture(d, &d->cap.subjects[i], &d->maps[i], d->mem_fds[i], err);
 	if (rc == 0)
@@ -102,7 +104,24 @@ static int capture(struct dumper *d, struct err *err)
 	return rc;
 }
 
-static void release(struct dumper *d)
+int dump_stop(struct dumper *d, struct err *err)
+{
+	struct dump_result *r = d->result;
+	int rc;
+
+	d->start_ns = trace_now_ns();
+	rc = freeze_job(&d->freeze, &d->frozen, err);
+	r->freeze_us = (uint64_t)(trace_now_ns() - d->start_ns) / 1000;
+	if (rc < 0)
+		return rc;
+	r->processes = d->frozen->n_procs;
+	r->threads = 0;
+	for (unsigned i = 0; i < d->frozen->n_procs; i++)
+		r->threads += d->frozen->procs[i].n_threads;
+	return prepare(d, err);
+}
+
+void dump_release(struct dumper *d)
 {
 	if (d->n_waits) /* it failed on the way */
 		waits_remember(d, false);
@@ -153,20 +172,18 @@ static int traced(void *arg, struct err *err)
 	if (rc < 0)
 		return rc;
 	image_writer_hold(d->writer);
-	d->start_ns = trace_now_ns();
-	rc = freeze_job(&d->freeze, &d->frozen, err);
-	r->freeze_us = (uint64_t)(trace_now_ns() - d->start_ns) / 1000;
-	if (rc < 0)
+	rc = dump_stop(d, err);
+	if (rc < 0 && !d->frozen)
 		return rc;
-	r->processes = d->frozen->n_procs;
-	for (unsigned i = 0; i < d->frozen->n_procs; i++)
-		r->threads += d->frozen->procs[i].n_threads;
-	rc = capture(d, err);
+	if (rc == 0)
+		rc = capture(d, err);
 	r->scan_us =
 		(uint64_t)(trace_now_ns() - d->start_ns) / 1000 - r->freeze_us - r->snapshot_us;
 	if (rc == 0)
+		rc = precopy_settle(d, err);
+	if (rc == 0)
 		rc = pages_write_now(d, d->writer, err);
-	release(d);
+	dump_release(d);
 	image_writer_go(d->writer);
 	if (rc == 0 && (d->flags & DUMP_KILL)) {
 		rc = finish(d, err);
@@ -178,7 +195,7 @@ static int traced(void *arg, struct err *err)
 	freeze_thaw(d->frozen);
 	if (d->writer)
 		image_writer_background(d->writer);
-	r->pause_us = (uint64_t)(trace_now_ns() - d->start_ns) / 1000;
+	r->pause_us += (uint64_t)(trace_now_ns() - d->start_ns) / 1000;
 	if (rc == 0)
 		rc = fault_point("dump-thawed", err);
 	if (rc == 0 && d->writer) /* from the snapshots, which end with this process */
@@ -196,23 +213,32 @@ static bool parent_there(const struct dump_job *job)
 	return faccessat(chain_dirfd(job->chain), name, R_OK, 0) == 0;
 }
 
+int dump_init(struct dumper *d, struct err *err)
+{
+	d->arena = arena_new();
+	d->tree = d->arena ? arena_alloc(d->arena, sizeof *d->tree) : NULL;
+	if (!d->tree)
+		return err_nomem(err);
+	d->cap = (struct capture){ .arena = d->arena,
+				   .tree = d->tree,
+				   .space_id = dump_space_id,
+				   .space_id_arg = d->job };
+	d->freeze = (struct freeze_opts){ .root = d->job->root,
+					  .adopted = d->job->adopted,
+					  .timeout_ms = FREEZE_TIMEOUT_MS };
+	return 0;
+}
+
 static int begin(struct dumper *d, struct err *err)
 {
 	struct dump_job *job = d->job;
 	struct dump_result *r = d->result;
 	const struct settings *s = job->settings;
-	int rc;
+	int rc = dump_init(d, err);
 
-	d->arena = arena_new();
-	d->tree = d->arena ? arena_alloc(d->arena, sizeof *d->tree) : NULL;
-	if (!d->tree)
-		return err_nomem(err);
-	d->cap = (struct capture){
-		.arena = d->arena, .tree = d->tree, .space_id = space_id, .space_id_arg = job
-	};
-	d->freeze = (struct freeze_opts){ .root = job->root,
-					  .adopted = job->adopted,
-					  .timeout_ms = FREEZE_TIMEOUT_MS };
+	if (rc < 0)
+		return rc;
+	d->begin_ns = trace_now_ns();
 	r->seq = chain_next_seq(job->chain);
 	(void)snprintf(r->mode, sizeof r->mode, "stop");
 	if (getrandom(&r->state, sizeof r->state, 0) != (ssize_t)sizeof r->state)
@@ -220,13 +246,17 @@ static int begin(struct dumper *d, struct err *err)
 	d->incremental = s->incremental && !job->want_full && parent_there(job) &&
 			 (s->full_every == 0 || job->since_full + 1 < s->full_every);
 	r->incremental = d->incremental;
-	if (s->incremental && (d->incremental || !(d->flags & (DUMP_KILL | DUMP_LAST))))
+	d->hashing = s->incremental && (d->incremental || !(d->flags & (DUMP_KILL | DUMP_LAST)));
+	if (d->hashing || policy_precopy(d))
 		d->tracker = job->tracker;
 	(void)snprintf(r->tracker, sizeof r->tracker, "%s", d->tracker ? d->tracker->name : "none");
 	rc = proc_host_read(d->arena, &d->tree->host, err);
 	d->tree->seq = r->seq;
 	d->tree->settings = *s;
-	return rc < 0 ? rc : open_writer(d, err);
+	rc = rc < 0 ? rc : open_writer(d, err);
+	if (rc == 0 && policy_precopy(d))
+		rc = precopy_run(d, err);
+	return rc;
 }
 
 static void done(struct dump_job *job, const struct dump_result *r)
@@ -260,7 +290,7 @@ int dump_checkpoint(struct dump_job *job, unsigned flags, struct dump_result *re
 	}
 	image_writer_abort(d.writer);
 	snapshots_free(&d);
-	ret->write_us = d.start_ns ? (uint64_t)(trace_now_ns() - d.start_ns) / 1000 : 0;
+	ret->write_us = d.start_ns ? (uint64_t)(trace_now_ns() - d.begin_ns) / 1000 : 0;
 	arena_free(d.arena);
 	log_debug("checkpoint %llu: %d, pause %llu us", (unsigned long long)ret->seq, rc,
 		  (unsigned long long)ret->pause_us);

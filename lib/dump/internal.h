@@ -32,13 +32,13 @@ struct extent {
 	/* Read after the thaw, from the list's later_fd: the copy there does not change any more.
 	 */
 	bool later;
-	int fd;           /* /proc/PID/mem, or the content's descriptor; borrowed */
+	int fd; /* /proc/PID/mem, or the content's descriptor; borrowed */
 };
 
 struct page_list {
 	uint32_t space;
 	enum page_source source;
-	int fd; /* which the extents that are added next are read from */
+	int fd;       /* which the extents that are added next are read from */
 	int later_fd; /* the same of a snapshot, at the same addresses; -1: none; borrowed, good
 			 until the image is complete */
 	struct extent *extents; /* ascending after pages_sort */
@@ -121,12 +121,14 @@ struct dumper {
 	struct page_list *lists; /* ascending by space */
 	unsigned n_lists;
 	bool incremental;
-	const struct tracker *tracker; /* NULL: no increment will stand on this image */
+	const struct tracker *tracker; /* NULL: nobody will ask what changed since this image */
+	bool hashing; /* an increment may stand on it: hashes of what is not watched are kept */
 	struct dump_result *result;
 	struct image_writer *writer;
 	struct snapshots *snapshots; /* NULL: none taken */
 	unsigned flags;
 	int64_t start_ns; /* when the first thread was stopped */
+	int64_t begin_ns; /* when the attempt began */
 };
 
 /*
@@ -148,6 +150,23 @@ void watched_begin(struct dump_job *job);
 void watched_end(struct dump_job *job, bool durable);
 void watched_free(struct dump_job *job);
 
+/* dump/dump.c: parts of a checkpoint's story that pre-copy has as well. */
+int dump_init(struct dumper *d, struct err *err);
+/* In the tracer: stops the job and makes room for what will be known of its processes. */
+int dump_stop(struct dumper *d, struct err *err);
+void dump_release(struct dumper *d);
+uint32_t dump_space_id(void *job, const char *key);
+
+/* dump/precopy.c: copies pages into the image while the job runs. */
+int precopy_run(struct dumper *d, struct err *err);
+/* At the stop, before memory is captured: not when the job reads files behind the kernel's back. */
+void precopy_distrust(struct dumper *d);
+/* After: what was copied ahead of pages that have changed or gone does not count. */
+int precopy_settle(struct dumper *d, struct err *err);
+
+/* dump/policy.c: how the pages get out of the job. */
+bool policy_precopy(const struct dumper *d);
+
 /* dump/scan.c: which pages of a process's private memory there are, and what is known of them. */
 int scan_process(struct dumper *d, struct subject *s, const struct map_list *maps,
 		 struct page_list *list, struct watched *w, int pagemap_fd, struct err *err);
@@ -160,6 +179,10 @@ int shared_capture(struct dumper *d, struct err *err);
 int threads_look(struct dumper *d, unsigned index, struct err *err);
 int threads_finish(struct dumper *d, unsigned index, const struct thread_facts *facts,
 		   struct err *err);
+
+/* The key of a process's private memory, for dump_space_id. */
+#define PROCESS_KEY_LEN 80
+void process_key(char key[PROCESS_KEY_LEN], pid_t pid, unsigned long long start_time);
 
 /* dump/process.c: one stopped process, from its mappings to its threads. */
 int process_capture(struct dumper *d, unsigned index, struct err *err);

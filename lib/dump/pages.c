@@ -251,7 +251,7 @@ static int write_pass(struct dumper *d, struct image_writer *w, bool later, stru
 	CLEANUP_FREE uint8_t *own = NULL;
 	int rc = 0;
 
-	if (d->tracker) {
+	if (d->hashing) {
 		own = malloc((size_t)IMAGE_BLOCK_PAGES * CKPT_PAGE_SIZE);
 		if (!own)
 			return err_nomem(err);
@@ -268,7 +268,7 @@ int pages_write_now(struct dumper *d, struct image_writer *w, struct err *err)
 {
 	int rc = 0;
 
-	if (d->tracker)
+	if (d->hashing)
 		rc = hashes_begin(d->job->hashes, d->incremental, err);
 	if (rc == 0)
 		rc = write_pass(d, w, false, err);
@@ -290,7 +290,7 @@ int pages_write_later(struct dumper *d, struct image_writer *w, struct err *err)
 
 	if (!any_later(d))
 		return 0;
-	if (d->tracker)
+	if (d->hashing)
 		rc = hashes_second_pass(d->job->hashes, err);
 	if (rc == 0)
 		rc = write_pass(d, w, true, err);

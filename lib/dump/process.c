@@ -50,6 +50,11 @@ static int open_subject(struct dumper *d, unsigned index, struct err *err)
 	return 0;
 }
 
+void process_key(char key[PROCESS_KEY_LEN], pid_t pid, unsigned long long start_time)
+{
+	(void)snprintf(key, PROCESS_KEY_LEN, "mm:%d:%llu", pid, start_time);
+}
+
 /* Who it is, and the id of its memory along the chain. */
 static int identify(struct dumper *d, unsigned index, struct err *err)
 {
@@ -58,7 +63,7 @@ static int identify(struct dumper *d, unsigned index, struct err *err)
 	int parent = d->frozen->procs[index].parent;
 	struct proc_status status;
 	struct proc_stat stat;
-	char key[80];
+	char key[PROCESS_KEY_LEN];
 	int rc;
 
 	rc = proc_status_read(s->proc_dirfd, d->arena, &status, err);
@@ -71,7 +76,7 @@ static int identify(struct dumper *d, unsigned index, struct err *err)
 	p->sid = status.ns_sid;
 	p->ppid = parent < 0 ? 0 : d->tree->processes[parent].pid;
 	p->exit_signal = stat.exit_signal;
-	(void)snprintf(key, sizeof key, "mm:%d:%llu", s->pid, (unsigned long long)stat.start_time);
+	process_key(key, s->pid, stat.start_time);
 	p->space = capture_space(&d->cap, SPACE_MM, key, arena_printf(d->arena, "pid %d", p->pid),
 				 0, -1);
 	return p->space ? 0 : err_nomem(err);

@@ -15,8 +15,8 @@ struct scan {
 	struct vma *vmas; /* parallel to maps */
 	struct watched *w;
 	bool soft;
-	unsigned map;      /* the mapping that the last run ended in */
-	size_t at_pending; /* cursor in w->pending */
+	unsigned map;                /* the mapping that the last run ended in */
+	size_t at_pending, at_ahead; /* cursors in w->pending and w->ahead */
 };
 
 static int add_guard(struct scan *z, uint64_t start, uint64_t end, struct err *err)
@@ -45,18 +45,40 @@ static enum extent_kind clean_kind(const struct scan *z, uint32_t marks)
 	return z->soft && !(marks & PAGE_EXCLUSIVE) ? EXTENT_PARENT_OR_ZERO : EXTENT_PARENT;
 }
 
+/* Pages that must be in the image: all are read now, but for what it holds already. */
+static int add_changed(struct scan *z, uint64_t start, uint64_t end, struct err *err)
+{
+	struct ranges *keep = &z->w->keep;
+	int rc = 0;
+
+	while (rc == 0 && start < end) {
+		bool ahead;
+		uint64_t part = ranges_part(&z->w->ahead, &z->at_ahead, start, end, &ahead);
+
+		/* kept are exactly these: never more, so not when there are too many to be told
+		 * apart */
+		if (ahead && keep->n < RANGES_MAX - 1)
+			rc = ranges_append(keep, start, part) < 0 ? err_nomem(err) : 0;
+		else
+			rc = add(z, EXTENT_CHANGED, start, part, err);
+		start = part;
+	}
+	return rc;
+}
+
 static int add_watched(struct scan *z, uint64_t start, uint64_t end, uint32_t marks,
 		       struct err *err)
 {
 	int rc = 0;
 
 	if (!z->d->incremental || z->w->all_pending)
-		return add(z, EXTENT_CHANGED, start, end, err);
+		return add_changed(z, start, end, err);
 	while (rc == 0 && start < end) {
 		bool pending;
 		uint64_t part = ranges_part(&z->w->pending, &z->at_pending, start, end, &pending);
 
-		rc = add(z, pending ? EXTENT_CHANGED : clean_kind(z, marks), start, part, err);
+		rc = pending ? add_changed(z, start, part, err)
+			     : add(z, clean_kind(z, marks), start, part, err);
 		start = part;
 	}
 	return rc;
@@ -145,7 +167,7 @@ int scan_process(struct dumper *d, struct subject *s, const struct map_list *map
 		       .soft = d->tracker && d->tracker->soft },
 		.pagemap_fd = pagemap_fd,
 	};
-	int rc = d->tracker ? d->tracker->find(&t, NULL, err) : 0;
+	int rc = d->tracker ? track_find(d->tracker, &t, NULL, err) : 0;
 
 	x.each_map = x.z.soft || !probe_get(PROBE_PAGEMAP_SCAN)->ok;
 	return rc < 0 ? rc : track_stretches(&t, scan_stretch, &x, err);

@@ -55,6 +55,13 @@ static int softdirty_find(const struct track_target *t, struct ranges *found, st
 	return clear(t, err);
 }
 
+static int softdirty_attach(const struct track_target *t, struct err *err)
+{
+	(void)t;
+	(void)err;
+	return 0;
+}
+
 static bool softdirty_is_watched(const struct watched *w, uint32_t marks)
 {
 	(void)marks;
@@ -70,6 +77,7 @@ const struct tracker tracker_softdirty = {
 	.name = "softdirty",
 	.probe = PROBE_SOFT_DIRTY,
 	.soft = true,
+	.attach = softdirty_attach,
 	.find = softdirty_find,
 	.is_watched = softdirty_is_watched,
 	.forget = softdirty_forget,

@@ -41,6 +41,21 @@ int tracker_check(const char *name, struct err *err)
 	return 0;
 }
 
+int track_find(const struct tracker *tracker, const struct track_target *t, struct ranges *found,
+	       struct err *err)
+{
+	CLEANUP(ranges_fini) struct ranges own = { 0 };
+	struct watched *w = t->w;
+	int rc;
+
+	if (!found)
+		found = &own;
+	rc = tracker->find(t, found, err);
+	if (rc < 0 || w->all_pending || ranges_subtract(&w->ahead, found) < 0)
+		ranges_clear(&w->ahead);
+	return rc;
+}
+
 bool track_private(const struct proc_map *m)
 {
 	if (m->shared || (m->advice & ADVICE_DROPPABLE) || !strcmp(m->path, "[vsyscall]") ||
@@ -75,6 +90,13 @@ int track_stretches(const struct track_target *t,
 
 /* --- hash: nothing is known before the pages are read ------------------------------------- */
 
+static int hash_attach(const struct track_target *t, struct err *err)
+{
+	(void)t;
+	(void)err;
+	return 0;
+}
+
 static int hash_find(const struct track_target *t, struct ranges *found, struct err *err)
 {
 	(void)t;
@@ -98,6 +120,7 @@ static void hash_forget(struct watched *w)
 const struct tracker tracker_hash = {
 	.name = "hash",
 	.probe = PROBE_COUNT,
+	.attach = hash_attach,
 	.find = hash_find,
 	.is_watched = hash_is_watched,
 	.forget = hash_forget,

@@ -30,6 +30,7 @@ struct watched {
 	uint32_t space;
 	struct ranges given; /* addresses that the image holds a copy of, maybe an old one */
 	struct ranges ahead; /* of these, those that have not been written since; a subset */
+	struct ranges keep;  /* of these, what was still there at the stop */
 };
 
 /* What a tracker works on. The maps are those of now; private memory in them is what it is about.
@@ -55,6 +56,8 @@ struct tracker {
 	 * w->pending and (where not NULL) to found, and watches it from now on. Memory that cannot
 	 * be watched is no error: is_clean never says so of it.
 	 */
+	/* With the process stopped, what find needs to work on it running. */
+	int (*attach)(const struct track_target *t, struct err *err);
 	int (*find)(const struct track_target *t, struct ranges *found, struct err *err);
 	/* After find: is a page with these marks under watch, so that w->pending tells of it? */
 	bool (*is_watched)(const struct watched *w, uint32_t marks);
@@ -66,6 +69,10 @@ struct tracker {
 const struct tracker *tracker_choose(const char *name);
 /* -EOPNOTSUPP, and why, when the tracker with this name does not work here. */
 int tracker_check(const char *name, struct err *err);
+
+/* find, and what it means for copies that were taken ahead. */
+int track_find(const struct tracker *tracker, const struct track_target *t, struct ranges *found,
+	       struct err *err);
 
 /* Private memory whose pages are found in page tables: neither special nor a nameless file's. */
 bool track_private(const struct proc_map *m);

@@ -270,39 +270,51 @@ static bool may_do_without(int rc)
 	       rc == -ENOMEM;
 }
 
-static int uffd_find(const struct track_target *t, struct ranges *found, struct err *err)
+/*
+ * Puts what is not under watch under watch. Only while the process stands still: a mapping that
+ * grew meanwhile would be split, and no mremap goes over two mappings.
+ */
+static int watch_more(const struct track_target *t, struct ranges *found, struct err *err)
 {
 	CLEANUP(ranges_fini) struct ranges fresh = { 0 };
-	CLEANUP(ranges_fini) struct ranges dirty = { 0 };
 	struct watched *w = t->w;
-	int rc = 0;
+	int rc = w->uffd < 0 ? attach(t, err) : 0;
 
-	if (w->uffd < 0 && !t->batch)
-		return err_set(err, -EAGAIN, "process %d is not watched yet", t->pid);
-	if (w->uffd < 0)
-		rc = attach(t, err);
 	if (rc < 0)
 		return may_do_without(rc) ? 0 : rc;
 	rc = find_unwatched(t, &fresh, err);
 	if (rc == 0)
 		rc = note(w, &fresh, found, err);
-	if (rc == 0 && register_maps(t, &fresh) == -ESRCH && t->batch) {
-		/* ours is that of a program that has been left by exec */
-		uffd_forget(w);
-		rc = attach(t, err);
-		if (rc < 0)
-			return may_do_without(rc) ? 0 : rc;
+	if (rc < 0 || register_maps(t, &fresh) != -ESRCH)
+		return rc;
+	/* ours is that of a program that has been left by exec */
+	uffd_forget(w);
+	rc = attach(t, err);
+	if (rc == 0)
 		(void)register_maps(t, &fresh);
-	}
-	if (rc == 0) {
-		rc = find_written(t, &dirty, err);
-		if (rc == 0)
-			rc = note(w, &dirty, found, err);
-		/* pages may have been protected that nobody has heard of */
-		if (rc < 0)
-			w->all_pending = true;
-	}
+	return rc < 0 && may_do_without(rc) ? 0 : rc;
+}
+
+static int uffd_find(const struct track_target *t, struct ranges *found, struct err *err)
+{
+	CLEANUP(ranges_fini) struct ranges dirty = { 0 };
+	struct watched *w = t->w;
+	int rc = t->batch ? watch_more(t, found, err) : 0;
+
+	if (rc < 0 || w->uffd < 0)
+		return rc;
+	rc = find_written(t, &dirty, err);
+	if (rc == 0)
+		rc = note(w, &dirty, found, err);
+	/* pages may have been protected that nobody has heard of */
+	if (rc < 0)
+		w->all_pending = true;
 	return rc;
+}
+
+static int uffd_attach(const struct track_target *t, struct err *err)
+{
+	return t->w->uffd < 0 ? watch_more(t, NULL, err) : 0;
 }
 
 static bool uffd_is_watched(const struct watched *w, uint32_t marks)
@@ -314,6 +326,7 @@ const struct tracker tracker_uffd = {
 	.name = "uffd",
 	.probe = PROBE_UFFD_WP_ASYNC,
 	.live = true,
+	.attach = uffd_attach,
 	.find = uffd_find,
 	.is_watched = uffd_is_watched,
 	.forget = uffd_forget,

@@ -11,6 +11,7 @@ static void free_one(const struct tracker *t, struct watched *w)
 	ranges_fini(&w->pending);
 	ranges_fini(&w->given);
 	ranges_fini(&w->ahead);
+	ranges_fini(&w->keep);
 	free(w);
 }
 
@@ -68,6 +69,7 @@ void watched_end(struct dump_job *job, bool durable)
 		}
 		ranges_fini(&w->given);
 		ranges_fini(&w->ahead);
+		ranges_fini(&w->keep);
 		if (durable) {
 			ranges_fini(&w->pending);
 			w->all_pending = false;

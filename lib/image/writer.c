@@ -470,6 +470,19 @@ void image_writer_generation(struct image_writer *w)
 	w->generation++;
 }
 
+int image_writer_drain(struct image_writer *w, struct err *err)
+{
+	queue_open(w);
+	pthread_mutex_lock(&w->lock);
+	w->draining = true;
+	pthread_cond_broadcast(&w->done_cond);
+	while (w->head != w->tail && !w->failed)
+		pthread_cond_wait(&w->free_cond, &w->lock);
+	w->draining = false;
+	pthread_mutex_unlock(&w->lock);
+	return failure(w, err);
+}
+
 static void set_held(struct image_writer *w, bool held)
 {
 	pthread_mutex_lock(&w->lock);

@@ -75,6 +75,8 @@ int image_writer_run(struct image_writer *w, uint32_t space, uint32_t kind, uint
  */
 #define WRITER_GENERATIONS 48
 void image_writer_generation(struct image_writer *w);
+/* Waits until all that was submitted has been written. Not while it is held. */
+int image_writer_drain(struct image_writer *w, struct err *err);
 /*
  * From hold to go, what is submitted only gathers in memory, so that neither compression nor the
  * disk takes a core from the caller; when the blocks are used up writing begins by itself.

@@ -77,7 +77,8 @@ struct image_writer {
 	uint64_t head, next_work,
 		tail; /* output takes at head, workers at next_work, the caller adds at tail */
 	bool finishing, stop, failed;
-	bool held; /* workers wait */
+	bool held;     /* workers wait */
+	bool draining; /* the caller waits until nothing is queued */
 	struct err err;
 
 	pthread_t worker[WRITER_MAX_WORKERS], output;

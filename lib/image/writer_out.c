@@ -168,7 +168,7 @@ static unsigned next_batch(struct image_writer *w, struct slot **batch)
 		}
 		if (w->stop || w->failed)
 			return 0;
-		if (n >= BATCH_MIN || (n && (w->finishing || !w->n_free)))
+		if (n >= BATCH_MIN || (n && (w->finishing || w->draining || !w->n_free)))
 			return n;
 		if (w->finishing && w->head == w->tail)
 			return 0;

@@ -563,7 +563,7 @@ struct terminal_state {
 /* How pages get out of the job: see --mode. The first two are old images' --no-snapshot and
  * default.
  */
-enum copy_mode { MODE_STOP = 0, MODE_AUTO = 1, MODE_SNAPSHOT = 2 };
+enum copy_mode { MODE_STOP = 0, MODE_AUTO = 1, MODE_SNAPSHOT = 2, MODE_PRECOPY = 3 };
 
 enum compress_mode { COMPRESS_AUTO = 0, COMPRESS_LZ4 = 1, COMPRESS_NONE = 2 };
 

@@ -1,0 +1,166 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: BSD-2-Clause
+# What has changed is found: random changes of memory, an increment every few of them, every byte
+# compared; merges, and restarts from random points of the chain; for each tracker and mode.
+
+load ../lib/common
+
+: "${CKPT_TEST_SEED:=$(date +%s%N | cut -c 6-15)}"
+: "${CKPT_TEST_MOMENTS:=10}" # rounds of each test
+COMPARE=$CKPT_BUILD/test/compare/compare
+PATIENCE=60
+
+setup() {
+	common_setup
+	SEED=$((10#$CKPT_TEST_SEED % 1000000007))
+	RANDOM=$((SEED % 32768))
+	echo "CKPT_TEST_SEED=$CKPT_TEST_SEED"
+}
+
+below() {
+	echo $(((RANDOM * 32768 + RANDOM) % $1))
+}
+
+job_pid() {
+	local all
+	all=$(descendants "$SUP_PID")
+	for pid in $all; do
+		[ "$(readlink -s "/proc/$pid/exe")" = "$VICTIMS/victim-changed" ] || continue
+		echo "$pid"
+		return
+	done
+	return 1
+}
+
+# In sigwaitinfo(), and all its own (not in the middle of being restarted).
+is_resting() {
+	local pid
+	pid=$(job_pid) && grep -qs '^128 ' "/proc/$pid/syscall" && untraced "$pid"
+}
+
+# Victims of rounds() rest until they are told that a poke is coming.
+wake_poke() {
+	if [ -n "$RESTS" ]; then
+		until_true "$CKPT_TEST_WAIT" is_resting || fail "the victim does not rest" ||
+			return 1
+		ln -sfn "t$((TOKENS + 1))" "$BASE.poke" # as victim_poke will do
+		kill -USR2 "$(job_pid)" || return 1
+	fi
+	victim_poke || return 1
+	[ -z "$RESTS" ] || until_true "$CKPT_TEST_WAIT" is_resting ||
+		fail "the victim does not rest"
+}
+
+restart() {
+	STARTS=$((STARTS + 1))
+	door "restart$STARTS" "$RESTART" "$@" "$CHAIN"
+	SUP_PID=$DOOR_PID
+	wake_poke
+}
+
+quit() {
+	ln -sfn quit "$BASE.poke"
+	[ -z "$RESTS" ] || kill -USR2 "$(job_pid)" || return 1
+	victim_quit
+}
+
+# The newest state is what the victim, which rests, has in its memory.
+compare() {
+	local out status=0
+	out=$(fg "$PATIENCE" "$COMPARE" "$CHAIN" "$(job_pid)" 2>&1) || status=$?
+	[ "$status" -eq 0 ] || fail "after image $(stats_last seq): $out"
+}
+
+# Now and then: from any state that the chain still has, merged before or not.
+restart_somewhere() {
+	local images=("$CHAIN"/*.img) n args=()
+	n=$(below ${#images[@]})
+	victim_kill || return 1
+	if [ "$(below 3)" -eq 0 ]; then
+		fg "$PATIENCE" "$MERGE" -q "$CHAIN" || fail "merge" || return 1
+	elif [ "$(below 2)" -eq 0 ]; then
+		args=(--at "$((10#$(basename "${images[$n]}" .img)))")
+	fi
+	restart "${args[@]}"
+}
+
+# has_tracker NAME: or skip.
+has_tracker() {
+	fg 20 "$RUN" -o "$T/try" --tracker "$1" true 2> "$T/why" && return
+	grep -q "$1" "$T/why" || fail "$(cat "$T/why")" || return 1
+	skip "$(head -n 1 "$T/why")"
+}
+
+# rounds STEPS OPTIONS...: STEPS steps, then a checkpoint, compared.
+rounds() {
+	local steps=$1 i
+	shift
+	RESTS=yes
+	is_root || touch "$BASE.userns"
+	victim_start --keep 1000 --full-every 12 "$@" -- changed "$SEED" "$steps" ||
+		return 1
+	for ((i = 0; i < CKPT_TEST_MOMENTS; i++)); do
+		wake_poke || return 1
+		checkpoint || return 1
+		compare || return 1
+		if [ "$(below 6)" -eq 0 ]; then
+			restart_somewhere || return 1
+		fi
+	done
+	wake_poke || return 1
+	victim_kill || return 1
+	restart || return 1
+	quit
+}
+
+# runs OPTIONS...: the victim changes its memory all the time; what is restarted is one instant.
+runs() {
+	local i
+	RESTS=
+	is_root || touch "$BASE.userns"
+	victim_start --keep 1000 --full-every 12 "$@" -- changed "$SEED" run || return 1
+	for ((i = 0; i < CKPT_TEST_MOMENTS; i++)); do
+		checkpoint || return 1
+		if [ "$(below 3)" -eq 0 ]; then
+			wake_poke || return 1
+			restart_somewhere || return 1
+		fi
+	done
+	victim_kill || return 1
+	restart || return 1
+	wake_poke || return 1
+	quit
+}
+
+@test "uffd, copied while stopped: every byte, after every few steps" {
+	has_tracker uffd
+	rounds 60 --tracker uffd --mode stop
+}
+
+@test "uffd, copied ahead: every byte" {
+	has_tracker uffd
+	rounds 400 --tracker uffd --mode precopy
+}
+
+@test "uffd, copied ahead while the memory changes: one instant" {
+	has_tracker uffd
+	runs --tracker uffd --mode precopy
+}
+
+@test "uffd, copied while stopped, while the memory changes: one instant" {
+	has_tracker uffd
+	runs --tracker uffd --mode stop
+}
+
+@test "softdirty: every byte" {
+	has_tracker softdirty
+	rounds 60 --tracker softdirty --mode stop
+}
+
+@test "hash: every byte" {
+	rounds 60 --tracker hash --mode stop
+}
+
+@test "whatever is taken by itself: one instant" {
+	runs
+}
