@@ -8,13 +8,12 @@
 #include "util/cleanup.h"
 #include "util/fault.h"
 #include "util/hash.h"
+#include "util/io.h"
 
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #define POOL_ALIGN   (2u << 20)
@@ -150,24 +149,12 @@ void writer_fail(struct image_writer *w, const struct err *err)
 	pthread_mutex_unlock(&w->lock);
 }
 
-/* ioprio_set(2) has no wrapper: best effort, lowest level, for one thread. */
-#define IOPRIO_ONE_THREAD 1
-#define IOPRIO_LOWEST     (2 << 13 | 7)
-/* About a tenth of a core beside a job that wants all of it; all that it leaves. */
-#define BACKGROUND_NICE 10
-
-static void step_back(pid_t tid)
-{
-	(void)setpriority(PRIO_PROCESS, (id_t)tid, BACKGROUND_NICE);
-	(void)syscall(SYS_ioprio_set, IOPRIO_ONE_THREAD, tid, IOPRIO_LOWEST);
-}
-
 void writer_enroll(struct image_writer *w)
 {
 	pthread_mutex_lock(&w->lock);
 	w->tids[w->n_tids++] = gettid();
 	if (w->background)
-		step_back(gettid());
+		io_step_back(gettid());
 	pthread_mutex_unlock(&w->lock);
 }
 
@@ -177,7 +164,7 @@ void image_writer_background(struct image_writer *w)
 	w->background = true;
 	/* threads end after a failure, and then their ids may be others' */
 	for (unsigned i = 0; i < w->n_tids && !w->failed; i++)
-		step_back(w->tids[i]);
+		io_step_back(w->tids[i]);
 	pthread_mutex_unlock(&w->lock);
 }
 

@@ -3,6 +3,7 @@
  * listening. */
 #include "run/attempt.h"
 
+#include "run/compact.h"
 #include "util/cleanup.h"
 #include "util/io.h"
 
@@ -19,6 +20,7 @@ struct checkpointer {
 	const struct settings *settings;
 	bool full, replace, adopts;
 	struct dump_job *job; /* the thread's */
+	struct compactor *compactor;
 	int done_fd;
 	pthread_t thread;
 	pthread_mutex_t lock;
@@ -58,6 +60,8 @@ static void retain(struct checkpointer *c, struct attempt *a)
 		rc = chain_retain(c->chain, c->replace ? 1 : c->settings->keep, &a->retain);
 	if (rc == 0)
 		c->replace = false;
+	if (rc == 0)
+		compactor_consider(c->compactor, c->chain, &a->retain);
 	if (rc < 0 && a->retain.code >= 0)
 		a->retain.code = rc;
 }
@@ -143,9 +147,11 @@ int checkpointer_new(pid_t root, struct chain *chain, const struct settings *set
 	c->settings = settings;
 	c->full = full;
 	raise_own_limits();
-	c->done_fd = eventfd(0, EFD_CLOEXEC);
+	rc = compactor_new(chain, settings, &c->compactor, err);
+	c->done_fd = rc < 0 ? -1 : eventfd(0, EFD_CLOEXEC);
 	if (c->done_fd < 0) {
-		rc = err_set(err, -errno, "cannot make an eventfd: %m");
+		rc = rc < 0 ? rc : err_set(err, -errno, "cannot make an eventfd: %m");
+		compactor_free(c->compactor);
 		free(c);
 		return rc;
 	}
@@ -159,6 +165,7 @@ int checkpointer_new(pid_t root, struct chain *chain, const struct settings *set
 	if (rc < 0) {
 		err_set(err, rc, "cannot start the checkpoint thread: %m");
 		(void)close(c->done_fd);
+		compactor_free(c->compactor);
 		free(c);
 		return rc;
 	}
@@ -210,6 +217,7 @@ void checkpointer_free(struct checkpointer *c)
 		return;
 	tell(c, &c->stop, 0);
 	(void)pthread_join(c->thread, NULL);
+	compactor_free(c->compactor);
 	(void)pthread_cond_destroy(&c->wanted);
 	(void)pthread_mutex_destroy(&c->lock);
 	(void)close(c->done_fd);

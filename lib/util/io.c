@@ -8,6 +8,8 @@
 #include <limits.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 
 ssize_t io_read_full(int fd, void *buf, size_t len)
 {
@@ -154,4 +156,16 @@ int io_readlink(int dirfd, const char *path, char **ret)
 		return -ENOMEM;
 	*ret = copy;
 	return 0;
+}
+
+/* ioprio_set(2) has no wrapper: best effort, lowest level, for one thread. */
+#define IOPRIO_ONE_THREAD 1
+#define IOPRIO_LOWEST     (2 << 13 | 7)
+/* About a tenth of a core beside a job that wants all of it; all that it leaves. */
+#define BACKGROUND_NICE 10
+
+void io_step_back(pid_t tid)
+{
+	(void)setpriority(PRIO_PROCESS, (id_t)tid, BACKGROUND_NICE);
+	(void)syscall(SYS_ioprio_set, IOPRIO_ONE_THREAD, tid, IOPRIO_LOWEST);
 }

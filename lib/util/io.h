@@ -24,3 +24,8 @@ int io_read_records(int dirfd, const char *path, char **ret_text, size_t *ret_le
 int io_write_file(int dirfd, const char *path, const char *text);
 /* readlinkat into a malloc'ed string. */
 int io_readlink(int dirfd, const char *path, char **ret);
+/*
+ * The thread leaves the cores and the disk to others as far as they want them (nice level, I/O
+ * priority). For good: priority that was given up cannot be had back without privilege.
+ */
+void io_step_back(pid_t tid);
