@@ -40,7 +40,7 @@
  */
 #define STOPS_AHEAD 4
 /* After a failure: for what has been asked to stop and is on its way. */
-#define LATE_STOPS_NS 100000000
+#define LATE_STOPS_NS 1000000000
 
 struct freezer {
 	struct frozen *f;
@@ -79,8 +79,11 @@ void freeze_kill(struct frozen *f)
 	frozen_free(f);
 }
 
-static bool has_thread(const struct frozen_process *p, pid_t tid)
+/* guess: where it stands if nothing has come or gone since the last look. */
+static bool has_thread(const struct frozen_process *p, pid_t tid, unsigned guess)
 {
+	if (guess < p->n_threads && p->threads[guess].tid == tid)
+		return true;
 	/* the newest are last, and /proc lists in ascending order: look from the end */
 	for (unsigned j = p->n_threads; j-- > 0;)
 		if (p->threads[j].tid == tid)
@@ -204,10 +207,14 @@ void freeze_thaw(struct frozen *f)
 	int64_t deadline_ns = trace_now_ns() + LATE_STOPS_NS;
 
 	for (unsigned i = 0; f && i < f->n_procs; i++)
+		for (unsigned j = 0; j < f->procs[i].n_threads; j++)
+			if (f->procs[i].threads[j].stopped)
+				trace_detach(f->procs[i].threads[j].tid, 0);
+	for (unsigned i = 0; f && i < f->n_procs; i++)
 		for (unsigned j = 0; j < f->procs[i].n_threads; j++) {
 			struct frozen_thread *t = &f->procs[i].threads[j];
 
-			if (t->stopped || settle(t, deadline_ns, NULL) == 0)
+			if (!t->stopped && settle(t, deadline_ns, NULL) == 0)
 				trace_detach(t->tid, 0);
 			outlive_seen(t->tid);
 		}
@@ -297,7 +304,7 @@ static int freeze_threads(struct freezer *z, struct frozen_process *p, struct er
 		return rc;
 	leader_first(p->pid, tids, n);
 	for (unsigned i = 0; i < n; i++) {
-		if (has_thread(p, tids[i]))
+		if (has_thread(p, tids[i], i))
 			continue;
 		rc = trace_seize(tids[i], SEIZE_OPTIONS, err);
 		newborn = rc == -EPERM;

@@ -15,9 +15,11 @@
 #include "trace/stop.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stddef.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/time.h>
@@ -31,8 +33,8 @@
 
 #define ORPHAN_SIGNAL SIGTERM
 #define MAX_ASKED     64
-/* A thread that does not stop within this is in no call that would return EINTR. */
-#define STOP_WAIT_NS   200000000
+/* How long a thread may take to stop: on a loaded machine it may not get a CPU for a while. */
+#define STOP_WAIT_NS   3000000000
 #define UNWIND_SECONDS 2
 
 static atomic_int asked[MAX_ASKED]; /* tids, 0: free */
@@ -90,6 +92,29 @@ static void pass_stop(pid_t tid, const siginfo_t *si)
 	(void)ptrace(PTRACE_CONT, tid, 0, sig);
 }
 
+/* In uninterruptible sleep no stop makes a call return. Without stdio, which may lock. */
+static bool sleeps_deep(pid_t tid)
+{
+	char path[32] = "/proc/", text[64], digits[12];
+	size_t n = strlen(path), k = 0;
+	const char *end;
+	ssize_t got;
+	int fd;
+
+	for (; tid > 0; tid /= 10)
+		digits[k++] = (char)('0' + tid % 10);
+	while (k > 0)
+		path[n++] = digits[--k];
+	memcpy(path + n, "/stat", 6);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	got = fd >= 0 ? read(fd, text, sizeof text - 1) : 0;
+	if (fd >= 0)
+		(void)close(fd);
+	text[got > 0 ? got : 0] = '\0';
+	end = strrchr(text, ')');
+	return end && end[1] == ' ' && end[2] == 'D';
+}
+
 /*
  * The kernel, not the list of events that have been waited for, says whether the thread has
  * stopped: we may have been interrupted between a wait and the look.
@@ -102,7 +127,7 @@ static void see_to(pid_t tid, int64_t deadline_ns)
 
 	while (!has_ended(tid)) {
 		if (ptrace(PTRACE_GETSIGINFO, tid, 0, &si) < 0) {
-			if (trace_now_ns() > deadline_ns)
+			if (trace_now_ns() > deadline_ns || sleeps_deep(tid))
 				return;
 			(void)nanosleep(&moment, NULL);
 			continue;
