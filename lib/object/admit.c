@@ -12,6 +12,7 @@
 #include <elf.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/keyctl.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -177,6 +178,9 @@ int admit_thread(const struct settings *settings, const struct subject *s, pid_t
 
 void admit_ask(struct batch *b, struct admit_query *q)
 {
+	static const int keyrings[] = { KEY_SPEC_THREAD_KEYRING, KEY_SPEC_PROCESS_KEYRING,
+					KEY_SPEC_SESSION_KEYRING, KEY_SPEC_USER_SESSION_KEYRING };
+
 	q->shstk = batch_out(b, sizeof(uint64_t));
 	q->shstk_call = batch_call(b, NULL, SYS_arch_prctl, ARCH_SHSTK_STATUS, q->shstk);
 	q->tsc = batch_out(b, sizeof(int));
@@ -184,6 +188,28 @@ void admit_ask(struct batch *b, struct admit_query *q)
 	q->mdwe_call = batch_call(b, NULL, SYS_prctl, PR_GET_MDWE, 0, 0, 0, 0);
 	q->ldt = batch_out(b, 16);
 	q->ldt_call = batch_call(b, NULL, SYS_modify_ldt, 0, q->ldt, 16);
+	for (unsigned i = 0; i < ARRAY_SIZE(keyrings); i++)
+		q->keyring_call[i] =
+			batch_call(b, NULL, SYS_keyctl, KEYCTL_GET_KEYRING_ID, keyrings[i], 0);
+}
+
+/*
+ * Keys are the kernel's, and go with the process. The keyring of the session that ckpt-run has too
+ * is as good as that which ckpt-restart will have, and so is the user's own.
+ */
+static int check_keyrings(const struct subject *s, const struct admit_query *q, struct err *err)
+{
+	int64_t thread = batch_ret(s->batch, q->keyring_call[0]),
+		process = batch_ret(s->batch, q->keyring_call[1]),
+		session = batch_ret(s->batch, q->keyring_call[2]);
+
+	if (thread > 0 || process > 0)
+		return refuse(err, s->pid, "a keyring of the process or thread (keyctl(2))", NULL);
+	if (session > 0 && session != batch_ret(s->batch, q->keyring_call[3]) &&
+	    session != syscall(SYS_keyctl, KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING, 0))
+		return refuse(err, s->pid, "a session keyring of its own (keyctl(2))",
+			      "start ckpt-run inside of that session");
+	return 0;
 }
 
 /* Calls that this kernel does not know say that nobody can have used the feature. */
@@ -206,5 +232,5 @@ int admit_take(const struct subject *s, const struct admit_query *q, struct err 
 			      "a process that denies itself executable memory (PR_SET_MDWE)", NULL);
 	if (batch_ret(s->batch, q->ldt_call) > 0)
 		return refuse(err, s->pid, "a local descriptor table (modify_ldt)", NULL);
-	return 0;
+	return check_keyrings(s, q, err);
 }

@@ -105,18 +105,20 @@ int attrs_capture_process(struct capture *c, struct subject *s, struct err *err)
 }
 
 /* The leader speaks for the process: its credentials are what the other threads' must be. */
-static int admit(const struct settings *settings, struct subject *s, pid_t tid,
-		 const struct thread_regs *regs, const struct proc_status *st, struct err *err)
+static int admit(struct capture *c, struct subject *s, pid_t tid, const struct thread_regs *regs,
+		 const struct proc_status *st, struct err *err)
 {
 	int rc;
 
 	if (tid == s->pid) {
-		rc = admit_process(settings, s, st, err);
+		rc = admit_process(&c->tree->settings, s, st, err);
+		if (rc == 0)
+			rc = namespaces_check(c, s, err);
 		if (rc < 0)
 			return rc;
 		creds_look(st, &s->process->creds);
 	}
-	return admit_thread(settings, s, tid, regs, st, err);
+	return admit_thread(&c->tree->settings, s, tid, regs, st, err);
 }
 
 int attrs_capture_thread(struct capture *c, struct subject *s, pid_t tid,
@@ -127,7 +129,7 @@ int attrs_capture_thread(struct capture *c, struct subject *s, pid_t tid,
 
 	rc = proc_thread_status_read(s->proc_dirfd, tid, c->arena, &st, err);
 	if (rc == 0)
-		rc = admit(&c->tree->settings, s, tid, regs, &st, err);
+		rc = admit(c, s, tid, regs, &st, err);
 	if (rc < 0)
 		return rc;
 	t->tid = st.ns_pid;

@@ -18,7 +18,10 @@ int admit_process(const struct settings *settings, const struct subject *s,
 		  const struct proc_status *st, struct err *err);
 int admit_thread(const struct settings *settings, const struct subject *s, pid_t tid,
 		 const struct thread_regs *regs, const struct proc_status *st, struct err *err);
+/* nspace.c */
+int namespaces_check(struct capture *c, const struct subject *s, struct err *err);
 struct admit_query {
+	unsigned keyring_call[4];
 	unsigned shstk_call, ldt_call;
 	uint64_t shstk, tsc, ldt;
 	unsigned tsc_call, mdwe_call;

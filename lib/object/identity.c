@@ -72,6 +72,21 @@ static void coredump_look(const struct subject *s, struct process *p)
 		p->coredump_filter = COREDUMP_FILTER_KNOWN | (uint32_t)strtoul(text, NULL, 16);
 }
 
+/* "0::/path" is that of version 2; a line for each hierarchy of version 1 may stand before it. */
+static void cgroup_look(struct capture *c, const struct subject *s, struct process *p)
+{
+	CLEANUP_FREE char *text = NULL;
+	const char *at;
+
+	if (io_read_file(s->proc_dirfd, "cgroup", &text, NULL) < 0)
+		return;
+	at = !strncmp(text, "0::", 3) ? text : strstr(text, "\n0::");
+	if (!at)
+		return;
+	at += *at == '\n' ? 4 : 3;
+	p->cgroup = arena_printf(c->arena, "%.*s", (int)strcspn(at, "\n"), at);
+}
+
 int identity_look(struct capture *c, struct subject *s, const struct proc_status *st,
 		  struct err *err)
 {
@@ -87,6 +102,7 @@ int identity_look(struct capture *c, struct subject *s, const struct proc_status
 		return rc;
 	p->oom_score_adj = (int32_t)adj;
 	coredump_look(s, p);
+	cgroup_look(c, s, p);
 	return look_paths(c, s, err);
 }
 

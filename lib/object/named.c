@@ -69,15 +69,36 @@ static bool directory_match(const struct capture *c, const struct open_file *of)
 	return S_ISDIR(of->st.st_mode);
 }
 
+/* One that was deleted is empty for ever, and as good as any other that is gone: inode number 0. */
 static int directory_capture(struct capture *c, const struct open_file *of, struct file *f,
 			     struct err *err)
 {
 	(void)c;
-	(void)f;
-	return has_name(of)
+	if (of->deleted)
+		f->ino = 0;
+	return has_name(of) || of->deleted
 		       ? 0
-		       : refuse(of, err, "the directory '%s' was deleted; that is not supported",
-				of->link);
+		       : refuse(of, err, "the directory '%s' is not supported", of->link);
+}
+
+static int directory_check(const struct rebuild *rb, const struct file *f, struct err *err)
+{
+	return f->ino ? check_type(rb, f, err) : 0;
+}
+
+static int open_gone(const struct file *f, int *ret_fd, struct err *err)
+{
+	char path[] = "/tmp/.ckpt-gone-XXXXXX";
+
+	if (!mkdtemp(path))
+		return err_set(err, -errno,
+			       "cannot make a directory in /tmp in place of the deleted '%s': %m",
+			       f->path);
+	*ret_fd = open(path, reopen_flags(f));
+	if (*ret_fd < 0)
+		err_set(err, -errno, "cannot open '%s': %m", path);
+	(void)rmdir(path);
+	return *ret_fd < 0 ? err->code : 0;
 }
 
 /*
@@ -90,7 +111,7 @@ static int directory_open(struct rebuild *rb, const struct file *f, int *ret_fd,
 {
 	CLEANUP_FD int fd = -1;
 	_Alignas(8) char entries[1024];
-	int rc = reopen_path(rb, f, &fd, err);
+	int rc = f->ino ? reopen_path(rb, f, &fd, err) : open_gone(f, &fd, err);
 
 	if (rc < 0)
 		return rc;
@@ -106,7 +127,7 @@ const struct file_ops directory_ops = {
 	.kind = FILE_DIRECTORY,
 	.match = directory_match,
 	.capture = directory_capture,
-	.check = check_type,
+	.check = directory_check,
 	.open = directory_open,
 };
 

@@ -49,6 +49,11 @@ struct capture {
 		*open_files; /* working memory of object/files.c, parallel to tree->files */
 	unsigned n_open_files;
 	struct subject *flight; /* stands for whoever has what is on its way in a socket */
+	/* object/nspace.c: the namespaces that the job has from its surroundings, by inode number;
+	 * 0: not known */
+#define CAPTURE_NAMESPACES 8
+	bool namespaces_known;
+	ino_t namespaces[CAPTURE_NAMESPACES];
 };
 
 /*

@@ -373,6 +373,7 @@ static const struct field process_schema_fields[] = {
 	VAL(T, sighand_of),
 	VAL(T, stop_seen),
 	HEX(T, xfeatures_asked),
+	VAL(T, cgroup),
 };
 static SCHEMA(process_schema, "process", T);
 #undef T

@@ -455,6 +455,7 @@ struct process {
 	/* State components that it has got leave to use (ARCH_REQ_XCOMP_PERM), in use or not: AMX
 	 */
 	uint64_t xfeatures_asked;
+	char *cgroup; /* in the cgroup v2 hierarchy: for the record, not restored */
 };
 
 /* A process that has ended and that its parent, in the tree, has not waited for. */

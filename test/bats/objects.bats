@@ -270,3 +270,42 @@ assert [(o["pid"], o["fd"]) for o in r["obstacles"]] == [(int(sys.argv[2]), 3)],
 	run fg 20 "$INSPECT" --pid $$ "$T"
 	[ "$status" -eq 2 ]
 }
+
+# --- surroundings ---------------------------------------------------------------------------------
+
+# refuses THING REGEX: no checkpoint, for this reason; the job goes on.
+refuses() {
+	victim_start -- refused "$1"
+	attempt
+	[ "$(stats_last result)" = failed ] || fail "$(tail -n 1 "$STATS")" || return 1
+	[[ $(stats_last error) =~ $2 ]] || fail "$(tail -n 1 "$STATS")" || return 1
+	victim_poke
+	victim_quit
+}
+
+@test "a network namespace of the job's own is refused by name" {
+	refuses netns 'pid [0-9]+: .*namespace'
+}
+
+@test "a mount namespace of the job's own is refused by name" {
+	refuses mntns 'pid [0-9]+: .*namespace'
+}
+
+@test "a user namespace of the job's own is refused by name" {
+	refuses userns 'pid [0-9]+: .*user namespace'
+}
+
+@test "a session keyring of the job's own is refused by name" {
+	refuses keyring 'pid [0-9]+: a session keyring'
+}
+
+@test "the image says in which cgroup each process was" {
+	victim_start -- empty
+	checkpoint
+	fg 20 "$INSPECT" --json "$CHAIN" > "$T/json"
+	python3 -c 'import json, sys
+own = [l for l in open("/proc/%s/cgroup" % sys.argv[2]) if l.startswith("0::")]
+got = json.load(open(sys.argv[1]))["tree"]["processes"][0]["cgroup"]
+assert got == (own[0][3:].rstrip("\n") if own else None), (got, own)' "$T/json" "$VICTIM_PID"
+	victim_quit
+}

@@ -31,7 +31,7 @@ struct shared {
 static struct shared *shared;
 static unsigned *segment;
 static int master, shm, sem, epoll, child_pidfd, dead_pidfd, status_fd, posix_fd, flock_fd,
-	child_flock, lease_fd;
+	child_flock, lease_fd, gone_fd;
 static mqd_t queue;
 static char queue_name[64];
 static pid_t child;
@@ -207,6 +207,9 @@ static void set_up(void)
 	check_sys(close(open(victim_path("leased"), O_RDWR | O_CREAT, 0600)) == 0);
 	lease_fd = open(victim_path("leased"), O_RDONLY | O_CLOEXEC);
 	check_sys(lease_fd >= 0 && fcntl(lease_fd, F_SETLEASE, F_RDLCK) == 0);
+	check_sys(mkdir(victim_path("gone"), 0700) == 0);
+	gone_fd = open(victim_path("gone"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	check_sys(gone_fd >= 0 && rmdir(victim_path("gone")) == 0);
 	take_locks();
 	check_sys(openpty(&master, &slave, NULL, NULL, NULL) == 0);
 	child = fork();
@@ -223,6 +226,7 @@ static void check_child(void)
 	char text[4096], want[32];
 	struct epoll_event ev;
 	siginfo_t si = { 0 };
+	struct stat st;
 	ssize_t n;
 
 	check(epoll_wait(epoll, &ev, 1, 0) == 0, "the child has ended");
@@ -237,6 +241,10 @@ static void check_child(void)
 	text[n] = '\0';
 	(void)snprintf(want, sizeof want, "\nPid:\t%d\n", child);
 	check(strstr(text, want), "status of another: %.60s", text);
+	check_sys(fstat(gone_fd, &st) == 0);
+	check(S_ISDIR(st.st_mode) && openat(gone_fd, "x", O_CREAT | O_RDWR, 0600) == -1 &&
+		      errno == ENOENT,
+	      "the deleted directory: %o, %s", st.st_mode, strerror(errno));
 	check(fcntl(lease_fd, F_GETLEASE) == F_RDLCK, "lease %d", fcntl(lease_fd, F_GETLEASE));
 }
 

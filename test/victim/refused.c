@@ -7,6 +7,7 @@
 #include <linux/perf_event.h>
 #include <linux/seccomp.h>
 #include <linux/userfaultfd.h>
+#include <sched.h>
 #include <stddef.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
@@ -90,6 +91,30 @@ static void make_socket(void)
 		victim_skip("no sockets of a strange kind here: %s", strerror(errno));
 }
 
+static void make_userns(void)
+{
+	if (unshare(CLONE_NEWUSER) != 0)
+		victim_skip("no user namespaces here: %s", strerror(errno));
+}
+
+static void make_netns(void)
+{
+	if (unshare(getuid() ? CLONE_NEWUSER | CLONE_NEWNET : CLONE_NEWNET) != 0)
+		victim_skip("no network namespaces here: %s", strerror(errno));
+}
+
+static void make_mntns(void)
+{
+	if (unshare(getuid() ? CLONE_NEWUSER | CLONE_NEWNS : CLONE_NEWNS) != 0)
+		victim_skip("no mount namespaces here: %s", strerror(errno));
+}
+
+static void make_keyring(void)
+{
+	if (syscall(SYS_keyctl, 1 /* JOIN_SESSION_KEYRING */, NULL) < 0)
+		victim_skip("no keyrings here: %s", strerror(errno));
+}
+
 static void make_netlink(void)
 {
 	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, 0);
@@ -101,14 +126,12 @@ static const struct {
 	const char *name;
 	void (*make)(void);
 } kinds[] = {
-	{ "io_uring", make_io_uring },
-	{ "userfaultfd", make_userfaultfd },
-	{ "perf", make_perf },
-	{ "bpf", make_bpf },
-	{ "kvm", make_kvm },
-	{ "netlink", make_netlink },
-	{ "seccomp", make_seccomp },
-	{ "nondumpable", make_nondumpable },
+	{ "io_uring", make_io_uring }, { "userfaultfd", make_userfaultfd },
+	{ "perf", make_perf },         { "bpf", make_bpf },
+	{ "kvm", make_kvm },           { "keyring", make_keyring },
+	{ "mntns", make_mntns },       { "netlink", make_netlink },
+	{ "netns", make_netns },       { "userns", make_userns },
+	{ "seccomp", make_seccomp },   { "nondumpable", make_nondumpable },
 	{ "socket", make_socket },
 };
 

@@ -62,8 +62,9 @@ static int level(void)
 #define EACH32(OP)                                                                                 \
 	EACH16(OP)                                                                                 \
 	OP(16)                                                                                     \
-	OP(17) OP(18) OP(19) OP(20) OP(21) OP(22) OP(23) OP(24) OP(25) OP(26) OP(27) OP(28) OP(29) \
-		OP(30) OP(31)
+	OP(17)                                                                                     \
+	OP(18) OP(19) OP(20) OP(21) OP(22) OP(23) OP(24) OP(25) OP(26) OP(27) OP(28) OP(29) OP(30) \
+		OP(31)
 #define LOAD_ZMM(n) __asm__ volatile("vmovdqu64 %0, %%zmm" #n : : "m"(v->zmm[n]));
 #define SAVE_ZMM(n) __asm__ volatile("vmovdqu64 %%zmm" #n ", %0" : "=m"(v->zmm[n]));
 #define LOAD_YMM(n) __asm__ volatile("vmovdqu %0, %%ymm" #n : : "m"(v->zmm[n]));

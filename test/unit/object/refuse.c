@@ -75,13 +75,6 @@ static void fanotify(void)
 	move_fd(fanotify_init(FAN_CLASS_NOTIF, O_RDONLY), 9);
 }
 
-static void deleted_directory(void)
-{
-	CHECK(mkdir(in_dir("d"), 0700) == 0);
-	move_fd(open(in_dir("d"), O_RDONLY | O_DIRECTORY), 9);
-	CHECK(rmdir(in_dir("d")) == 0);
-}
-
 static void deleted_fifo(void)
 {
 	CHECK(mkfifo(in_dir("f"), 0600) == 0);
@@ -156,7 +149,6 @@ static const struct test tests[] = {
 	  .setup = fanotify,
 	  .fails = "fd 9: fanotify is not supported",
 	  .root_only = true },
-	REFUSED("deleted directory", deleted_directory, "the directory"),
 	REFUSED("deleted FIFO", deleted_fifo, "the FIFO"),
 	REFUSED("deleted file with a name elsewhere", other_name, "'/tmp"),
 	REFUSED("namespace", namespace_file, "a network namespace is not supported"),
