@@ -96,7 +96,8 @@ struct dump_job {
 	struct watched **watched;
 	unsigned n_watched;
 	struct written written;
-	bool no_snapshots; /* their remains would not be reaped */
+	bool no_snapshots;  /* their remains would not be reaped */
+	bool skip_snapshot; /* the last was killed (for lack of memory?): once without */
 };
 
 /* A process's mappings as /proc shows them. */

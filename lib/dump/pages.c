@@ -144,6 +144,8 @@ static int read_pages(struct dumper *d, const struct page_list *l, const struct 
 
 	if (got < 0)
 		return unreadable(d, l, address, (int)got, err);
+	if (got == 0 && l->source == SOURCE_MEMORY && e->later)
+		d->job->skip_snapshot = true;
 	if (got == 0 && l->source == SOURCE_MEMORY) /* it has no memory any more */
 		return err_set(err, -EAGAIN, "%s has been killed while it was read",
 			       e->later ? "the job's snapshot" : "the job");

@@ -234,6 +234,10 @@ int snapshots_take(struct dumper *d, struct err *err)
 
 	if (!wanted(d))
 		return 0;
+	if (d->job->skip_snapshot) {
+		d->job->skip_snapshot = false;
+		return 0;
+	}
 	d->snapshots = arena_array(d->arena, 1, sizeof *d->snapshots);
 	if (d->snapshots)
 		d->snapshots->of = arena_array(d->arena, n, sizeof(struct snapshot *));

@@ -157,9 +157,10 @@ can_attach() {
 	[ "$(head -n 1 "$STATS" | grep -c '"result": *"skipped"')" -eq 1 ] ||
 		fail "$(cat "$STATS")"
 	grep -q 'snapshot has been killed' "$STATS"
-	# It is tried again by itself.
+	# It is tried again by itself, without one: perhaps the memory was not enough.
 	until_true "$CKPT_TEST_WAIT" more_stats_than 1
-	[ "$(stats_last result)" = ok ]
+	[ "$(stats_last result) $(stats_last mode)" = "ok stop" ] || fail "$(cat "$STATS")"
+	checkpoint
 	used_snapshot
 	check_chain
 	victim_quit
@@ -202,6 +203,56 @@ can_attach() {
 	victim_poke
 	victim_kill
 	victim_restart
+	victim_quit
+}
+
+@test "whichever of the two forks is refused, the checkpoint is taken" {
+	local n stop=0 snapshot=0
+	is_root && skip "the unprivileged run of this suite covers it"
+	# Only in a user namespace of its own does nobody else count.
+	fg 10 unshare -U true 2>/dev/null || skip "no user namespace can be had"
+	for ((n = 2; n <= 12; n++)); do
+		door run1 unshare -U "$RUN" --mode snapshot -o "$CHAIN" --stats "$STATS" -- \
+			"$VICTIMS/victim-unseen" "$BASE" nproc "$n"
+		SUP_PID=$DOOR_PID
+		wait_victim '^(ready |bad: .*thread)' || return 1
+		checkpoint || fail "limit $n" || return 1
+		case $(stats_last mode) in
+		stop) stop=$((stop + 1)) ;;
+		snapshot) snapshot=$((snapshot + 1)) ;;
+		esac
+		victim_poke || fail "limit $n" || return 1
+		victim_quit || fail "limit $n" || return 1
+		rm -rf "$CHAIN" "$STATS" "$BASE".*
+	done
+	[ "$stop" -ge 1 ] && [ "$snapshot" -ge 1 ] || fail "stop $stop, snapshot $snapshot"
+}
+
+@test "where a thread traces, its snapshots end with it" {
+	local name
+	for name in snapshot-copy snapshot-held dump-thawed; do
+		KEEP=(CKPT_WITHOUT=tracer "CKPT_FAULT=$name=kill")
+		victim_start --mode snapshot -- instant
+		KEEP=()
+		VICTIM_PID=$(descendants "$SUP_PID" | head -n 1)
+		kill -USR1 "$SUP_PID"
+		wait_gone "$SUP_PID"
+		until_true 20 no_copies || fail "killed at $name: left $(copies)" || return 1
+		until_true 20 untraced "$VICTIM_PID" || fail "$name: still traced" || return 1
+		SUP_PID=''
+		victim_poke || fail "killed at $name" || return 1
+		kill -9 "$VICTIM_PID"
+		wait_gone "$VICTIM_PID"
+		rm -rf "$CHAIN" "$BASE".*
+	done
+	KEEP=(CKPT_WITHOUT=tracer)
+	victim_start --mode snapshot -- unseen memory 20
+	KEEP=()
+	for name in 1 2 3; do
+		checkpoint
+		used_snapshot
+	done
+	[ "$(descendants "$SUP_PID" | wc -w)" -eq 1 ] || fail "left: $(descendants "$SUP_PID")"
 	victim_quit
 }
 

@@ -3,8 +3,8 @@
  * Victim: is there anybody whom it did not make? It waits for children of every kind all the time,
  * counts SIGCHLD, and looks at its children in /proc; and what it lets go of (a pipe's end, a
  * file's lock, a shared mapping, which were there at the checkpoint) must be gone at once. The
- * argument "subreaper" has it adopt orphans; "nproc" leaves it no room for another process; "memory
- * N" gives it N MiB.
+ * argument "subreaper" has it adopt orphans; "nproc [N]" leaves no room for another process than N;
+ * "memory N" gives it N MiB.
  */
 #include "victim.h"
 
@@ -85,13 +85,17 @@ static void look(void)
 
 static void options(int argc, char **argv)
 {
+	rlim_t n = 1;
+
 	for (int i = 2; i < argc; i++)
 		if (!strcmp(argv[i], "subreaper")) {
 			check_sys(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0);
 		} else if (!strcmp(argv[i], "nproc")) {
 			if (geteuid() == 0)
 				victim_skip("RLIMIT_NPROC does not hold for root");
-			check_sys(setrlimit(RLIMIT_NPROC, &(struct rlimit){ 1, 1 }) == 0);
+			if (i + 1 < argc)
+				n = strtoul(argv[++i], NULL, 10);
+			check_sys(setrlimit(RLIMIT_NPROC, &(struct rlimit){ n, n }) == 0);
 		} else if (!strcmp(argv[i], "memory") && i + 1 < argc) {
 			size_t len = strtoul(argv[++i], NULL, 10) << 20;
 			char *p = mmap(NULL, len, PROT_READ | PROT_WRITE,
