@@ -71,6 +71,8 @@ struct written {
 
 struct space_key {
 	char *key;
+	uint64_t hash;
+	bool used; /* at this checkpoint, or one before it that failed */
 	uint32_t id;
 };
 

@@ -278,9 +278,11 @@ _Noreturn void birth_main(struct restoring *r, unsigned i)
 		fail(r, i, -errno, "start a process group");
 	maker_say(r->control, MAKER_HERE, (int32_t)i, NULL);
 	wait_at(r, GATE_LED);
-	join_group(r, i);
+	if (!b->new_group)
+		join_group(r, i);
 	maker_say(r->control, MAKER_HERE, (int32_t)i, NULL);
 	wait_at(r, GATE_JOINED);
+	join_group(r, i);
 	set_foreground(r, i);
 	see_them_end(r, i);
 	if (b->kind == BIRTH_GHOST)

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -268,8 +269,14 @@ static int rebuild_somewhere(struct restoring *r, struct err *err)
 
 static int prepare(struct restoring *r, struct err *err)
 {
+	struct rlimit lim;
 	int rc;
 
+	/* several descriptors for each process */
+	if (getrlimit(RLIMIT_NOFILE, &lim) == 0 && lim.rlim_cur < lim.rlim_max) {
+		lim.rlim_cur = lim.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &lim);
+	}
 	for (unsigned i = 0; i < GATES; i++)
 		r->gates[i][0] = r->gates[i][1] = -1;
 	r->procs = arena_array(r->arena, r->tree->n_processes, sizeof *r->procs);

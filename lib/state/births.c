@@ -119,12 +119,18 @@ static int index_members(struct planner *p)
 /* --- sessions at birth -------------------------------------------------------------------------
  */
 
-static bool is_ancestor(const struct planner *p, int32_t sid, const struct member *m)
+/* Can a process have been born into that session: from an ancestor that was in it, or from one that
+ * has ended? */
+static bool may_come_from(const struct planner *p, int32_t sid, const struct member *m)
 {
-	for (int i = m->parent; i >= 0; i = p->m[i].parent)
-		if (p->m[i].pid == sid)
+	int i;
+
+	for (i = m->parent; i >= 0; i = p->m[i].parent) {
+		if (p->m[i].pid == sid || p->m[i].sid == sid)
 			return true;
-	return false;
+		m = &p->m[i];
+	}
+	return sid == OUTSIDE || m != p->m;
 }
 
 /* Children come after their parents, so that from the end each is known before its parent. */
@@ -140,7 +146,7 @@ static void find_birth_sessions(struct planner *p)
 		if (!parent || !leads_session(parent) || sid == ANY || sid == parent->pid ||
 		    parent->birth_sid != ANY)
 			continue;
-		if (sid == OUTSIDE || is_ancestor(p, sid, parent))
+		if (may_come_from(p, sid, parent))
 			parent->birth_sid = sid;
 	}
 	if (p->m[0].birth_sid == ANY)
@@ -336,6 +342,8 @@ static int ghost_group(struct planner *p, const struct member *m)
 
 static int find_groups(struct planner *p)
 {
+	static const char left[] = "the leader of its process group is in another one";
+
 	for (unsigned i = 0; i < p->n; i++) {
 		const struct member *m = &p->m[i], *leader = member_of(p, m->pgid);
 		int group;
@@ -347,6 +355,17 @@ static int find_groups(struct planner *p)
 		if (group < 0 || (leader && leader->sid != m->sid))
 			return refuse(p, m->pid, "its process group belongs to another session");
 		p->b->v[m->birth].group = group;
+		/* one that has left the group of its id leads it until the others have joined */
+		if (leader && leader->pgid == OUTSIDE)
+			return refuse(p, m->pid, left);
+		if (leader && leader->pgid != leader->pid)
+			p->b->v[group].new_group = true;
+	}
+	for (unsigned i = 0; i < p->b->n; i++) {
+		const struct birth *b = &p->b->v[i];
+
+		if (b->group >= 0 && b->new_group && p->b->v[b->group].group >= 0)
+			return refuse(p, b->pid, left);
 	}
 	return 0;
 }

@@ -25,7 +25,7 @@ struct birth {
 	int creator;         /* index of the birth; -1: the first */
 	int group; /* index of the birth that leads its group; -1: the one it is born in */
 	bool late; /* made after its creator has started its session */
-	bool new_session, new_group;
+	bool new_session, new_group;   /* new_group and group: leaves it when all have joined */
 	bool share_files, share_fs;    /* with its creator */
 	int first_child, next_sibling; /* births with this creator, in order; -1: none */
 };

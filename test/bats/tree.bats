@@ -212,3 +212,32 @@ nothing_left() {
 	ln -sfn quit "$BASE.poke"
 	wait_victim '^ok quit$'
 }
+
+# Without privilege and namespaces: everybody gets a new id.
+with_new_ids() {
+	victim_start --no-snapshot -- "$@" || return 1
+	checkpoint || return 1
+	victim_poke || return 1
+	victim_kill || return 1
+	touch "$BASE.newpids"
+	KEEP=(CKPT_WITHOUT=userns,set_tid)
+	victim_restart || return 1
+	checkpoint || return 1
+	victim_poke || return 1
+	victim_kill || return 1
+	victim_restart || return 1
+	KEEP=()
+	grep -q 'new process ids' "$T/restart2.stderr" || fail "$(cat "$T/restart2.stderr")"
+}
+
+@test "new ids: sessions and groups" {
+	with_new_ids tree_sessions
+}
+
+@test "new ids: a ring of pipes" {
+	with_new_ids tree_busy
+}
+
+@test "new ids: children that have ended" {
+	with_new_ids tree_zombies
+}
