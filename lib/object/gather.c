@@ -314,9 +314,7 @@ static int make_tables(struct gathering *g, struct err *err)
 			if (rc < 0)
 				return rc;
 		}
-		*fd = (struct fd){ .fd = s->of.fd,
-				   .cloexec = cloexec,
-				   .file = ids[s->group] };
+		*fd = (struct fd){ .fd = s->of.fd, .cloexec = cloexec, .file = ids[s->group] };
 	}
 	return 0;
 }

@@ -166,10 +166,11 @@ struct rebuild {
 	int *file_fds;     /* parallel to tree->files: made description, -1 = none */
 	int *socket_temps; /* parallel to tree->files: ends of connections that are needed only
 			      until all that is unread has been put back, -1 = none */
-	int *space_fds; /* parallel to tree->spaces: memfd or file to be filled with a SHM or FILE
-			   space, -1 = none */
-	int tag;        /* our process id, for names of files in the making */
-	bool new_pids;  /* processes and threads did not get their recorded ids */
+	int *space_fds;  /* parallel to tree->spaces: memfd or file to be filled with a SHM or FILE
+			    space, -1 = none */
+	bool *ipc_there; /* object/ipc_undo.c */
+	int tag;         /* our process id, for names of files in the making */
+	bool new_pids;   /* processes and threads did not get their recorded ids */
 	/* recorded id -> id in the rebuilt tree (the same unless new_pids); 0 when unknown */
 	int32_t (*new_id)(const struct rebuild *rb, int32_t recorded);
 	const int32_t (*id_map)[2];
@@ -218,6 +219,10 @@ bool ipc_any(const struct tree *t);
 /* Remote, when the tree has attached its segments and the spaces are filled: their content. */
 int sysv_put(struct rebuild *rb, int (*get_fd)(void *arg, int maker_fd), void *arg, struct batch *b,
 	     pid_t tid, struct err *err);
+/* ipc_undo.c: which IPC objects are there before anything is made; after a failure: those that were
+ * not go. */
+int ipc_note(struct rebuild *rb, struct err *err);
+void ipc_undo(const struct rebuild *rb);
 /* After a failure: files in the making go. */
 void tmpfs_undo(const struct rebuild *rb);
 

@@ -248,6 +248,7 @@ static void undo(struct restoring *r)
 {
 	spawn_undo(r);
 	tmpfs_undo(&r->rb);
+	ipc_undo(&r->rb);
 	filler_free(r->filler);
 	r->filler = NULL;
 	forget_remotes(r);
@@ -285,6 +286,8 @@ static int prepare(struct restoring *r, struct err *err)
 	for (unsigned i = 0; i < r->tree->n_processes; i++)
 		r->procs[i].state = &r->tree->processes[i];
 	rc = plan_check(r, err);
+	if (rc == 0)
+		rc = ipc_note(&r->rb, err);
 	return rc < 0 ? rc : plan_workspaces(r, err);
 }
 

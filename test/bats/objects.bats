@@ -11,6 +11,10 @@ load ../lib/common
 teardown() {
 	# shellcheck disable=SC2046
 	ipcrm $(sed -n 's/^ipc //p' "$BASE.out" 2>/dev/null) 2>/dev/null || true
+	python3 -c 'import ctypes, sys
+for name in sys.argv[1:]:
+    ctypes.CDLL("librt.so.1").mq_unlink(name.encode())' \
+		$(sed -n 's/^queue //p' "$BASE.out" 2>/dev/null) || true
 	common_teardown
 }
 
@@ -307,5 +311,53 @@ refuses() {
 own = [l for l in open("/proc/%s/cgroup" % sys.argv[2]) if l.startswith("0::")]
 got = json.load(open(sys.argv[1]))["tree"]["processes"][0]["cgroup"]
 assert got == (own[0][3:].rstrip("\n") if own else None), (got, own)' "$T/json" "$VICTIM_PID"
+	victim_quit
+}
+
+# What of the victim's is there outside of processes: IPC objects, queues, shared memory, files in
+# the making.
+traces() {
+	# shellcheck disable=SC2046
+	set -- $(sed -n 's/^ipc //p' "$BASE.out")
+	while [ $# -gt 0 ]; do
+		case $1 in
+		-m) awk -v i="$2" '$2 == i { print "shm", i }' /proc/sysvipc/shm ;;
+		-s) awk -v i="$2" '$2 == i { print "sem", i }' /proc/sysvipc/sem ;;
+		-q) awk -v i="$2" '$2 == i { print "msg", i }' /proc/sysvipc/msg ;;
+		esac
+		shift 2
+	done
+	shm_left
+}
+
+@test "a restart that fails at any point leaves no IPC object, and no file" {
+	local name points
+	victim_start --no-snapshot -- kin
+	checkpoint
+	victim_kill
+	[ -n "$(traces)" ]
+	# as after a reboot
+	# shellcheck disable=SC2046
+	ipcrm $(sed -n 's/^ipc //p' "$BASE.out")
+	[ -z "$(traces)" ] || fail "there already: $(traces)"
+	KEEP=(CKPT_FAULT=list)
+	run fg 40 "$RESTART" -d --no-checkpoint "$CHAIN"
+	KEEP=()
+	points=$(sed -n 's/^fault point: //p' <<< "$output" | awk '!seen[$0]++')
+	[ "$(wc -w <<< "$points")" -ge 5 ] || fail "only these fault points: $points"
+	# shellcheck disable=SC2046
+	kill -9 $(test_processes)
+	until_true 20 eval '[ -z "$(test_processes)" ]'
+	# shellcheck disable=SC2046
+	ipcrm $(sed -n 's/^ipc //p' "$BASE.out") 2>/dev/null || true
+	for name in $points; do
+		KEEP=("CKPT_FAULT=$name")
+		run fg 40 "$RESTART" --no-checkpoint "$CHAIN"
+		KEEP=()
+		[[ $output == *"injected fault"* ]] || fail "$name: exit $status: $output" ||
+			return 1
+		[ -z "$(traces)" ] || fail "$name failed and left: $(traces)" || return 1
+	done
+	victim_restart
 	victim_quit
 }
