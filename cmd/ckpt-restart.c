@@ -31,6 +31,7 @@ enum {
 	OPT_MAP,
 	OPT_INHERIT,
 	OPT_LAZY,
+	OPT_TCP,
 	OPT_STATS,
 	OPT_FORCE,
 	OPT_TRUST,
@@ -59,6 +60,8 @@ static const struct option_row rows[] = {
 	  "hand this descriptor to the tree (repeatable; 0, 1 and 2 are)" },
 	{ OPT_LAZY, 0, "lazy", NULL,
 	  "let the job run at once; its memory comes in as it is touched, and in the background" },
+	{ OPT_TCP, 0, "tcp", "reset|repair",
+	  "TCP connections to others are reset (default), or stay open where that is allowed" },
 	{ OPT_STATS, 0, "stats", "FILE",
 	  "append a JSON line to FILE for each checkpoint (default: as recorded)" },
 	{ OPT_FORCE, 0, "force", NULL, "restart although the job has finished" },
@@ -95,6 +98,7 @@ struct request {
 	unsigned n_maps, n_inherit;
 	uint64_t open_at_start[16]; /* descriptors, as bits: what a caller may have meant for the
 				       job */
+	bool tcp_repair;
 };
 
 /* --- the command line ----------------------------------------------------------------------------
@@ -123,6 +127,7 @@ static void take_inherit(struct request *q)
 
 static void take_option(struct request *q, int id)
 {
+	static const char *const tcp_words[] = { "reset", "repair", NULL };
 	static const char *const pids_words[] = { "auto", "keep", "namespace",
 						  NULL }; /* order of enum pids_mode */
 
@@ -166,6 +171,9 @@ static void take_option(struct request *q, int id)
 		break;
 	case OPT_LAZY:
 		q->lazy = true;
+		break;
+	case OPT_TCP:
+		q->tcp_repair = options_choice(&q->o, tcp_words) == 1;
 		break;
 	case OPT_STATS:
 		q->stats = q->o.arg;
@@ -377,7 +385,7 @@ static int restore(struct request *q, struct session *s, struct err *err)
 {
 	const struct restore_opts opts = {
 		.pids = q->pids,
-		.rebuild = { q->maps, q->n_maps, q->inherit, q->n_inherit },
+		.rebuild = { q->maps, q->n_maps, q->inherit, q->n_inherit, q->tcp_repair },
 		.lazy = q->lazy,
 		.detach = q->detach,
 		.warn = print_warning,

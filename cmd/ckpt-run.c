@@ -40,6 +40,7 @@ enum {
 	OPT_FD,
 	OPT_UNSUPPORTED,
 	OPT_DENY_IO_URING,
+	OPT_TCP,
 };
 
 static const struct option_row rows[] = {
@@ -70,6 +71,9 @@ static const struct option_row rows[] = {
 	{ OPT_COMPRESS, 0, "compress", "lz4|none|auto", "compression of pages (default auto)" },
 	{ OPT_KEEP, 0, "keep", "N", "keep the last N restartable states (default 2)" },
 	{ OPT_STATS, 0, "stats", "FILE", "append a JSON line to FILE for each checkpoint" },
+	{ OPT_TCP, 0, "tcp", "reset|repair",
+	  "TCP connections to others are reset by a restart, or recorded so that they may stay "
+	  "open" },
 	{ OPT_ON_TERM, 0, "on-term", "forward|checkpoint",
 	  "what SIGTERM does: go to the job (default), or checkpoint, end the job and exit 75" },
 	{ OPT_FD, 0, "fd", "N=close|null|inherit",
@@ -128,6 +132,7 @@ static void take_setting(struct request *q, int id)
 {
 	static const char *const compress_words[] = { "auto", "lz4", "none",
 						      NULL }; /* order of enum compress_mode */
+	static const char *const tcp_words[] = { "reset", "repair", NULL };
 	static const char *const on_term_words[] = { "forward", "checkpoint", NULL };
 	static const char *const unsupported_words[] = { "refuse", "close", NULL };
 	struct settings *s = &q->settings;
@@ -178,6 +183,9 @@ static void take_setting(struct request *q, int id)
 		break;
 	case OPT_DENY_IO_URING:
 		s->deny_io_uring = 1;
+		break;
+	case OPT_TCP:
+		s->tcp_repair = (uint32_t)options_choice(&q->o, tcp_words);
 		break;
 	case OPT_ON_TERM:
 		s->on_term = (uint32_t)options_choice(&q->o, on_term_words);

@@ -68,6 +68,9 @@ PTY = [("index", "u32"), ("master", "u32"), ("hung_up", "u32"), ("locked", "u32"
        ("session", "i32"), ("group", "i32"), ("slave_mode", "u32"), ("input", "blob"),
        ("output", "blob"), ("input_marks", "u32")]
 RIGHT = [("file", "u32")]
+TCP = [(n, "u32") for n in ("known send_seq recv_seq unsent options mss snd_wscale rcv_wscale "
+                            "timestamp snd_wl1 snd_wnd max_window rcv_wnd rcv_wup").split()] + \
+      [("queued", "blob")]
 SOCKET = [(n, "u32") for n in "family type protocol state traits".split()] + \
          [("local", "blob"), ("peer", "blob"), ("peer_file", "u32"), ("backlog", "u32"),
           ("mode", "u32"),
@@ -75,7 +78,7 @@ SOCKET = [(n, "u32") for n in "family type protocol state traits".split()] + \
           ("messages", [[("data", "blob"), ("from", "blob"), ("rights", [RIGHT]),
                          ("has_creds", "u32"), ("pid", "i32"), ("uid", "u32"),
                          ("gid", "u32")]]),
-          ("waiting", [RIGHT]), ("groups", "blob")]
+          ("waiting", [RIGHT]), ("groups", "blob"), ("tcp", TCP)]
 DETAILS = {2: CONTENT, 6: PIPE, 7: PIPE, 8: EVENTFD, 9: TIMERFD, 10: SIGNALFD, 11: EPOLL,
            12: INOTIFY, 13: CONTENT,
            14: OUTSIDE, 18: SOCKET, 17: [("pid", "i32")], 19: PTY,
@@ -111,7 +114,7 @@ SETTINGS = [("name", "str"), ("argv", [[("s", "str")]]), ("interval_ns", "u64"),
             ("snapshot", "u32"), ("on_term", "u32"), ("tracker", "str"), ("stats", "str"),
             ("mtbf_ns", "u64"), ("max_overhead", "u32"),
             ("fd_rules", [[("fd", "i32"), ("action", "u32")]]), ("close_unsupported", "u32"),
-            ("deny_io_uring", "u32")]
+            ("deny_io_uring", "u32"), ("tcp_repair", "u32")]
 TERMINAL = [("path", "str"), ("termios", "blob"), ("rows", "u32"), ("columns", "u32"),
             ("group", "i32")]
 SHM = [("id", "i32"), ("key", "i32"), ("mode", "u32"), ("uid", "u32"), ("gid", "u32"),

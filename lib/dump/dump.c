@@ -214,6 +214,7 @@ static int traced(void *arg, struct err *err)
 			d->frozen = NULL;
 		}
 	}
+	files_let_go(&d->cap, rc == 0 && (d->flags & DUMP_KILL));
 	freeze_thaw(d->frozen);
 	if (d->writer)
 		image_writer_background(d->writer);
@@ -261,6 +262,8 @@ static int begin(struct dumper *d, struct err *err)
 	if (rc < 0)
 		return rc;
 	d->begin_ns = trace_now_ns();
+	d->cap.tcp_repair = s->tcp_repair;
+	d->cap.job_ends = d->flags & DUMP_KILL;
 	r->seq = chain_next_seq(job->chain);
 	(void)snprintf(r->mode, sizeof r->mode, "stop");
 	if (getrandom(&r->state, sizeof r->state, 0) != (ssize_t)sizeof r->state)

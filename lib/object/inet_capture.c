@@ -334,13 +334,15 @@ static int take_queue(struct capture *c, unsigned i, struct err *err)
 {
 	struct socket_seen *s = c->open_files[i].sock;
 	struct file_socket *d = s->d;
+	int rc;
 
 	if (d->state == SOCKET_CONNECTED &&
 	    !pass_on(c->open_files[d->peer_file - 1].dup, c->open_files[i].dup)) {
 		socket_refuse(s, -EAGAIN, "data on its way that does not arrive", NULL);
 		return 0;
 	}
-	return socket_queue_capture(c, i, err);
+	rc = socket_queue_capture(c, i, err);
+	return rc < 0 ? rc : tcp_repair_capture(c, &c->open_files[i], err);
 }
 
 static bool is_connection(const struct socket_seen *s)

@@ -48,6 +48,10 @@ struct capture {
 	struct open_file
 		*open_files; /* working memory of object/files.c, parallel to tree->files */
 	unsigned n_open_files;
+	bool tcp_repair; /* --tcp repair */
+	bool job_ends;   /* with this checkpoint */
+	int *held;       /* connections that stay under repair until the job has ended */
+	unsigned n_held;
 	struct subject *flight; /* stands for whoever has what is on its way in a socket */
 	/* object/nspace.c: the namespaces that the job has from its surroundings, by inode number;
 	 * 0: not known */
@@ -139,6 +143,8 @@ struct file_ops {
 int files_capture(struct capture *c, struct err *err);
 /* Closes our duplicates (sources stay). */
 void files_capture_done(struct capture *c);
+/* When the job has ended, or will not: lets go of the TCP connections that were held (job_ends). */
+void files_let_go(struct capture *c, bool ended);
 /* The file (of tree->files) behind a descriptor number of a subject, NULL if not open. */
 struct file *files_by_fd(struct capture *c, const struct subject *s, int fd);
 
@@ -155,6 +161,7 @@ struct rebuild_opts {
 	const int *inherit; /* --inherit FD: descriptors of the caller to use in place of the
 			       image's */
 	unsigned n_inherit;
+	bool tcp_repair; /* --tcp repair */
 };
 
 struct rebuild {

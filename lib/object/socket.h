@@ -92,6 +92,9 @@ int tcp_make_connections(struct rebuild *rb, struct err *err);
 /* Those in accept's queues, once the sockets of the tree listen. */
 int tcp_make_waiting(struct rebuild *rb, struct err *err);
 int inet_fill(struct rebuild *rb, struct err *err);
+/* tcp_repair.c */
+int tcp_repair_capture(struct capture *c, const struct open_file *of, struct err *err);
+int tcp_repair_make(struct rebuild *rb, unsigned i, struct err *err);
 
 /* multicast.c: the groups that a UDP socket is in, as options. */
 int multicast_capture(struct capture *c, const struct open_file *of, struct err *err);

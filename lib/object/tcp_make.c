@@ -256,6 +256,11 @@ int tcp_make_connections(struct rebuild *rb, struct err *err)
 		if (!d || !socket_is_inet(d) || d->type != SOCK_STREAM || rb->file_fds[i] >= 0 ||
 		    d->state == SOCKET_WAITING)
 			continue;
+		if (d->tcp.known && d->state == SOCKET_OUTSIDE && rb->opts &&
+		    rb->opts->tcp_repair) {
+			rc = tcp_repair_make(rb, i, err);
+			continue;
+		}
 		k = d->state == SOCKET_CONNECTED ? file_index(rb->tree, d->peer_file) : -1;
 		if (k >= 0 && rb->file_fds[k] < 0 &&
 		    socket_of(&rb->tree->files[k])->state == SOCKET_CONNECTED)

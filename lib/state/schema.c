@@ -299,6 +299,15 @@ static const struct field socket_message_schema_fields[] = {
 static SCHEMA(socket_message_schema, "socket_message", T);
 #undef T
 
+#define T struct tcp_state
+static const struct field tcp_schema_fields[] = {
+	VAL(T, known),   VAL(T, send_seq),   VAL(T, recv_seq),   VAL(T, unsent),    HEX(T, options),
+	VAL(T, mss),     VAL(T, snd_wscale), VAL(T, rcv_wscale), VAL(T, timestamp), VAL(T, snd_wl1),
+	VAL(T, snd_wnd), VAL(T, max_window), VAL(T, rcv_wnd),    VAL(T, rcv_wup),   VAL(T, queued),
+};
+static SCHEMA(tcp_schema, "tcp", T);
+#undef T
+
 #define T struct file_socket
 static const struct field socket_schema_fields[] = {
 	VAL(T, family),
@@ -315,6 +324,7 @@ static const struct field socket_schema_fields[] = {
 	LIST(T, messages, socket_message_schema),
 	LIST(T, waiting, socket_right_schema),
 	VAL(T, groups),
+	SUB(T, tcp, tcp_schema),
 };
 static SCHEMA(socket_schema, "socket", T);
 #undef T
@@ -423,6 +433,7 @@ static const struct field settings_schema_fields[] = {
 	LIST(T, fd_rules, fd_rule_schema),
 	VAL(T, close_unsupported),
 	VAL(T, deny_io_uring),
+	VAL(T, tcp_repair),
 };
 static SCHEMA(settings_schema, "settings", T);
 #undef T

@@ -377,6 +377,16 @@ struct socket_message {
 	uint32_t uid, gid;
 };
 
+/* What takes a TCP connection's place (--tcp repair): tcp(7), TCP_REPAIR. */
+struct tcp_state {
+	uint32_t known;              /* 0: was not asked for */
+	uint32_t send_seq, recv_seq; /* of the next byte behind what is queued */
+	uint32_t unsent;             /* how many of the queued bytes were never sent */
+	uint32_t options, mss, snd_wscale, rcv_wscale, timestamp; /* options: TCPI_OPT_* */
+	uint32_t snd_wl1, snd_wnd, max_window, rcv_wnd, rcv_wup;
+	struct blob queued; /* not acknowledged */
+};
+
 struct file_socket {
 	uint32_t family, type, protocol;
 	uint32_t state;  /* enum socket_state */
@@ -392,6 +402,7 @@ struct file_socket {
 	struct socket_right *waiting; /* accept's queue, front first: the connecting ends */
 	unsigned n_waiting;
 	struct blob groups; /* netlink: the multicast groups, a bit each */
+	struct tcp_state tcp;
 };
 
 /* --- processes -----------------------------------------------------------------------------------
@@ -521,6 +532,7 @@ struct settings {
 	unsigned n_fd_rules;
 	uint32_t close_unsupported; /* --unsupported close */
 	uint32_t deny_io_uring;
+	uint32_t tcp_repair; /* --tcp repair */
 };
 
 /* System V IPC objects, which belong to an IPC namespace. */

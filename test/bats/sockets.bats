@@ -166,3 +166,57 @@ time.sleep(1000)"
 	victim_poke
 	victim_quit
 }
+
+# --- connections that stay open -------------------------------------------------------------------
+
+# door, inside of the network namespace.
+net_door() {
+	local name=$1
+	shift
+	door "$name" nsenter --net="/proc/$NETNS/ns/net" "$@"
+}
+
+step() {
+	touch "$T/step.$1"
+	wait_line "$T/answers" "^$(($1 * $1))\$"
+}
+
+@test "--tcp repair: a connection to another program stays open" {
+	local round program=$BATS_TEST_DIRNAME/../program/count.py
+	is_root || skip "needs CAP_NET_ADMIN"
+	unshare -n true 2>/dev/null || skip "no network namespace here"
+	door net unshare -n /usr/bin/python3 -c 'import fcntl, socket, struct, time
+fcntl.ioctl(socket.socket(), 0x8914, struct.pack("16sh14x", b"lo", 1))
+print("up", flush=True)
+time.sleep(1000)'
+	wait_line net.stdout up || skip "no network in the namespace"
+	NETNS=$DOOR_PID
+	net_door server /usr/bin/python3 "$program" server
+	wait_line server.stdout '^port '
+	net_door run1 "$RUN" -o "$CHAIN" --stats "$STATS" --tcp repair --on-term checkpoint -- \
+		/usr/bin/python3 "$program" client "$(sed -n 's/^port //p' server.stdout)" \
+		"$T/step" "$T/answers"
+	SUP_PID=$DOOR_PID
+	step 1
+	checkpoint
+	step 2
+	for round in 3 5 7; do
+		kill -TERM "$SUP_PID"
+		exit_of "$SUP_PID" 40
+		[ "$STATUS" -eq 75 ] || fail "status $STATUS: $(cat ./*.stderr)"
+		net_door "restart$round" "$RESTART" --tcp repair "$CHAIN"
+		SUP_PID=$DOOR_PID
+		step "$round"
+		step $((round + 1))
+	done
+	[ "$(grep -c connection server.stdout)" -eq 1 ]
+	! grep -q lost server.stdout
+	# and without being asked to, it is reset
+	kill -TERM "$SUP_PID"
+	exit_of "$SUP_PID" 40
+	touch step.9
+	net_door restart9 "$RESTART" "$CHAIN"
+	exit_of "$DOOR_PID" 40
+	[ "$STATUS" -eq 1 ]
+	grep -q ConnectionResetError restart9.stderr run1.stderr
+}
