@@ -114,6 +114,8 @@ static int look_tcp(struct capture *c, unsigned i, struct err *err)
 	short shows = socket_poll(of->dup);
 	struct tcp_info info;
 
+	s->local_port = inet_port(&d->local);
+	s->peer_port = inet_port(&d->peer);
 	if (!tcp_info(of->dup, &info))
 		return fd_error(of, err, -errno, "cannot ask for the state of the connection: %m");
 	s->tcp = info.tcpi_state;
@@ -234,11 +236,14 @@ static bool pass_on(int from, int to)
 
 static uint32_t find_other(const struct capture *c, unsigned i)
 {
-	const struct file_socket *d = c->open_files[i].sock->d;
+	const struct socket_seen *s = c->open_files[i].sock;
+	const struct file_socket *d = s->d;
 
 	for (unsigned k = 0; k < c->n_open_files; k++) {
 		const struct socket_seen *o = c->open_files[k].sock;
 
+		if (!o || o->local_port != s->peer_port || o->peer_port != s->local_port)
+			continue;
 		if (k != i && is_inet(o, SOCK_STREAM) && o->d->peer.len &&
 		    inet_same(&o->d->local, &d->peer) && inet_same(&o->d->peer, &d->local))
 			return k + 1;

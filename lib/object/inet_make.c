@@ -7,7 +7,11 @@
 #include "object/socket.h"
 
 #include <netinet/in.h>
+#include <time.h>
 #include <unistd.h>
+
+#define TRIES  20
+#define TRY_NS 50000000
 
 static bool is_tcp(const struct file_socket *d)
 {
@@ -72,6 +76,7 @@ static bool is_bound(const struct file_socket *d)
 
 int inet_check(const struct rebuild *rb, const struct file *f, struct err *err)
 {
+	const struct timespec moment = { .tv_nsec = TRY_NS };
 	const struct file_socket *d = f->detail;
 	CLEANUP_FD int fd = -1;
 	int rc;
@@ -79,9 +84,17 @@ int inet_check(const struct rebuild *rb, const struct file *f, struct err *err)
 	if (!is_bound(d))
 		return 0;
 	rc = inet_socket(d, &fd, err);
-	if (rc == 0 && bind(fd, (const void *)d->local.data, d->local.len) < 0)
-		rc = bind_failed(rb, d, -errno, err);
-	return rc;
+	if (rc < 0)
+		return rc;
+	/* A job that was killed just now may not have let go of its port yet. */
+	for (int try = 0; try < TRIES; try++) {
+		if (bind(fd, (const void *)d->local.data, d->local.len) == 0)
+			return 0;
+		if (errno != EADDRINUSE)
+			break;
+		(void)nanosleep(&moment, NULL);
+	}
+	return bind_failed(rb, d, -errno, err);
 }
 
 static int make_bound(struct rebuild *rb, unsigned i, struct err *err)

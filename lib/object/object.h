@@ -52,6 +52,7 @@ struct capture {
 	bool job_ends;   /* with this checkpoint */
 	int *held;       /* connections that stay under repair until the job has ended */
 	unsigned n_held;
+	struct socket_fresh *fresh_sockets; /* working memory of object/socket_options.c */
 	struct subject *flight; /* stands for whoever has what is on its way in a socket */
 	/* object/nspace.c: the namespaces that the job has from its surroundings, by inode number;
 	 * 0: not known */

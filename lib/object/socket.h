@@ -16,8 +16,9 @@ struct socket_seen {
 	bool foreign; /* the other end is not in the tree */
 	int code;     /* the checkpoint is refused, if it is not a standard stream */
 	const char *why, *hint;
-	uint32_t age_ms; /* TCP: since the other end was last heard of */
-	uint32_t tcp;    /* its state */
+	unsigned local_port, peer_port; /* TCP: so that only few addresses are compared */
+	uint32_t age_ms;                /* TCP: since the other end was last heard of */
+	uint32_t tcp;                   /* its state */
 };
 
 /* One answer each for the whole of a capture. */

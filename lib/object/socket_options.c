@@ -214,29 +214,71 @@ static int capture_filter(struct capture *c, const struct open_file *of, struct 
 	return 0;
 }
 
+/* What a new socket of that kind has: asked for once. */
+struct socket_fresh {
+	struct socket_fresh *next;
+	uint32_t family, type, protocol;
+	struct {
+		uint8_t value[OPTION_MAX];
+		socklen_t len; /* 0: it has none */
+	} of[ARRAY_SIZE(rows)];
+};
+
+static const struct socket_fresh *fresh_like(struct capture *c, const struct open_file *of,
+					     struct err *err)
+{
+	const struct file_socket *d = of->sock->d;
+	struct socket_fresh *f = c->fresh_sockets;
+	CLEANUP_FD int fd = -1;
+
+	while (f && (f->family != d->family || f->type != d->type || f->protocol != d->protocol))
+		f = f->next;
+	if (f)
+		return f;
+	fd = socket((int)d->family, (int)d->type | SOCK_CLOEXEC, (int)d->protocol);
+	if (fd < 0) {
+		fd_error(of, err, -errno, "cannot make a socket to compare it with: %m");
+		return NULL;
+	}
+	f = arena_alloc(c->arena, sizeof *f);
+	if (!f) {
+		err_nomem(err);
+		return NULL;
+	}
+	f->family = d->family;
+	f->type = d->type;
+	f->protocol = d->protocol;
+	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+		f->of[i].len = OPTION_MAX;
+		if (!(rows[i].of & kind_bit(d)) || (rows[i].how & UNREAD) ||
+		    getsockopt(fd, rows[i].level, rows[i].name, f->of[i].value, &f->of[i].len) < 0)
+			f->of[i].len = 0;
+	}
+	f->next = c->fresh_sockets;
+	return c->fresh_sockets = f;
+}
+
 int socket_options_capture(struct capture *c, const struct open_file *of, struct err *err)
 {
 	struct file_socket *d = of->sock->d;
-	CLEANUP_FD int fresh =
-		socket((int)d->family, (int)d->type | SOCK_CLOEXEC, (int)d->protocol);
+	const struct socket_fresh *fresh = fresh_like(c, of, err);
 
-	if (fresh < 0)
-		return fd_error(of, err, -errno, "cannot make a socket to compare it with: %m");
+	if (!fresh)
+		return err ? err->code : -ENOMEM;
 	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
-		uint8_t a[OPTION_MAX], b[OPTION_MAX];
-		socklen_t la = sizeof a, lb = sizeof b;
+		uint8_t value[OPTION_MAX];
+		socklen_t len = sizeof value;
 		struct socket_option *o;
 
 		if (!(rows[i].of & kind_bit(d)) || (rows[i].how & UNREAD) ||
 		    grown_by_itself(&rows[i], d, of->dup) ||
-		    getsockopt(of->dup, rows[i].level, rows[i].name, a, &la) < 0)
+		    getsockopt(of->dup, rows[i].level, rows[i].name, value, &len) < 0)
 			continue;
-		if (!(rows[i].how & ALWAYS) &&
-		    getsockopt(fresh, rows[i].level, rows[i].name, b, &lb) == 0 && la == lb &&
-		    !memcmp(a, b, la))
+		if (!(rows[i].how & ALWAYS) && len == fresh->of[i].len &&
+		    !memcmp(value, fresh->of[i].value, len))
 			continue;
 		o = arena_push(c->arena, &d->options, &d->n_options, sizeof *o);
-		if (!o || !blob_put(c->arena, &o->value, a, la))
+		if (!o || !blob_put(c->arena, &o->value, value, len))
 			return err_nomem(err);
 		o->level = (uint32_t)rows[i].level;
 		o->name = (uint32_t)rows[i].name;
