@@ -119,6 +119,7 @@ static int listen_all(struct rebuild *rb, struct err *err)
 	for (unsigned i = 0; i < rb->tree->n_files; i++) {
 		const struct file *f = &rb->tree->files[i];
 		const struct file_socket *d = socket_of(f);
+		int rc;
 
 		if (!d || !socket_is_inet(d) || d->state != SOCKET_LISTENING ||
 		    file_inherited(rb, f) >= 0)
@@ -126,6 +127,10 @@ static int listen_all(struct rebuild *rb, struct err *err)
 		if (listen(rb->file_fds[i], (int)d->backlog) < 0)
 			return err_wrap(err, bind_failed(rb, d, -errno, err), "%s",
 					rebuild_file_owner(rb, f));
+		/* a connection that waits for accept has them from here */
+		rc = socket_options_put(d, rb->file_fds[i], err);
+		if (rc < 0)
+			return err_wrap(err, rc, "%s", rebuild_file_owner(rb, f));
 	}
 	return 0;
 }

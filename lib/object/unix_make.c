@@ -170,6 +170,8 @@ static int make_listening(struct making *m, unsigned i, struct err *err)
 	if (listen(fd, MANY_WAITING) < 0)
 		return fail(m, i, -errno, err, "listen on a unix socket");
 	rc = make_all_accepted(m, fd, file_at(m, i), err);
+	if (rc == 0) /* a connection that waits for accept has them from here */
+		rc = socket_options_put(d, fd, err);
 	if (rc == 0)
 		rc = make_waiting(m, i, err);
 	if (rc == 0 && listen(fd, (int)d->backlog) < 0)

@@ -84,6 +84,7 @@ static void make_listener(void)
 	check_sys(setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0);
 	if (bind(listener, (void *)&a.sa, a.len) != 0)
 		victim_skip("no address of that kind: %s", strerror(errno));
+	check_sys(setsockopt(listener, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on) == 0);
 	check_sys(listen(listener, 6) == 0);
 	listener_addr = name_of(listener, false);
 }
@@ -246,7 +247,7 @@ static void check_options(void)
 	check(option(client, SOL_SOCKET, SO_KEEPALIVE) == 1 &&
 		      option(client, IPPROTO_TCP, TCP_KEEPIDLE) == 77,
 	      "SO_KEEPALIVE");
-	check(option(accepted, SOL_SOCKET, SO_KEEPALIVE) == 0, "no SO_KEEPALIVE");
+	check(option(accepted, SOL_SOCKET, SO_KEEPALIVE) == 1, "the listener's SO_KEEPALIVE");
 	check(option(client, IPPROTO_TCP, TCP_NODELAY) == 1 &&
 		      option(client, SOL_SOCKET, SO_REUSEADDR) == 0 &&
 		      option(listener, SOL_SOCKET, SO_REUSEADDR) == 1 &&
@@ -282,6 +283,7 @@ static void check_waiting(void)
 
 		check(fd >= 0, "accept of %u: %s", i, strerror(errno));
 		got = name_of(fd, true);
+		check(option(fd, SOL_SOCKET, SO_KEEPALIVE) == 1, "an option of the listener's");
 		check(port_of(&got) == port_of(&want), "number %u comes from %u, not %u", i,
 		      port_of(&got), port_of(&want));
 		check_sys(fcntl(fd, F_SETFL, O_RDWR) == 0);
