@@ -98,6 +98,8 @@ _Noreturn static void keep(struct resolved *state, const struct tree *tree,
 	struct word w = { 0 };
 
 	ours.ready = NULL; /* our parent's business */
+	/* our end is not to be that of the job's init */
+	ours.detach = true;
 	w.rc = restore_with(state, tree, &ours, channel, &restored, &w.err);
 	/* once it has been told that the job runs nobody listens */
 	if (w.rc < 0 && send_word(channel, &w, -1) < 0 && ours.warn) {
