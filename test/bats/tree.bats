@@ -241,3 +241,33 @@ with_new_ids() {
 @test "new ids: children that have ended" {
 	with_new_ids tree_zombies
 }
+
+# One process of the tree cannot be captured: nothing is, the message names it, the tree goes on.
+one_refused() {
+	local pid
+	victim_start --no-snapshot -- tree_refused "$1" || return 1
+	checkpoint || return 1
+	touch "$BASE.refuse"
+	wait_victim '^refused 1 ' || return 1
+	pid=$(sed -n 's/^refused 1 //p' "$BASE.out")
+	attempt || return 1
+	[ "$(stats_last result)" = failed ] || fail "$(tail -n 1 "$STATS")" || return 1
+	grep -qE "pid $pid: $2" <(tail -n 1 "$STATS") || fail "$(tail -n 1 "$STATS")" || return 1
+	[ ! -e "$CHAIN/000002.img" ]
+	victim_poke || return 1
+	rm "$BASE.refuse"
+	wait_victim '^refused 0 ' || return 1
+	checkpoint || return 1
+	victim_kill || return 1
+	victim_restart || return 1
+	victim_quit
+}
+
+@test "a tree of which one process may not be captured is not captured at all" {
+	is_root || skip "without privilege a process that is not dumpable is not even looked at"
+	one_refused dumpable 'a process that is not dumpable'
+}
+
+@test "processes that share their memory are refused by name" {
+	one_refused vm 'it shares its memory with process [0-9]+; that is not supported'
+}
