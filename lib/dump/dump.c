@@ -173,6 +173,9 @@ static int finish(struct dumper *d, struct err *err)
 {
 	int rc;
 
+	rc = flags_verify(d, err);
+	if (rc < 0)
+		return rc;
 	memory_describe_files(d);
 	rc = sync_files(d, err);
 	if (rc == 0)
@@ -281,6 +284,8 @@ static int begin(struct dumper *d, struct err *err)
 	rc = rc < 0 ? rc : open_writer(d, err);
 	if (rc == 0 && policy_precopy(d))
 		rc = precopy_run(d, err);
+	if (rc == 0)
+		flags_look(d);
 	return rc;
 }
 

@@ -97,6 +97,7 @@ struct dump_job {
 	const struct tracker *tracker;
 	struct watched **watched;
 	unsigned n_watched;
+	unsigned careful; /* so many checkpoints still read VmFlags at the stop */
 	struct written written;
 	bool no_snapshots;  /* their remains would not be reaped */
 	bool skip_snapshot; /* the last was killed (for lack of memory?): once without */
@@ -106,6 +107,7 @@ struct dump_job {
 struct map_list {
 	struct proc_map *maps;
 	unsigned n;
+	const struct watched *flags_from; /* where its flags were taken from; NULL: smaps */
 };
 
 /* One checkpoint in the making. */
@@ -125,7 +127,8 @@ struct dumper {
 	unsigned n_lists;
 	bool incremental;
 	const struct tracker *tracker; /* NULL: nobody will ask what changed since this image */
-	bool hashing; /* an increment may stand on it: hashes of what is not watched are kept */
+	bool no_flags; /* mappings are read without their flags: nothing is recorded of them */
+	bool hashing;  /* an increment may stand on it: hashes of what is not watched are kept */
 	struct dump_result *result;
 	struct image_writer *writer;
 	struct snapshots *snapshots; /* NULL: none taken */
@@ -139,13 +142,15 @@ struct dumper {
  * mappings are read before anything of ours is mapped there; the rest needs the open files (whose
  * content a mapping may share) and a remote.
  */
-int memory_read_maps(struct dumper *d, int proc_dirfd, struct map_list *ret, struct err *err);
+int memory_read_maps(struct dumper *d, pid_t pid, int proc_dirfd, struct map_list *ret,
+		     struct err *err);
 int memory_capture(struct dumper *d, struct subject *s, const struct map_list *maps, int mem_fd,
 		   struct err *err);
 /* Build ids of mapped files: after the thaw, since reading them takes time. */
 void memory_describe_files(struct dumper *d);
 
 /* dump/watched.c: what is known of each process's memory from one checkpoint to the next. */
+struct watched *watched_find(struct dump_job *job, pid_t pid, unsigned long long start_time);
 int watched_get(struct dump_job *job, pid_t pid, int proc_dirfd, struct watched **ret,
 		struct err *err);
 /* An attempt has begun / has ended: when its image is durable, what was pending is in it. */
@@ -169,6 +174,15 @@ int precopy_settle(struct dumper *d, struct err *err);
 
 /* dump/policy.c: how the pages get out of the job. */
 bool policy_precopy(const struct dumper *d);
+
+/*
+ * dump/flags.c: before the stop, at it (false: smaps must be read), and after it, when the flags
+ * that were taken from before turn out to be right or not (-EAGAIN).
+ */
+void flags_look(struct dumper *d);
+bool flags_apply(const struct watched *w, struct proc_map *maps, unsigned n);
+int flags_verify(struct dumper *d, struct err *err);
+void flags_fini(struct watched *w);
 
 /* dump/scan.c: which pages of a process's private memory there are, and what is known of them. */
 int scan_process(struct dumper *d, struct subject *s, const struct map_list *maps,

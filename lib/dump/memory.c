@@ -292,8 +292,26 @@ int memory_capture(struct dumper *d, struct subject *s, const struct map_list *m
 	return rc < 0 ? rc : stat_files(s->process, err);
 }
 
-int memory_read_maps(struct dumper *d, int proc_dirfd, struct map_list *ret, struct err *err)
+int memory_read_maps(struct dumper *d, pid_t pid, int proc_dirfd, struct map_list *ret,
+		     struct err *err)
 {
+	const struct watched *w = NULL;
+	struct proc_stat st;
+	int rc = proc_stat_read(proc_dirfd, &st, err);
+
+	if (rc < 0)
+		return rc;
+	w = watched_find(d->job, pid, st.start_time);
+	ret->flags_from = NULL;
+	if (d->no_flags || (w && w->n_flags)) {
+		rc = proc_maps_read(proc_dirfd, false, d->arena, &ret->maps, &ret->n, err);
+		if (rc < 0 || d->no_flags)
+			return rc;
+		if (flags_apply(w, ret->maps, ret->n)) {
+			ret->flags_from = w;
+			return 0;
+		}
+	}
 	return proc_maps_read(proc_dirfd, true, d->arena, &ret->maps, &ret->n, err);
 }
 

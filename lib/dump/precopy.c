@@ -266,7 +266,7 @@ static int copy_process(struct precopy *p, struct live *l, struct err *err)
 
 	for (size_t i = 0; rc == 0 && i < l->what.n; i++)
 		rc = proc_pagemap_scan_marked(l->target.pagemap_fd, l->what.v[i].start,
-					      l->what.v[i].end, false, copy_run, &c, err);
+					      l->what.v[i].end, 0, copy_run, &c, err);
 	if (rc == 0 &&
 	    (ranges_unite(&w->ahead, &l->what) < 0 || ranges_subtract(&w->ahead, &c.missed) < 0)) {
 		ranges_clear(&w->ahead);
@@ -305,6 +305,7 @@ static int look_all(struct precopy *p, bool first, uint64_t *ret_pages, struct e
 /* As long as each leaves a good deal less to the next one. */
 static int rounds(struct precopy *p, struct err *err)
 {
+	bool forced = p->d->job->settings->snapshot == MODE_PRECOPY;
 	uint64_t pages, before = UINT64_MAX;
 
 	for (unsigned round = 0; round < MAX_ROUNDS; round++) {
@@ -313,7 +314,8 @@ static int rounds(struct precopy *p, struct err *err)
 		log_debug("round %u: %llu pages", round, (unsigned long long)pages);
 		if (rc < 0 || p->direct_io)
 			return rc;
-		if (pages <= FEW_PAGES || pages > before / 4 * 3)
+		/* wanted by name, it is done once even where it does not pay */
+		if (!pages || ((round || !forced) && pages <= FEW_PAGES) || pages > before / 4 * 3)
 			return 0;
 		image_writer_generation(p->d->writer);
 		rc = copy_all(p, err);

@@ -132,7 +132,7 @@ int process_capture(struct dumper *d, unsigned index, struct err *err)
 	if (rc == 0)
 		rc = identify(d, index, err);
 	if (rc == 0)
-		rc = memory_read_maps(d, s->proc_dirfd, &d->maps[index], err);
+		rc = memory_read_maps(d, s->pid, s->proc_dirfd, &d->maps[index], err);
 	if (rc == 0)
 		log_debug("pid %d: %u mappings", s->pid, d->maps[index].n);
 	if (rc == 0)

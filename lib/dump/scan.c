@@ -128,7 +128,7 @@ struct stretch_scan {
 	bool each_map;
 };
 
-static int scan_stretch(void *arg, unsigned first, unsigned last, struct err *err)
+static int scan_stretch(void *arg, unsigned first, unsigned last, bool files, struct err *err)
 {
 	struct stretch_scan *x = arg;
 	const struct proc_map *maps = x->z.maps->maps;
@@ -136,12 +136,13 @@ static int scan_stretch(void *arg, unsigned first, unsigned last, struct err *er
 
 	if (!x->each_map)
 		return proc_pagemap_scan_marked(x->pagemap_fd, maps[first].start, maps[last].end,
-						false, on_run, &x->z, err);
+						files ? 0 : LOOK_NO_FILES, on_run, &x->z, err);
 	/* pagemap itself costs 8 bytes for every page of a reservation, touched or not */
 	for (unsigned i = first; rc == 0 && i <= last; i++)
 		if (maps[i].rss_bytes || maps[i].swap_bytes)
 			rc = proc_pagemap_scan_marked(x->pagemap_fd, maps[i].start, maps[i].end,
-						      x->z.soft, on_run, &x->z, err);
+						      x->z.soft ? LOOK_SOFT : 0, on_run, &x->z,
+						      err);
 	return rc;
 }
 

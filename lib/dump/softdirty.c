@@ -44,7 +44,8 @@ static int softdirty_find(const struct track_target *t, struct ranges *found, st
 	for (unsigned i = 0; rc == 0 && w->cleared && i < t->n_maps; i++)
 		if (track_private(&t->maps[i]) && (t->maps[i].rss_bytes || t->maps[i].swap_bytes))
 			rc = proc_pagemap_scan_marked(t->pagemap_fd, t->maps[i].start,
-						      t->maps[i].end, true, on_run, &dirty, err);
+						      t->maps[i].end, LOOK_SOFT, on_run, &dirty,
+						      err);
 	if (rc < 0)
 		return rc;
 	if (ranges_unite(&w->pending, &dirty) < 0 || (found && ranges_unite(found, &dirty) < 0))

@@ -6,6 +6,9 @@
 
 #include <string.h>
 
+/* So much memory is worth a call of its own. */
+#define LARGE_BYTES (1u << 20)
+
 static const struct tracker *const trackers[] = { &tracker_uffd, &tracker_softdirty,
 						  &tracker_hash };
 
@@ -67,18 +70,25 @@ bool track_private(const struct proc_map *m)
 	       (!m->deleted && strncmp(m->path, "/memfd:", 7) != 0);
 }
 
-int track_stretches(const struct track_target *t,
-		    int (*each)(void *arg, unsigned first, unsigned last, struct err *err),
-		    void *arg, struct err *err)
+/* May the mapping go on with a stretch of this kind? */
+static bool belongs(const struct proc_map *m, bool files)
+{
+	if (!track_private(m))
+		return false;
+	return files ? m->ino || m->end - m->start < LARGE_BYTES : !m->ino;
+}
+
+int track_stretches(const struct track_target *t, track_stretch_fn each, void *arg, struct err *err)
 {
 	for (unsigned i = 0; i < t->n_maps;) {
+		bool files = t->maps[i].ino != 0;
 		unsigned first = i;
 		int rc;
 
-		while (i < t->n_maps && track_private(&t->maps[i]))
+		while (i < t->n_maps && belongs(&t->maps[i], files))
 			i++;
 		if (i > first) {
-			rc = each(arg, first, i - 1, err);
+			rc = each(arg, first, i - 1, files, err);
 			if (rc < 0)
 				return rc;
 		} else {

@@ -26,6 +26,10 @@ struct watched {
 	bool seen;             /* met in this attempt; else it has ended */
 	bool all_pending;      /* nothing is known any more: any page may have been written */
 	struct ranges pending; /* addresses written since the last durable image; a superset */
+	/* of this attempt (dump/flags.c): its mappings with their flags, just before the stop */
+	struct arena *flags_arena;
+	struct proc_map *flags;
+	unsigned n_flags;
 	/* of this attempt (dump/precopy.c): */
 	uint32_t space;
 	struct ranges given; /* addresses that the image holds a copy of, maybe an old one */
@@ -77,12 +81,14 @@ int track_find(const struct tracker *tracker, const struct track_target *t, stru
 /* Private memory whose pages are found in page tables: neither special nor a nameless file's. */
 bool track_private(const struct proc_map *m);
 /*
- * Calls each for stretches [start, end) of such mappings (maps[first] to maps[last]), as long as
- * can be: what lies between them is unmapped.
+ * Calls each for stretches of such mappings (maps[first] to maps[last]), as long as can be: what
+ * lies between them is unmapped. files: some may be of files; large anonymous ones are not among
+ * them.
  */
-int track_stretches(const struct track_target *t,
-		    int (*each)(void *arg, unsigned first, unsigned last, struct err *err),
-		    void *arg, struct err *err);
+typedef int (*track_stretch_fn)(void *arg, unsigned first, unsigned last, bool files,
+				struct err *err);
+int track_stretches(const struct track_target *t, track_stretch_fn each, void *arg,
+		    struct err *err);
 
 /* Is all of the mapping under our own watch (rather than the program's)? */
 bool uffd_is_ours(struct watched *w, uint64_t start, uint64_t end);

@@ -193,7 +193,7 @@ static int register_maps(const struct track_target *t, const struct ranges *fres
 
 struct finder {
 	const struct track_target *t;
-	const struct pagemap_scan *what;
+	struct pagemap_scan what;
 	struct ranges *into;
 };
 
@@ -204,56 +204,48 @@ static int on_region(void *arg, const struct pagemap_region *r, struct err *err)
 	return ranges_append(f->into, r->start, r->end) < 0 ? err_nomem(err) : 0;
 }
 
-static int scan_stretch(void *arg, unsigned first, unsigned last, struct err *err)
+/* Only pages of the process's own are of interest: not those of files, the zero page, guards. */
+static uint64_t others(bool files)
+{
+	return (files ? CATEGORY_FILE : 0) | CATEGORY_PFNZERO |
+	       (proc_pagemap_has_guard() ? CATEGORY_GUARD : 0);
+}
+
+static int scan_stretch(void *arg, unsigned first, unsigned last, bool files, struct err *err)
 {
 	struct finder *f = arg;
+	struct pagemap_scan what = f->what;
 
+	what.category_inverted |= others(files);
+	what.category_mask |= others(files);
+	what.category_anyof_mask = CATEGORY_PRESENT | CATEGORY_SWAPPED;
 	return proc_pagemap_query(f->t->pagemap_fd, f->t->maps[first].start, f->t->maps[last].end,
-				  f->what, on_region, f, err);
-}
-
-static int scan(const struct track_target *t, const struct pagemap_scan *what, struct ranges *into,
-		struct err *err)
-{
-	struct finder f = { .t = t, .what = what, .into = into };
-
-	return track_stretches(t, scan_stretch, &f, err);
-}
-
-/* Only pages of the process's own are of interest: not those of files, the zero page, guards. */
-static uint64_t others(void)
-{
-	return CATEGORY_FILE | CATEGORY_PFNZERO | (proc_pagemap_has_guard() ? CATEGORY_GUARD : 0);
+				  &what, on_region, f, err);
 }
 
 static int find_unwatched(const struct track_target *t, struct ranges *fresh, struct err *err)
 {
-	const struct pagemap_scan what = {
-		.category_inverted = CATEGORY_WPALLOWED | others(),
-		.category_mask = CATEGORY_WPALLOWED | others(),
-		.category_anyof_mask = CATEGORY_PRESENT | CATEGORY_SWAPPED,
-		.return_mask = CATEGORY_WPALLOWED,
-	};
+	struct finder f = { .t = t,
+			    .into = fresh,
+			    .what = { .category_inverted = CATEGORY_WPALLOWED,
+				      .category_mask = CATEGORY_WPALLOWED,
+				      .return_mask = CATEGORY_WPALLOWED } };
 
-	return scan(t, &what, fresh, err);
+	return track_stretches(t, scan_stretch, &f, err);
 }
 
 /* Finds and protects in one. Without the category "present or swapped" it would also protect what
  * is not there (proc/pagemap.h). */
 static int find_written(const struct track_target *t, struct ranges *dirty, struct err *err)
 {
-	const struct pagemap_scan what = {
-		.flags = SCAN_WP_MATCHING,
-		.category_inverted = others(),
-		.category_mask = CATEGORY_WRITTEN | others(),
-		.category_anyof_mask = CATEGORY_PRESENT | CATEGORY_SWAPPED,
-		.return_mask = CATEGORY_WRITTEN,
-	};
-	int rc = scan(t, &what, dirty, err);
+	struct finder f = { .t = t,
+			    .into = dirty,
+			    .what = { .flags = SCAN_WP_MATCHING,
+				      .category_mask = CATEGORY_WRITTEN,
+				      .return_mask = CATEGORY_WRITTEN } };
+	int rc = track_stretches(t, scan_stretch, &f, err);
 
-	if (rc == 0)
-		rc = fault_point("dump-found", err);
-	return rc;
+	return rc < 0 ? rc : fault_point("dump-found", err);
 }
 
 static int note(struct watched *w, const struct ranges *some, struct ranges *found, struct err *err)

@@ -12,7 +12,16 @@ static void free_one(const struct tracker *t, struct watched *w)
 	ranges_fini(&w->given);
 	ranges_fini(&w->ahead);
 	ranges_fini(&w->keep);
+	flags_fini(w);
 	free(w);
+}
+
+struct watched *watched_find(struct dump_job *job, pid_t pid, unsigned long long start_time)
+{
+	for (unsigned i = 0; i < job->n_watched; i++)
+		if (job->watched[i]->pid == pid && job->watched[i]->start_time == start_time)
+			return job->watched[i];
+	return NULL;
 }
 
 int watched_get(struct dump_job *job, pid_t pid, int proc_dirfd, struct watched **ret,
@@ -24,13 +33,11 @@ int watched_get(struct dump_job *job, pid_t pid, int proc_dirfd, struct watched 
 
 	if (rc < 0)
 		return rc;
-	for (unsigned i = 0; i < job->n_watched; i++) {
-		w = job->watched[i];
-		if (w->pid == pid && w->start_time == st.start_time) {
-			w->seen = true;
-			*ret = w;
-			return 0;
-		}
+	w = watched_find(job, pid, st.start_time);
+	if (w) {
+		w->seen = true;
+		*ret = w;
+		return 0;
 	}
 	more = realloc(job->watched, (job->n_watched + 1) * sizeof *more);
 	if (!more)
@@ -70,6 +77,7 @@ void watched_end(struct dump_job *job, bool durable)
 		ranges_fini(&w->given);
 		ranges_fini(&w->ahead);
 		ranges_fini(&w->keep);
+		flags_fini(w);
 		if (durable) {
 			ranges_fini(&w->pending);
 			w->all_pending = false;

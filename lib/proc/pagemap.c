@@ -31,7 +31,7 @@ bool proc_pagemap_force_classic;
 /* Runs come in pieces (calls, mappings, blocks); neighbours of one class are handed on as one. */
 struct merger {
 	struct page_class_run run; /* end 0: none yet */
-	bool marks, soft;
+	bool marks, soft, no_files;
 	uint32_t more; /* marks that pagemap cannot tell */
 	int fd;
 	page_run_fn each;
@@ -230,8 +230,9 @@ static int scan_ioctl(int fd, uint64_t start, uint64_t end, struct merger *m, st
 	const uint64_t marks = m->marks ? CATEGORY_WPALLOWED | CATEGORY_WRITTEN : 0;
 	const struct pagemap_scan what = {
 		.category_anyof_mask = CATEGORY_PRESENT | CATEGORY_SWAPPED,
-		.return_mask = CATEGORY_PRESENT | CATEGORY_SWAPPED | CATEGORY_FILE |
-			       CATEGORY_PFNZERO | marks | (scan_feature.guard ? CATEGORY_GUARD : 0),
+		.return_mask = CATEGORY_PRESENT | CATEGORY_SWAPPED | CATEGORY_PFNZERO | marks |
+			       (m->no_files ? 0 : CATEGORY_FILE) |
+			       (scan_feature.guard ? CATEGORY_GUARD : 0),
 	};
 
 	return proc_pagemap_query(fd, start, end, &what, add_region, m, err);
@@ -262,12 +263,15 @@ int proc_pagemap_scan(int pagemap_fd, uint64_t start, uint64_t end, page_run_fn 
 	return run_scan(&m, start, end, err);
 }
 
-int proc_pagemap_scan_marked(int pagemap_fd, uint64_t start, uint64_t end, bool soft,
+int proc_pagemap_scan_marked(int pagemap_fd, uint64_t start, uint64_t end, unsigned how,
 			     page_run_fn each, void *arg, struct err *err)
 {
-	struct merger m = {
-		.each = each, .arg = arg, .fd = pagemap_fd, .marks = !soft, .soft = soft
-	};
+	struct merger m = { .each = each,
+			    .arg = arg,
+			    .fd = pagemap_fd,
+			    .marks = !(how & LOOK_SOFT),
+			    .soft = how & LOOK_SOFT,
+			    .no_files = how & LOOK_NO_FILES };
 
 	return run_scan(&m, start, end, err);
 }

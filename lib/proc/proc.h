@@ -117,10 +117,13 @@ int proc_pagemap_open(int dirfd, int *ret_fd, struct err *err);
 int proc_pagemap_scan(int pagemap_fd, uint64_t start, uint64_t end, page_run_fn each, void *arg,
 		      struct err *err);
 /*
- * The same with marks, by which runs are split as well. soft: PAGE_SOFTDIRTY and PAGE_EXCLUSIVE,
- * always read from pagemap; else PAGE_WATCHED and PAGE_WRITTEN where PAGEMAP_SCAN works.
+ * The same with marks, by which runs are split as well: PAGE_WATCHED and PAGE_WRITTEN where
+ * PAGEMAP_SCAN works; with LOOK_SOFT PAGE_SOFTDIRTY and PAGE_EXCLUSIVE, always read from pagemap.
+ * LOOK_NO_FILES: there are no file pages in the range; telling them from others takes most of the
+ * time.
  */
-int proc_pagemap_scan_marked(int pagemap_fd, uint64_t start, uint64_t end, bool soft,
+enum page_look { LOOK_SOFT = 1 << 0, LOOK_NO_FILES = 1 << 1 };
+int proc_pagemap_scan_marked(int pagemap_fd, uint64_t start, uint64_t end, unsigned how,
 			     page_run_fn each, void *arg, struct err *err);
 /* For tests: force the classic path. */
 extern bool proc_pagemap_force_classic;

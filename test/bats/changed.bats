@@ -6,7 +6,7 @@
 load ../lib/common
 
 : "${CKPT_TEST_SEED:=$(date +%s%N | cut -c 6-15)}"
-: "${CKPT_TEST_MOMENTS:=10}" # rounds of each test
+: "${CKPT_TEST_MOMENTS:=6}" # rounds of each test
 COMPARE=$CKPT_BUILD/test/compare/compare
 PATIENCE=60
 
@@ -140,16 +140,55 @@ runs() {
 @test "uffd, copied ahead: every byte" {
 	has_tracker uffd
 	rounds 400 --tracker uffd --mode precopy
+	grep -q '"incremental".*"mode": "precopy"' "$STATS" || fail "nothing was copied ahead"
 }
 
 @test "uffd, copied ahead while the memory changes: one instant" {
 	has_tracker uffd
 	runs --tracker uffd --mode precopy
+	grep -q '"incremental".*"mode": "precopy"' "$STATS" || fail "nothing was copied ahead"
 }
 
 @test "uffd, copied while stopped, while the memory changes: one instant" {
 	has_tracker uffd
 	runs --tracker uffd --mode stop
+}
+
+@test "nothing is copied ahead while a file is open with O_DIRECT" {
+	has_tracker uffd
+	is_root || touch "$BASE.userns"
+	victim_start --mode precopy -- changed "$SEED" direct
+	checkpoint
+	checkpoint
+	victim_poke
+	! grep -q '"mode": "precopy"' "$STATS" || fail "copied ahead: $(cat "$STATS")"
+	victim_kill
+	victim_restart
+	victim_quit
+}
+
+# What had been found, and forgotten by the kernel, before the attempt failed.
+@test "uffd: an attempt that fails loses nothing of what was found" {
+	local point mode
+	has_tracker uffd
+	is_root || touch "$BASE.userns"
+	RESTS=yes
+	for point in image-fsync:2 dump-found:2 dump-found:3 dump-captured:2 dump-copied-ahead:2; do
+		mode=stop
+		[ "${point%:*}" != dump-copied-ahead ] || mode=precopy
+		rm -rf "$CHAIN" "$BASE".[opf]* "$STATS"
+		KEEP=("CKPT_FAULT=$point")
+		victim_start --mode "$mode" -- changed "$SEED" 300 || return 1
+		KEEP=()
+		for _ in 1 2 3 4; do
+			wake_poke || return 1
+			attempt || return 1
+			[ "$(stats_last result)" != ok ] || compare || return 1
+		done
+		[ "$(stats_last result)" = ok ] || fail "$point: $(tail -n 1 "$STATS")" || return 1
+		grep -q "injected fault" "$STATS" || fail "$point: nothing failed" || return 1
+		quit || return 1
+	done
 }
 
 @test "softdirty: every byte" {
