@@ -249,6 +249,7 @@ int dump_init(struct dumper *d, struct err *err)
 				   .tree = d->tree,
 				   .space_id = dump_space_id,
 				   .space_id_arg = d->job };
+	d->tree->settings = *d->job->settings;
 	d->freeze = (struct freeze_opts){ .root = d->job->root,
 					  .adopted = d->job->adopted,
 					  .timeout_ms = FREEZE_TIMEOUT_MS };
@@ -280,7 +281,6 @@ static int begin(struct dumper *d, struct err *err)
 	(void)snprintf(r->tracker, sizeof r->tracker, "%s", d->tracker ? d->tracker->name : "none");
 	rc = proc_host_read(d->arena, &d->tree->host, err);
 	d->tree->seq = r->seq;
-	d->tree->settings = *s;
 	rc = rc < 0 ? rc : open_writer(d, err);
 	if (rc == 0 && policy_precopy(d))
 		rc = precopy_run(d, err);

@@ -156,8 +156,8 @@ static int look_at_memory(struct looking *l, struct err *err)
 /* Is the inode number in one of the tables of sockets that can be restored? */
 static bool known_socket(const struct looking *l, const char *link)
 {
-	static const char *const tables[] = { "net/unix", "net/tcp", "net/tcp6", "net/udp",
-					      "net/udp6" };
+	static const char *const tables[] = { "net/unix", "net/tcp",  "net/tcp6",
+					      "net/udp",  "net/udp6", "net/netlink" };
 	char number[32];
 
 	(void)snprintf(number, sizeof number, " %.*s ", (int)strcspn(link + 8, "]"), link + 8);
@@ -196,8 +196,7 @@ static void look_at_pidfd(struct looking *l, int fd)
 			       info.pidfd_pid);
 }
 
-static void look_at_named(struct looking *l, int fd, const char *name, const char *link,
-			  bool deleted)
+static void look_at_named(struct looking *l, int fd, const char *name, const char *link)
 {
 	struct statfs fs;
 	struct stat st;
@@ -214,8 +213,6 @@ static void look_at_named(struct looking *l, int fd, const char *name, const cha
 		(void)obstacle(l, fd, r ? r->hint : NULL, "%s '%s'", r ? r->name : "device", link);
 		return;
 	}
-	if (S_ISDIR(st.st_mode) && deleted)
-		(void)obstacle(l, fd, NULL, "the deleted directory '%s'", link);
 	what = (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)) && statfs(path, &fs) == 0
 		       ? refusal_of_filesystem((long)fs.f_type)
 		       : NULL;
@@ -230,22 +227,21 @@ static int look_at_files(struct looking *l, struct err *err)
 
 	for (unsigned i = 0; rc == 0 && i < n; i++) {
 		const struct refusal *r;
-		bool deleted = false;
 		char name[32], *link;
 
 		(void)snprintf(name, sizeof name, "fd/%d", fds[i]);
-		if (proc_link(l->dirfd, name, l->a, &link, &deleted, NULL) < 0)
+		if (proc_link(l->dirfd, name, l->a, &link, NULL, NULL) < 0)
 			continue; /* closed since */
 		r = refusal_of_file(link);
 		if (r)
 			(void)obstacle(l, fds[i], r->hint, "%s", r->name);
 		else if (!strncmp(link, "socket:[", 8) && fds[i] > 2 && !known_socket(l, link))
 			(void)obstacle(l, fds[i], NULL,
-				       "a socket that is neither unix nor TCP nor UDP");
+				       "a socket that is neither unix nor TCP, UDP or netlink");
 		else if (!strcmp(link, "anon_inode:[pidfd]") || !strncmp(link, "pidfd:", 6))
 			look_at_pidfd(l, fds[i]);
 		else if (link[0] == '/')
-			look_at_named(l, fds[i], name, link, deleted);
+			look_at_named(l, fds[i], name, link);
 	}
 	return rc;
 }

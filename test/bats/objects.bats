@@ -135,9 +135,9 @@ pgrep_victim() {
 
 # A victim with a descriptor that cannot be restored, checkpointed and killed.
 with_rule() {
-	victim_start "$@" -- refused netlink
+	victim_start "$@" -- refused nsfd
 	checkpoint || return 1
-	[[ $(third) = socket:* ]] || fail "the running job's is $(third)" || return 1
+	[[ $(third) = net:* ]] || fail "the running job's is $(third)" || return 1
 	victim_poke
 	victim_kill
 }
@@ -235,8 +235,8 @@ assert r["pid"] == int(sys.argv[2]), r' "$output" "$VICTIM_PID"
 	victim_quit
 }
 
-@test "inspect --pid: a socket that is not supported" {
-	foretold netlink 'pid [0-9]+ fd 3: a socket'
+@test "inspect --pid: a descriptor of a namespace" {
+	foretold nsfd 'pid [0-9]+ fd 3: a network namespace'
 }
 
 @test "inspect --pid: io_uring, with what to do about it" {
@@ -257,7 +257,7 @@ assert r["pid"] == int(sys.argv[2]), r' "$output" "$VICTIM_PID"
 }
 
 @test "inspect --pid: the obstacles as JSON; what is no process; options that do not go together" {
-	victim_start -- refused netlink
+	victim_start -- refused nsfd
 	run fg 20 "$INSPECT" --json --pid "$VICTIM_PID"
 	[ "$status" -eq 1 ]
 	python3 -c 'import json, sys
