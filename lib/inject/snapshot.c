@@ -288,13 +288,16 @@ int snapshot_fork(struct remote *r, const struct snapshot_range *drop, unsigned 
 		return err_nomem(err);
 	s->pidfd = -1;
 	/* the same memory at the same addresses; a job that handles the marker never gets it */
-	s->r = *r;
-	s->r.pid = 0;
-	s->r.mem_fd = -1;
-	s->r.marker_sig = r->marker_sig ? r->marker_sig : SIGURG;
-	s->r.threads = &s->thread;
-	s->r.n_threads = 1;
-	s->r.borrowed = s->r.undo = false;
+	s->r = (struct remote){
+		.mem_fd = -1,
+		.stub = r->stub,
+		.arena = r->arena,
+		.n_slots = r->n_slots,
+		.marker_sig = r->marker_sig ? r->marker_sig : SIGURG,
+		.threads = &s->thread,
+		.n_threads = 1,
+		.base = r->base,
+	};
 	rc = fault_point("snapshot-start", err);
 	if (rc == 0 && outlive_orphaned())
 		rc = err_set(err, -ECANCELED, "ckpt-run has been killed");

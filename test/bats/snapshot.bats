@@ -256,6 +256,21 @@ can_attach() {
 	victim_quit
 }
 
+@test "where nobody may write to read-only memory through /proc/PID/mem" {
+	KEEP=(CKPT_WITHOUT=proc_mem)
+	victim_start --mode snapshot -- instant
+	KEEP=()
+	local i
+	for i in 1 2 3; do
+		checkpoint
+		used_snapshot
+		victim_poke
+	done
+	victim_kill
+	victim_restart
+	victim_quit
+}
+
 @test "a job that adopts orphans is not forked" {
 	victim_start --mode snapshot -- unseen subreaper
 	checkpoint
