@@ -22,6 +22,8 @@
 #define IP_LOCAL_PORT_RANGE 51
 #endif
 
+#define FEW        32
+#define APART_NS   10000000 /* more than a tick of any kernel */
 #define CONNECT_MS 8000
 #define TRIES      60 /* of TRY_NS each: longer than a TIME_WAIT that may be reused */
 #define TRY_NS     50000000
@@ -274,6 +276,8 @@ int tcp_make_connections(struct rebuild *rb, struct err *err)
 /* Their sockets are there already, so that each listening one finds its own in order. */
 int tcp_make_waiting(struct rebuild *rb, struct err *err)
 {
+	const struct timespec apart = { .tv_nsec = APART_NS };
+
 	for (unsigned i = 0; i < rb->tree->n_files; i++) {
 		const struct file_socket *l = socket_of(&rb->tree->files[i]);
 
@@ -284,6 +288,9 @@ int tcp_make_waiting(struct rebuild *rb, struct err *err)
 
 			if (rb->file_fds[at] >= 0) /* --inherit */
 				continue;
+			/* who came first is known by the time only, at the next checkpoint */
+			if (k && l->n_waiting <= FEW)
+				(void)nanosleep(&apart, NULL);
 			rc = inet_socket(d, &fd, err);
 			if (rc < 0)
 				return rc;

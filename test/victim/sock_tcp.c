@@ -178,7 +178,7 @@ static void make_waiting(void)
 {
 	for (unsigned i = 0; i < COUNT_OF(waiting); i++) {
 		waiting[i] = connected();
-		sleep_ms(5); /* who came first is known to a millisecond */
+		sleep_ms(20); /* who came first is known to a millisecond */
 	}
 }
 
