@@ -26,7 +26,7 @@ struct state {
 	unsigned long compared, bad;
 };
 
-static void die(const struct err *err)
+_Noreturn static void die(const struct err *err)
 {
 	fprintf(stderr, "compare: %s\n", err->msg);
 	exit(2);
@@ -146,7 +146,7 @@ int main(int argc, char **argv)
 	const struct process *p;
 	struct err err = { 0 };
 	struct chain *chain;
-	struct tree *tree;
+	struct tree *tree = NULL;
 	char path[64];
 
 	if (argc != 3 || !arena)
