@@ -238,7 +238,3 @@ generations() { # NAME: like three_generations, two of them, lazily
 @test "threads, lazily" {
 	generations threads
 }
-
-@test "threads in blocking calls, lazily" {
-	generations blocked
-}
