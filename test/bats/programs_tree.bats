@@ -84,12 +84,12 @@ SH
 	need mpicc
 	mpicc -O2 -o program "$PROGRAMS/ring.c" || skip "mpicc does not work here"
 	KEEP=(OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1)
-	same_answer "mpirun --oversubscribe -np 2 --mca btl vader,self $T/program 4000 > out" out
+	same_answer "mpirun --oversubscribe -np 2 --mca btl vader,self $T/program 12000 > out" out
 }
 
 @test "Open MPI, two ranks over TCP" {
 	need mpicc
 	mpicc -O2 -o program "$PROGRAMS/ring.c" || skip "mpicc does not work here"
 	KEEP=(OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1)
-	same_answer "mpirun --oversubscribe -np 2 --mca btl tcp,self $T/program 4000 > out" out
+	same_answer "mpirun --oversubscribe -np 2 --mca btl tcp,self $T/program 12000 > out" out
 }
