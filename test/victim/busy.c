@@ -109,12 +109,17 @@ static void view_maps(struct view *v, int fd)
 	v->text[v->len] = '\0';
 }
 
+static bool is_same(const struct view *a, const struct view *b)
+{
+	return a->len == b->len && !memcmp(a->text, b->text, a->len);
+}
+
 /* The first line in which the two differ, for the report. */
 static void same_view(const struct view *had, const struct view *now, const char *what)
 {
 	const char *a = had->text, *b = now->text;
 
-	if (had->len == now->len && !memcmp(a, b, had->len))
+	if (is_same(had, now))
 		return;
 	while (*a && *a == *b) {
 		a++;
@@ -209,7 +214,14 @@ static void *run_looker(void *arg)
 	view_maps(&maps, fd);
 	tail = zero_tail(&maps);
 	while (!stop) {
-		view_fds(&now, dir);
+		/* All that traces was killed at once: a thread may not have closed ours yet. */
+		for (int i = 0; i < (remains_ok ? 100 : 1); i++) {
+			if (i)
+				sleep_ms(2);
+			view_fds(&now, dir);
+			if (is_same(&fds, &now))
+				break;
+		}
 		same_view(&fds, &now, "descriptors");
 		/*
 		 * A look takes several reads. Between two of them a restart may come, or a killed
@@ -218,7 +230,7 @@ static void *run_looker(void *arg)
 		 */
 		for (int i = 0; i < 100; i++) {
 			view_maps(&now, fd);
-			if (now.len == maps.len && !memcmp(now.text, maps.text, now.len))
+			if (is_same(&maps, &now))
 				break;
 			sleep_ms(2);
 		}
