@@ -54,8 +54,8 @@ static const struct option_spec spec = {
 		 "summary.",
 	.rows = rows,
 	.n_rows = ARRAY_SIZE(rows),
-	.after = "Exit status: 0 done, 1 failed (--pid: it cannot be checkpointed), 2 wrong usage, "
-		 "3 image damaged or not supported.\n",
+	.after = "Exit status: 0 done, 1 failed (--pid: it cannot be checkpointed), 2 wrong "
+		 "usage,\n3 image damaged or not supported.\n",
 };
 
 struct request {

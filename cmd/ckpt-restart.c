@@ -77,9 +77,8 @@ static const struct option_spec spec = {
 	.rows = rows,
 	.n_rows = ARRAY_SIZE(rows),
 	.after = "SIGUSR1 takes a checkpoint now; other signals go to the job.\n"
-		 "Exit status: the job's, 128+N when signal N ended it; 2 wrong usage, 3 image "
-		 "damaged or not\n"
-		 "supported, 125 any other failure to restart.\n",
+		 "Exit status: the job's, 128+N when signal N ended it; 2 wrong usage,\n"
+		 "3 image damaged or not supported, 125 any other failure to restart.\n",
 };
 
 struct request {

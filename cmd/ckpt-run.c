@@ -92,9 +92,8 @@ static const struct option_spec spec = {
 	.rows = rows,
 	.n_rows = ARRAY_SIZE(rows),
 	.after = "SIGUSR1 takes a checkpoint now; other signals go to the program.\n"
-		 "Exit status: the program's, 128+N when signal N ended it; 2 wrong usage, 125 "
-		 "ckpt-run failed,\n"
-		 "126 PROGRAM cannot be executed, 127 PROGRAM not found.\n",
+		 "Exit status: the program's, 128+N when signal N ended it; 2 wrong usage,\n"
+		 "125 ckpt-run failed, 126 PROGRAM cannot be executed, 127 PROGRAM not found.\n",
 	.stop_at_operand = true,
 };
 

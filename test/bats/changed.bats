@@ -6,7 +6,7 @@
 load ../lib/common
 
 : "${CKPT_TEST_SEED:=$(date +%s%N | cut -c 6-15)}"
-: "${CKPT_TEST_MOMENTS:=6}" # rounds of each test
+: "${CKPT_TEST_ROUNDS:=6}" # rounds of each test
 COMPARE=$CKPT_BUILD/test/compare/compare
 PATIENCE=60
 
@@ -99,7 +99,7 @@ rounds() {
 	is_root || touch "$BASE.userns"
 	victim_start --keep 1000 --full-every 12 "$@" -- changed "$SEED" "$steps" ||
 		return 1
-	for ((i = 0; i < CKPT_TEST_MOMENTS; i++)); do
+	for ((i = 0; i < CKPT_TEST_ROUNDS; i++)); do
 		wake_poke || return 1
 		checkpoint || return 1
 		compare || return 1
@@ -119,7 +119,7 @@ runs() {
 	RESTS=
 	is_root || touch "$BASE.userns"
 	victim_start --keep 1000 --full-every 12 "$@" -- changed "$SEED" run || return 1
-	for ((i = 0; i < CKPT_TEST_MOMENTS; i++)); do
+	for ((i = 0; i < CKPT_TEST_ROUNDS; i++)); do
 		checkpoint || return 1
 		if [ "$(below 3)" -eq 0 ]; then
 			wake_poke || return 1

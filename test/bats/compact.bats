@@ -69,9 +69,10 @@ go_on() {
 		victim_restart
 		victim_poke
 		checkpoint
+		# from here on nobody merges in the background
+		victim_quit
 		"$INSPECT" --verify "$CHAIN"
 		[ -z "$(find "$CHAIN" -name '.*.tmp')" ]
-		victim_quit
 	done
 }
 
@@ -89,7 +90,7 @@ go_on() {
 }
 
 @test "SIGKILL at random moments" {
-	local i j seed=${CKPT_TEST_SEED:-$RANDOM} n=${CKPT_TEST_MOMENTS:-4}
+	local i j seed=${CKPT_TEST_SEED:-$RANDOM} n=${CKPT_TEST_ROUNDS:-4}
 	echo "CKPT_TEST_SEED=$seed"
 	RANDOM=$seed
 	begin mem_remap --keep 1

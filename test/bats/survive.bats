@@ -6,7 +6,8 @@
 load ../lib/common
 
 # How many random moments; test/run --quick lowers it.
-: "${CKPT_TEST_MOMENTS:=300}"
+# At length as one of the two users only, when both take their turn.
+if [ "$(id -u)" -eq 0 ]; then : "${CKPT_TEST_MOMENTS:=100}"; else : "${CKPT_TEST_MOMENTS:=300}"; fi
 
 # A ckpt-run takes the running victim on again. Where Yama allows tracing of children only, a new
 # one is started.
