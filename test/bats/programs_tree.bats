@@ -37,7 +37,7 @@ SH
 
 @test "a pipeline of compressors" {
 	need xz
-	seq 1 3000000 > text
+	seq 1 8000000 > text
 	echo 'sort -S 30M text | xz -1 -T2 | tee copy.xz | xz -d | sha256sum > out' > line.sh
 	mkdir in && mv text in
 	same_answer "bash $T/line.sh" out copy.xz
@@ -82,14 +82,14 @@ SH
 
 @test "Open MPI, two ranks over shared memory" {
 	need mpicc
+	[ "$(id -u)" -ne 0 ] || skip "mpirun does not run as root"
 	mpicc -O2 -o program "$PROGRAMS/ring.c" || skip "mpicc does not work here"
-	KEEP=(OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1)
-	same_answer "mpirun --oversubscribe -np 2 --mca btl vader,self $T/program 12000 > out" out
+	same_answer "mpirun --oversubscribe -np 2 --mca btl vader,self $T/program 30000 > out" out
 }
 
 @test "Open MPI, two ranks over TCP" {
 	need mpicc
+	[ "$(id -u)" -ne 0 ] || skip "mpirun does not run as root"
 	mpicc -O2 -o program "$PROGRAMS/ring.c" || skip "mpicc does not work here"
-	KEEP=(OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1)
-	same_answer "mpirun --oversubscribe -np 2 --mca btl tcp,self $T/program 12000 > out" out
+	same_answer "mpirun --oversubscribe -np 2 --mca btl tcp,self $T/program 30000 > out" out
 }

@@ -41,6 +41,7 @@ one_run() {
 		sleep "$(printf '%d.%03d' $(((m = RANDOM % (took / 6 + 1)) / 1000)) $((m % 1000)))"
 		if is_gone "$SUP_PID"; then
 			echo "round $round: it had ended already ($took ms alone)"
+			cat "$T"/*.stderr
 			return 75
 		fi
 		kill_tree "$SUP_PID" || return 1
@@ -53,6 +54,10 @@ one_run() {
 	# the checkpoint is an error that names it (README, "What does not").
 	if [ "$STATUS" -eq 125 ] && grep -q "cannot find '$T/job/.*No such file" "$T"/*.stderr; then
 		grep -h "cannot find" "$T"/*.stderr
+		return 75
+	fi
+	# A port that the system had chosen may be another's by now.
+	if [ "$STATUS" -eq 125 ] && grep -h "port .* is in use by another" "$T"/*.stderr; then
 		return 75
 	fi
 	[ "$STATUS" -eq 0 ] || fail "exit status $STATUS: $(cat "$T"/*.stderr)" || return 1
@@ -74,6 +79,8 @@ same_answer() {
 		[ "$rc" -eq 75 ] || return "$rc"
 		cd "$T" || return 1
 		kill_tree "$SUP_PID" 2>/dev/null || true
+		# shellcheck disable=SC2046 # what outlived the job's first process
+		kill -9 $(test_processes) 2>/dev/null || true
 		rm -rf ref job "$CHAIN" "$STATS" ./*.stderr ./*.stdout
 	done
 	fail "no run of $try could be killed three times"

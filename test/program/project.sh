@@ -3,7 +3,7 @@
 # object its name when it is whole, and runs the program
 dir=$1 files=$2 functions=${3:-60}
 {
-	echo 'CFLAGS = -O2'
+	echo 'CFLAGS = -O2 -pipe'
 	printf 'objects ='
 	for ((i = 1; i <= files; i++)); do printf ' part%d.o' "$i"; done
 	cat <<'MAKE'
