@@ -12,9 +12,20 @@
 static const struct tracker *const trackers[] = { &tracker_uffd, &tracker_softdirty,
 						  &tracker_hash };
 
+/* The probe that says no, PROBE_COUNT: none does. */
+static enum probe_id obstacle(const struct tracker *t)
+{
+	if (t->probe != PROBE_COUNT && !probe_get(t->probe)->ok)
+		return t->probe;
+	/* a live one scans, and where there is no scanning smaps must be read at every stop */
+	if (t->live && !probe_get(PROBE_PAGEMAP_SCAN)->ok)
+		return PROBE_PAGEMAP_SCAN;
+	return PROBE_COUNT;
+}
+
 static bool works(const struct tracker *t)
 {
-	return t->probe == PROBE_COUNT || probe_get(t->probe)->ok;
+	return obstacle(t) == PROBE_COUNT;
 }
 
 const struct tracker *tracker_choose(const char *name)
@@ -37,7 +48,7 @@ int tracker_check(const char *name, struct err *err)
 		if (strcmp(t->name, name) || works(t))
 			continue;
 		rc = err_set(err, -EOPNOTSUPP, "the tracker '%s' does not work here: %s", name,
-			     probe_get(t->probe)->why);
+			     probe_get(obstacle(t))->why);
 		err_hint(err, "--tracker auto takes one that does");
 		return rc;
 	}

@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
+#include <time.h>
 
 #define LOG_ROOM "trace"
 /*
@@ -33,6 +34,7 @@
 #define SLEEP_PATIENCE_MS 300
 #define LOOK_MS           20
 #define MAX_ROUNDS        1000
+#define SEIZE_TRIES       5
 /*
  * Threads stop within microseconds, on other CPUs, while the next are asked to. But not all are
  * asked at once: the sooner the registers of one are seen, the shorter a call that our stop has
@@ -273,9 +275,29 @@ static int why_not_seized(struct freezer *z, pid_t tid, bool others, struct err 
 	if (st.state == 'Z' || st.state == 'X')
 		return -ESRCH;
 	/* Exiting without its memory already, or let go of just now: a moment later it is clear. */
-	if (others && !st.tracer)
+	if (!st.tracer && (others || !st.has_vm))
 		return err_set(err, -EAGAIN, "thread %d is just coming or going", tid);
 	return -EPERM;
+}
+
+/*
+ * A refusal may pass: a process that exits is refused from the moment when it is marked as dead,
+ * and what /proc says of it may be of the moment before. ret_newborn: it was attached at birth.
+ */
+static int seize(struct freezer *z, pid_t tid, bool others, bool *ret_newborn, struct err *err)
+{
+	const struct timespec moment = { .tv_nsec = 1000000 };
+
+	for (unsigned tries = 0;; tries++) {
+		int rc = trace_seize(tid, SEIZE_OPTIONS, err);
+
+		*ret_newborn = rc == -EPERM;
+		if (rc == -EPERM)
+			rc = why_not_seized(z, tid, others, err);
+		if (rc != -EPERM || tries == SEIZE_TRIES)
+			return rc;
+		(void)nanosleep(&moment, NULL);
+	}
 }
 
 /* The leader first; ids wrap round, so it need not be the lowest. */
@@ -306,10 +328,7 @@ static int freeze_threads(struct freezer *z, struct frozen_process *p, struct er
 	for (unsigned i = 0; i < n; i++) {
 		if (has_thread(p, tids[i], i))
 			continue;
-		rc = trace_seize(tids[i], SEIZE_OPTIONS, err);
-		newborn = rc == -EPERM;
-		if (newborn)
-			rc = why_not_seized(z, tids[i], p->n_threads > 0, err);
+		rc = seize(z, tids[i], p->n_threads > 0, &newborn, err);
 		if (rc == -EAGAIN)
 			found = 1; /* so that there is another look */
 		if (rc == -ESRCH || rc == -EAGAIN)

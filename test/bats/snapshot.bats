@@ -153,6 +153,7 @@ can_attach() {
 	stopped_at_point
 	copy=$(copies)
 	kill -9 "$copy"
+	wait_gone "$copy"
 	kill -CONT "$STOPPED"
 	until_true "$CKPT_TEST_WAIT" more_stats_than 0
 	[ "$(head -n 1 "$STATS" | grep -c '"result": *"skipped"')" -eq 1 ] ||

@@ -110,6 +110,9 @@ restarted_and_stopped() {
 		umount "$T/cg"
 		skip "no cgroup freezer"
 	}
+	# Frozen, it can neither run what it has been given nor give it up: that stays until the
+	# next checkpoint.
+	touch "$BASE.remains"
 	victim_start -- busy
 	job=$(job_of "$SUP_PID")
 	echo "$job" > "$group/cgroup.procs"
