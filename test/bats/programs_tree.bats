@@ -29,7 +29,7 @@ load ../lib/program
 	cat > one.sh <<'SH'
 seq "$1" $(($1 + 30000)) | sha256sum > "$1.sum"
 SH
-	same_answer "sh -c 'seq 300 | xargs -P 4 -n 1 sh $T/one.sh && cat *.sum > out'" out
+	same_answer "sh -c 'seq 2000 | xargs -P 4 -n 1 sh $T/one.sh && cat *.sum > out'" out
 }
 
 @test "gcc compiling a large file" {
@@ -47,7 +47,7 @@ SH
 
 @test "script with a shell in a pseudo-terminal" {
 	need script
-	same_answer "script -qec 'bash $PROGRAMS/numbers.sh 700' /dev/null > out" out
+	same_answer "script -qec 'bash $PROGRAMS/numbers.sh 1800' /dev/null > out" out
 }
 
 @test "vim editing a file in a pseudo-terminal" {
@@ -61,7 +61,7 @@ SH
 unset TMUX
 export SHELL=/bin/sh
 t() { tmux -S \$PWD/sock -f /dev/null "\$@"; }
-t new-session -d -x 100 -y 40 "bash $PROGRAMS/numbers.sh 900 > numbers; \
+t new-session -d -x 100 -y 40 "bash $PROGRAMS/numbers.sh 1800 > numbers; \
 	stty size > size; tmux -S \$PWD/sock wait-for -S finished; sleep 1000"
 t wait-for finished
 t list-panes -F '#{pane_width} #{pane_height} #{pane_current_command}' > out
