@@ -163,12 +163,19 @@ wait_line() {
 	until_true "$CKPT_TEST_WAIT" has_line "$1" "$2" || fail "no line /$2/ in $1"
 }
 
-# SIGKILL for the supervisor first (it must have no chance to do anything), then for its whole tree.
+# SIGKILL for the supervisor first (it must have no chance to do anything), then for its whole tree,
+# which stands still before: a process that is forked after the look at its parent would live on,
+# beside the restarted job.
 kill_tree() {
-	local all p
+	local all p now
 	[ -n "$1" ] || return 0
 	kill -STOP "$1" 2>/dev/null || true
-	all=$(descendants "$1")
+	all=
+	while now=$(descendants "$1") && [ "$now" != "$all" ]; do
+		# shellcheck disable=SC2086
+		kill -STOP $now 2>/dev/null || true
+		all=$now
+	done
 	kill -9 "$1" 2>/dev/null || true
 	# shellcheck disable=SC2086
 	[ -z "$all" ] || kill -9 $all 2>/dev/null || true
