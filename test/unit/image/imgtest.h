@@ -24,6 +24,9 @@ void test_check_msg(const char *file, int line, const struct err *err, const cha
  * when all is well. */
 const char *test_dir(void);
 
+/* How many files the working directory has. */
+unsigned count_files(void);
+
 /* Content of page `page` of a space in generation gen: of a kind that is random, text, or zero. */
 enum content { CONTENT_RANDOM, CONTENT_TEXT, CONTENT_ZERO };
 void fill_page(uint8_t *to, enum content how, uint32_t space, uint64_t page, uint32_t gen);

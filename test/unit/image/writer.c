@@ -1,19 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Writer and reader: every mixture of pages comes back; streams, misuse, faults and full disks. */
+/* Writer and reader: every mixture of pages comes back; streams, misuse, memory. */
 #include "imgtest.h"
 
 #include "util/cleanup.h"
-#include "util/fault.h"
 
 #include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <string.h>
-#include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 
 #define FIRST 0x10000u /* page of the anonymous mapping */
 
@@ -154,18 +151,6 @@ static void count_codecs(struct image_reader *r, unsigned *raw, unsigned *lz4)
 		CHECK(codec != BLOCK_RAW || off % 4096 == 0);
 		++*(codec == BLOCK_RAW ? raw : lz4);
 	}
-}
-
-static unsigned count_files(void)
-{
-	DIR *d = opendir(".");
-	unsigned n = 0;
-	struct dirent *e;
-
-	while ((e = readdir(d)))
-		n += strcmp(e->d_name, ".") && strcmp(e->d_name, "..");
-	closedir(d);
-	return n;
 }
 
 static void round_trip(const struct tree *t, uint32_t compress, int direct)
@@ -321,97 +306,6 @@ static void leftovers_do_not_hinder(const struct tree *t)
 	CHECK(count_files() == 1 && unlink("x.img") == 0);
 }
 
-/* The whole writing of an image in a child, which answers 0 (written), or 1 after saying why on
- * standard error. */
-static int write_in_child(const struct tree *t, const char *fault, rlim_t limit, char *msg,
-			  size_t room)
-{
-	int p[2], status;
-	pid_t pid;
-	ssize_t n;
-
-	CHECK(pipe2(p, O_CLOEXEC) == 0);
-	pid = fork();
-	CHECK(pid >= 0);
-	if (!pid) {
-		struct image_params params = params_of(COMPRESS_NONE, limit != 0);
-		struct rlimit rl = { limit, limit };
-		struct image_writer *w;
-		struct err err = { 0 };
-		int rc;
-
-		if (fault) {
-			setenv("CKPT_FAULT", fault, 1);
-			fault_init();
-		}
-		if (limit && setrlimit(RLIMIT_FSIZE, &rl) < 0)
-			_exit(9);
-		rc = image_writer_open(AT_FDCWD, "000002.img", &params, &w, &err);
-		for (uint64_t i = 0; rc == 0 && i < 200; i++) {
-			uint8_t *buf = image_writer_buffer(w, &err);
-
-			if (!buf) {
-				image_writer_abort(w);
-				rc = -1;
-				break;
-			}
-			memset(buf, (int)i + 1, IMAGE_BLOCK_PAGES * CKPT_PAGE_SIZE);
-			rc = image_writer_submit(w, 1, i * 64, 64, &err);
-			if (rc < 0)
-				image_writer_abort(w);
-		}
-		if (rc == 0)
-			rc = image_writer_commit(w, t, NULL, &err);
-		(void)write(p[1], err.msg, strlen(err.msg));
-		_exit(rc < 0);
-	}
-	close(p[1]);
-	n = read(p[0], msg, room - 1);
-	msg[n > 0 ? n : 0] = '\0';
-	close(p[0]);
-	CHECK(waitpid(pid, &status, 0) == pid);
-	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-}
-
-static void faults(const struct tree *t)
-{
-	static const char *const points[] = { "image-open",    "image-write", "image-write:3",
-					      "image-trailer", "image-fsync", "image-rename",
-					      "image-dirsync" };
-	char msg[1024], kill[64];
-
-	for (unsigned i = 0; i < ARRAY_SIZE(points); i++) {
-		bool late = !strcmp(
-			points[i],
-			"image-dirsync"); /* the name is there, only not known to be durable */
-
-		CHECK(write_in_child(t, points[i], 0, msg, sizeof msg) == 1);
-		if (!strstr(msg, "injected fault") || !strstr(msg, "000002.img"))
-			test_fail(__FILE__, __LINE__, points[i], msg);
-		CHECK(count_files() == late);
-		(void)unlink("000002.img");
-		(void)snprintf(kill, sizeof kill, "%s=kill", points[i]);
-		CHECK(write_in_child(t, kill, 0, msg, sizeof msg) == 128 + SIGKILL);
-		CHECK((access("000002.img", F_OK) == 0) == late);
-		(void)unlink("000002.img");
-		(void)unlink(".000002.img.tmp");
-	}
-	CHECK(write_in_child(t, NULL, 0, msg, sizeof msg) == 0);
-	CHECK(count_files() == 1 && unlink("000002.img") == 0);
-}
-
-static void disk_full(const struct tree *t)
-{
-	static const rlim_t limits[] = { 1, 4096, 1 << 20, (20 << 20) + 12345, (50 << 20) + 4096 };
-	char msg[1024];
-
-	for (unsigned i = 0; i < ARRAY_SIZE(limits); i++) {
-		CHECK(write_in_child(t, NULL, limits[i], msg, sizeof msg) == 1);
-		CHECK(strstr(msg, "000002.img': File too large"));
-		CHECK(count_files() == 0);
-	}
-}
-
 /* ThreadSanitizer's own memory is several times ours. */
 #ifdef __has_feature
 #if __has_feature(thread_sanitizer)
@@ -498,8 +392,6 @@ int main(void)
 	to_a_full_disk(t);
 	misuse(t);
 	leftovers_do_not_hinder(t);
-	faults(t);
-	disk_full(t);
 	arena_free(a);
 	return 0;
 }
