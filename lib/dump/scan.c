@@ -132,11 +132,15 @@ static int scan_stretch(void *arg, unsigned first, unsigned last, bool files, st
 {
 	struct stretch_scan *x = arg;
 	const struct proc_map *maps = x->z.maps->maps;
+	const struct watched *w = x->z.w;
+	unsigned how = 0;
 	int rc = 0;
 
+	if (!files) /* on_run leaves out what lies between the mappings */
+		how = w && w->ours.n ? LOOK_MOSTLY_WATCHED : LOOK_MOSTLY_UNWATCHED;
 	if (!x->each_map)
 		return proc_pagemap_scan_marked(x->pagemap_fd, maps[first].start, maps[last].end,
-						files ? 0 : LOOK_NO_FILES, on_run, &x->z, err);
+						how, on_run, &x->z, err);
 	/* pagemap itself costs 8 bytes for every page of a reservation, touched or not */
 	for (unsigned i = first; rc == 0 && i <= last; i++)
 		if (maps[i].rss_bytes || maps[i].swap_bytes)

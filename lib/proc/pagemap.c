@@ -31,8 +31,10 @@ bool proc_pagemap_force_classic;
 /* Runs come in pieces (calls, mappings, blocks); neighbours of one class are handed on as one. */
 struct merger {
 	struct page_class_run run; /* end 0: none yet */
-	bool marks, soft, no_files;
-	uint32_t more; /* marks that pagemap cannot tell */
+	bool marks, soft;
+	uint32_t usual; /* LOOK_MOSTLY_*: what pages are that the kernel does not name */
+	uint64_t at;    /* and up to where all is named */
+	uint32_t more;  /* marks that pagemap cannot tell */
 	int fd;
 	page_run_fn each;
 	void *arg;
@@ -150,6 +152,8 @@ static uint32_t classify_region(uint64_t categories)
 {
 	if (categories & CATEGORY_GUARD)
 		return PAGE_GUARD;
+	if (!(categories & (CATEGORY_PRESENT | CATEGORY_SWAPPED)))
+		return 0;
 	if (categories & CATEGORY_PFNZERO)
 		return PAGE_PFNZERO;
 	if (categories & CATEGORY_FILE)
@@ -163,6 +167,8 @@ static int add_region(void *arg, const struct pagemap_region *r, struct err *err
 	uint32_t classes = classify_region(r->categories), marks = 0;
 	int rc;
 
+	if (!classes)
+		return 0;
 	if (m->marks)
 		marks = (r->categories & CATEGORY_WPALLOWED ? PAGE_WATCHED : 0u) |
 			(r->categories & CATEGORY_WRITTEN ? PAGE_WRITTEN : 0u);
@@ -231,11 +237,48 @@ static int scan_ioctl(int fd, uint64_t start, uint64_t end, struct merger *m, st
 	const struct pagemap_scan what = {
 		.category_anyof_mask = CATEGORY_PRESENT | CATEGORY_SWAPPED,
 		.return_mask = CATEGORY_PRESENT | CATEGORY_SWAPPED | CATEGORY_PFNZERO | marks |
-			       (m->no_files ? 0 : CATEGORY_FILE) |
-			       (scan_feature.guard ? CATEGORY_GUARD : 0),
+			       CATEGORY_FILE | (scan_feature.guard ? CATEGORY_GUARD : 0),
 	};
 
 	return proc_pagemap_query(fd, start, end, &what, add_region, m, err);
+}
+
+/* The pages up to here that no region was about. */
+static int add_usual(struct merger *m, uint64_t end, struct err *err)
+{
+	return m->at < end ? merger_add(m, m->at, end, m->usual, err) : 0;
+}
+
+static int add_unusual(void *arg, const struct pagemap_region *r, struct err *err)
+{
+	struct merger *m = arg;
+	int rc = add_usual(m, r->start, err);
+
+	m->at = r->end;
+	return rc < 0 ? rc : add_region(m, r, err);
+}
+
+/*
+ * Asks for the exceptions: the kernel takes three times as long for a page that it names as for one
+ * that it passes by (8 and 2.5 ns).
+ */
+static int scan_exceptions(int fd, uint64_t start, uint64_t end, struct merger *m, struct err *err)
+{
+	const bool watched = m->usual & PAGE_WATCHED;
+	const uint64_t guard = scan_feature.guard ? CATEGORY_GUARD : 0;
+	const struct pagemap_scan what = {
+		.category_inverted = CATEGORY_PRESENT | (watched ? CATEGORY_WPALLOWED : 0),
+		.category_anyof_mask = CATEGORY_PRESENT | CATEGORY_PFNZERO | CATEGORY_WPALLOWED |
+				       (watched ? CATEGORY_WRITTEN : 0) | guard,
+		.return_mask = CATEGORY_PRESENT | CATEGORY_SWAPPED | CATEGORY_PFNZERO |
+			       CATEGORY_WPALLOWED | CATEGORY_WRITTEN | guard,
+	};
+	int rc;
+
+	end = MIN(end, USER_END4);
+	m->at = start;
+	rc = proc_pagemap_query(fd, start, end, &what, add_unusual, m, err);
+	return rc < 0 ? rc : add_usual(m, end, err);
 }
 
 static int run_scan(struct merger *m, uint64_t start, uint64_t end, struct err *err)
@@ -248,7 +291,9 @@ static int run_scan(struct merger *m, uint64_t start, uint64_t end, struct err *
 	if (start >= end)
 		return 0;
 	(void)pthread_once(&scan_feature.once, find_feature);
-	if (scan_feature.ok && !proc_pagemap_force_classic && !m->soft)
+	if (scan_feature.ok && !proc_pagemap_force_classic && m->usual)
+		rc = scan_exceptions(m->fd, start, end, m, err);
+	else if (scan_feature.ok && !proc_pagemap_force_classic && !m->soft)
 		rc = scan_ioctl(m->fd, start, end, m, err);
 	else
 		rc = scan_classic(m->fd, start, end, m, err);
@@ -270,8 +315,11 @@ int proc_pagemap_scan_marked(int pagemap_fd, uint64_t start, uint64_t end, unsig
 			    .arg = arg,
 			    .fd = pagemap_fd,
 			    .marks = !(how & LOOK_SOFT),
-			    .soft = how & LOOK_SOFT,
-			    .no_files = how & LOOK_NO_FILES };
+			    .soft = how & LOOK_SOFT };
 
+	if (how & LOOK_MOSTLY_WATCHED)
+		m.usual = PAGE_ANON | PAGE_WATCHED;
+	else if (how & LOOK_MOSTLY_UNWATCHED)
+		m.usual = PAGE_ANON | PAGE_WRITTEN;
 	return run_scan(&m, start, end, err);
 }

@@ -2,18 +2,24 @@
 /* The scan of page tables against a child whose pages are known one by one, both ways. */
 #include "check.h"
 
+#include "proc/pagemap.h"
 #include "proc/probe.h"
 #include "proc/proc.h"
 #include "util/cleanup.h"
 
+#include <fcntl.h>
 #include <signal.h>
+#include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #define PAGE                 4096ul
 #define HUGE                 (2ul << 20)
 #define PAGES                16u
-#define MANY                 20000u /* alternating pages: more runs than one call returns */
+#define MANY                 20000u      /* alternating pages: more runs than one call returns */
 #define ANY                  0x80000000u /* in what is wanted: whatever suits the kernel */
 #define ADVICE_GUARD_INSTALL 102
 
@@ -203,6 +209,82 @@ static void test_many(int fd)
 	}
 }
 
+/* --- asked for the exceptions, whatever the expectation, it says the same
+ * --------------------------------- */
+
+static struct seen marked(int fd, const char *base, unsigned npages, unsigned how)
+{
+	struct seen s = { .base = (uintptr_t)base, .npages = npages };
+
+	s.classes = arena_array(arena, npages, sizeof *s.classes);
+	CHECK(s.classes);
+	CHECK_OK(proc_pagemap_scan_marked(fd, s.base, s.base + npages * PAGE, how, note, &s, &err));
+	return s;
+}
+
+static void test_exceptions(int fd, const char *base, unsigned npages)
+{
+	struct seen plain = marked(fd, base, npages, 0);
+
+	for (unsigned how = LOOK_MOSTLY_WATCHED; how <= LOOK_MOSTLY_UNWATCHED; how <<= 1) {
+		struct seen s = marked(fd, base, npages, how);
+
+		for (unsigned i = 0; i < npages; i++)
+			CHECK_INT(s.classes[i], plain.classes[i]);
+		CHECK_INT(s.runs, plain.runs);
+	}
+}
+
+/* Half of it watched, and of that some protected, some written again, some given back. */
+static void test_watched(void)
+{
+	const struct uffdio_api wanted = { .api = UFFD_API, .features = 1 << 13 | 1 << 15 };
+	struct uffdio_api api = wanted;
+	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_WP };
+	CLEANUP_FD int uffd = -1;
+	CLEANUP_FD int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	char *p = map(4 * HUGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	const unsigned half = 2 * HUGE / PAGE;
+	struct pagemap_scan protect = { .size = sizeof protect,
+					.flags = SCAN_WP_MATCHING,
+					.category_mask = CATEGORY_WRITTEN,
+					.category_anyof_mask = CATEGORY_PRESENT | CATEGORY_SWAPPED,
+					.return_mask = CATEGORY_WRITTEN };
+	struct pagemap_region regions[8];
+
+	if (!probe_get(PROBE_UFFD_WP_ASYNC)->ok)
+		return;
+	(void)madvise(p, 4 * HUGE, MADV_NOHUGEPAGE);
+	for (unsigned i = 0; i < 2 * half; i++)
+		if (i % 7)
+			touch(p, i);
+	uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | 1);
+	CHECK(fd >= 0 && uffd >= 0 && ioctl(uffd, UFFDIO_API, &api) == 0);
+	reg.range.start = (uintptr_t)p;
+	reg.range.len = half * PAGE;
+	CHECK(ioctl(uffd, UFFDIO_REGISTER, &reg) == 0);
+	protect.start = (uintptr_t)p;
+	protect.end = (uintptr_t)p + half * PAGE;
+	protect.vec = (uintptr_t)regions;
+	while (protect.start < protect.end) {
+		protect.vec_len = ARRAY_SIZE(regions);
+		int n = ioctl(fd, PAGEMAP_SCAN_IOCTL, &protect);
+
+		CHECK(n >= 0);
+		if (n == 0)
+			break;
+		protect.start = MAX(protect.walk_end, regions[n - 1].end);
+	}
+	for (unsigned i = 0; i < half; i += 40)
+		touch(p, i);
+	(void)madvise(p + 100 * PAGE, 50 * PAGE, MADV_DONTNEED);
+	(void)madvise(p + HUGE, HUGE, MADV_DONTNEED);
+	test_exceptions(fd, p, 2 * half);
+	test_exceptions(fd, p, half);
+	test_exceptions(fd, p + half * PAGE, half);
+	CHECK(munmap(p, 4 * HUGE) == 0);
+}
+
 static int count(void *arg, const struct page_class_run *run, struct err *e)
 {
 	(void)e;
@@ -261,6 +343,11 @@ int main(void)
 	test_classes(fd);
 	test_huge(fd);
 	test_many(fd);
+	test_exceptions(fd, anon, PAGES);
+	test_exceptions(fd, guarded, PAGES);
+	test_exceptions(fd, huge, 2 * HUGE / PAGE);
+	test_exceptions(fd, many, MANY * 2);
+	test_watched();
 	test_ranges(fd);
 	CHECK(kill(pid, SIGKILL) == 0 && waitpid(pid, NULL, 0) == pid);
 	for (int classic = 0; classic < 2; classic++) {
