@@ -282,6 +282,8 @@ static int begin(struct dumper *d, struct err *err)
 	rc = proc_host_read(d->arena, &d->tree->host, err);
 	d->tree->seq = r->seq;
 	rc = rc < 0 ? rc : open_writer(d, err);
+	if (rc == 0 && d->hashing) /* makes a file, which may take its time */
+		rc = hashes_begin(job->hashes, d->incremental, err);
 	if (rc == 0 && policy_precopy(d))
 		rc = precopy_run(d, err);
 	if (rc == 0)

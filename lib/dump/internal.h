@@ -127,8 +127,8 @@ struct dumper {
 	unsigned n_lists;
 	bool incremental;
 	const struct tracker *tracker; /* NULL: nobody will ask what changed since this image */
-	bool no_flags; /* mappings are read without their flags: nothing is recorded of them */
-	bool hashing;  /* an increment may stand on it: hashes of what is not watched are kept */
+	bool attaching; /* a stop in which nothing is recorded, only a tracker attached */
+	bool hashing;   /* an increment may stand on it: hashes of what is not watched are kept */
 	struct dump_result *result;
 	struct image_writer *writer;
 	struct snapshots *snapshots; /* NULL: none taken */
@@ -203,6 +203,8 @@ void process_key(char key[PROCESS_KEY_LEN], pid_t pid, unsigned long long start_
 
 /* dump/process.c: one stopped process, from its mappings to its threads. */
 int process_capture(struct dumper *d, unsigned index, struct err *err);
+/* Only so far that its leader can be asked to run calls. */
+int process_borrow(struct dumper *d, unsigned index, struct err *err);
 int process_end_remote(struct dumper *d, unsigned index, struct err *err);
 void process_release(struct dumper *d, unsigned index);
 

@@ -303,9 +303,9 @@ int memory_read_maps(struct dumper *d, pid_t pid, int proc_dirfd, struct map_lis
 		return rc;
 	w = watched_find(d->job, pid, st.start_time);
 	ret->flags_from = NULL;
-	if (d->no_flags || (w && w->n_flags)) {
+	if (d->attaching || (w && w->n_flags)) {
 		rc = proc_maps_read(proc_dirfd, false, d->arena, &ret->maps, &ret->n, err);
-		if (rc < 0 || d->no_flags)
+		if (rc < 0 || d->attaching)
 			return rc;
 		if (flags_apply(w, ret->maps, ret->n)) {
 			ret->flags_from = w;

@@ -268,12 +268,8 @@ static int write_pass(struct dumper *d, struct image_writer *w, bool later, stru
 
 int pages_write_now(struct dumper *d, struct image_writer *w, struct err *err)
 {
-	int rc = 0;
+	int rc = write_pass(d, w, false, err);
 
-	if (d->hashing)
-		rc = hashes_begin(d->job->hashes, d->incremental, err);
-	if (rc == 0)
-		rc = write_pass(d, w, false, err);
 	return rc < 0 ? rc : fault_point("dump-pages", err);
 }
 

@@ -75,7 +75,7 @@ static int attach_traced(void *arg, struct err *err)
 
 	rc = dump_stop(d, err);
 	for (unsigned i = 0; rc == 0 && i < d->cap.n_subjects; i++)
-		rc = process_capture(d, i, err);
+		rc = process_borrow(d, i, err);
 	for (unsigned i = 0; rc == 0 && i < d->cap.n_subjects; i++)
 		rc = attach_process(d, i, err);
 	for (unsigned i = 0; rc == 0 && i < d->cap.n_subjects; i++)
@@ -95,7 +95,11 @@ static int attach_all(struct dumper *d, struct err *err)
 {
 	struct dump_result result = { 0 };
 	struct dumper first = {
-		.job = d->job, .result = &result, .tracker = d->tracker, .flags = d->flags
+		.job = d->job,
+		.result = &result,
+		.tracker = d->tracker,
+		.flags = d->flags,
+		.attaching = true,
 	};
 	int rc = dump_init(&first, err);
 

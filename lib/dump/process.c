@@ -106,25 +106,25 @@ static int begin_remote(struct dumper *d, unsigned index, struct err *err)
 {
 	struct frozen_process *fp = &d->frozen->procs[index];
 	struct subject *s = &d->cap.subjects[index];
-	CLEANUP_FREE struct live_thread *threads = calloc(fp->n_threads, sizeof *threads);
+	unsigned n = s->process->n_threads;
+	CLEANUP_FREE struct live_thread *threads = calloc(n, sizeof *threads);
 	int rc;
 
-	d->facts[index] = arena_array(d->arena, fp->n_threads, sizeof *d->facts[index]);
+	d->facts[index] = arena_array(d->arena, n, sizeof *d->facts[index]);
 	if (!threads || !d->facts[index])
 		return err_nomem(err);
-	for (unsigned i = 0; i < fp->n_threads; i++)
+	for (unsigned i = 0; i < n; i++)
 		threads[i] = (struct live_thread){ .tid = fp->threads[i].tid,
 						   .ns_tid = s->process->threads[i].tid,
 						   .regs = &fp->threads[i].regs };
-	rc = live_begin(s->pid, s->process->pid, threads, fp->n_threads, d->facts[index],
-			&s->remote, err);
+	rc = live_begin(s->pid, s->process->pid, threads, n, d->facts[index], &s->remote, err);
 	if (rc < 0)
 		return rc;
 	s->batch = batch_new(s->remote);
 	return s->batch ? 0 : err_nomem(err);
 }
 
-int process_capture(struct dumper *d, unsigned index, struct err *err)
+int process_borrow(struct dumper *d, unsigned index, struct err *err)
 {
 	struct subject *s = &d->cap.subjects[index];
 	int rc = open_subject(d, index, err);
@@ -147,6 +147,14 @@ int process_capture(struct dumper *d, unsigned index, struct err *err)
 		rc = begin_remote(d, index, err);
 	if (rc == 0)
 		log_debug("pid %d: asked", s->pid);
+	return rc;
+}
+
+int process_capture(struct dumper *d, unsigned index, struct err *err)
+{
+	struct subject *s = &d->cap.subjects[index];
+	int rc = process_borrow(d, index, err);
+
 	if (rc == 0)
 		rc = attrs_capture_process(&d->cap, s, err);
 	if (rc == 0)

@@ -8,6 +8,8 @@
 #include "dump/internal.h"
 #include "util/cleanup.h"
 
+#include <stdlib.h>
+
 struct scan {
 	struct dumper *d;
 	struct page_list *list;
@@ -125,22 +127,61 @@ static int on_run(void *arg, const struct page_class_run *run, struct err *err)
 struct stretch_scan {
 	struct scan z;
 	int pagemap_fd;
-	bool each_map;
+	struct page_runs runs;
 };
 
-static int scan_stretch(void *arg, unsigned first, unsigned last, bool files, struct err *err)
+static int keep_run(void *arg, const struct page_class_run *run, struct err *err)
+{
+	struct page_runs *runs = arg;
+
+	if (runs->n == runs->room) {
+		size_t room = runs->room ? runs->room * 2 : 256;
+		struct page_class_run *more = realloc(runs->v, room * sizeof *more);
+
+		if (!more)
+			return err_nomem(err);
+		runs->v = more;
+		runs->room = room;
+	}
+	runs->v[runs->n++] = *run;
+	return 0;
+}
+
+static int look_stretch(void *arg, unsigned first, unsigned last, bool files, struct err *err)
 {
 	struct stretch_scan *x = arg;
 	const struct proc_map *maps = x->z.maps->maps;
 	const struct watched *w = x->z.w;
 	unsigned how = 0;
-	int rc = 0;
 
 	if (!files) /* on_run leaves out what lies between the mappings */
 		how = w && w->ours.n ? LOOK_MOSTLY_WATCHED : LOOK_MOSTLY_UNWATCHED;
-	if (!x->each_map)
-		return proc_pagemap_scan_marked(x->pagemap_fd, maps[first].start, maps[last].end,
-						how, on_run, &x->z, err);
+	return proc_pagemap_scan_marked(x->pagemap_fd, maps[first].start, maps[last].end, how,
+					keep_run, &x->runs, err);
+}
+
+/* One look at the page tables serves both the tracker and the list of pages. */
+static int scan_once(struct stretch_scan *x, struct track_target *t, struct err *err)
+{
+	struct dumper *d = x->z.d;
+	int rc = track_stretches(t, look_stretch, x, err);
+
+	t->runs = &x->runs;
+	if (rc == 0 && d->tracker)
+		rc = track_find(d->tracker, t, NULL, err);
+	for (size_t i = 0; rc == 0 && i < x->runs.n; i++)
+		rc = on_run(&x->z, &x->runs.v[i], err);
+	free(x->runs.v);
+	return rc;
+}
+
+static int scan_maps(void *arg, unsigned first, unsigned last, bool files, struct err *err)
+{
+	struct stretch_scan *x = arg;
+	const struct proc_map *maps = x->z.maps->maps;
+	int rc = 0;
+
+	(void)files;
 	/* pagemap itself costs 8 bytes for every page of a reservation, touched or not */
 	for (unsigned i = first; rc == 0 && i <= last; i++)
 		if (maps[i].rss_bytes || maps[i].swap_bytes)
@@ -153,7 +194,7 @@ static int scan_stretch(void *arg, unsigned first, unsigned last, bool files, st
 int scan_process(struct dumper *d, struct subject *s, const struct map_list *maps,
 		 struct page_list *list, struct watched *w, int pagemap_fd, struct err *err)
 {
-	const struct track_target t = {
+	struct track_target t = {
 		.w = w,
 		.pid = s->pid,
 		.proc_dirfd = s->proc_dirfd,
@@ -172,8 +213,10 @@ int scan_process(struct dumper *d, struct subject *s, const struct map_list *map
 		       .soft = d->tracker && d->tracker->soft },
 		.pagemap_fd = pagemap_fd,
 	};
-	int rc = d->tracker ? track_find(d->tracker, &t, NULL, err) : 0;
+	int rc;
 
-	x.each_map = x.z.soft || !probe_get(PROBE_PAGEMAP_SCAN)->ok;
-	return rc < 0 ? rc : track_stretches(&t, scan_stretch, &x, err);
+	if (!x.z.soft && probe_get(PROBE_PAGEMAP_SCAN)->ok)
+		return scan_once(&x, &t, err);
+	rc = d->tracker ? track_find(d->tracker, &t, NULL, err) : 0;
+	return rc < 0 ? rc : track_stretches(&t, scan_maps, &x, err);
 }

@@ -130,11 +130,11 @@ int threads_look(struct dumper *d, unsigned index, struct err *err)
 	struct frozen_process *fp = &d->frozen->procs[index];
 	struct process *p = &d->tree->processes[index];
 
-	p->threads = arena_array(d->arena, fp->n_threads, sizeof *p->threads);
+	p->n_threads = d->attaching ? 1 : fp->n_threads; /* which will run calls for us */
+	p->threads = arena_array(d->arena, p->n_threads, sizeof *p->threads);
 	if (!p->threads)
 		return err_nomem(err);
-	p->n_threads = fp->n_threads;
-	for (unsigned i = 0; i < fp->n_threads; i++) {
+	for (unsigned i = 0; i < p->n_threads; i++) {
 		struct frozen_thread *ft = &fp->threads[i];
 		struct thread *t = &p->threads[i];
 		int rc = attrs_capture_thread(&d->cap, &d->cap.subjects[index], ft->tid, &ft->regs,

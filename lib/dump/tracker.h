@@ -37,6 +37,12 @@ struct watched {
 	struct ranges keep;  /* of these, what was still there at the stop */
 };
 
+/* Pages of private memory that are there, ascending. */
+struct page_runs {
+	struct page_class_run *v;
+	size_t n, room;
+};
+
 /* What a tracker works on. The maps are those of now; private memory in them is what it is about.
  */
 struct track_target {
@@ -48,6 +54,11 @@ struct track_target {
 	/* while it stands still only; else NULL: */
 	struct batch *batch;
 	int pidfd;
+	/*
+	 * And, once it has been looked at, what was seen, so that find need not look again; find
+	 * marks as watched what it puts under watch. NULL: it looks itself.
+	 */
+	struct page_runs *runs;
 };
 
 struct tracker {

@@ -34,6 +34,8 @@
 /* Linux 6.4 and 6.7 */
 #define FEATURE_WP_UNPOPULATED (1ull << 13)
 #define FEATURE_WP_ASYNC       (1ull << 15)
+/* So many pages are passed by in the time of a system call. */
+#define WORTH_A_CALL (256ull * CKPT_PAGE_SIZE)
 
 /* --- the descriptor ----------------------------------------------------------------------- */
 
@@ -195,6 +197,7 @@ struct finder {
 	const struct track_target *t;
 	struct pagemap_scan what;
 	struct ranges *into;
+	size_t next; /* of t->runs */
 };
 
 static int on_region(void *arg, const struct pagemap_region *r, struct err *err)
@@ -211,25 +214,103 @@ static uint64_t others(bool files)
 	       (proc_pagemap_has_guard() ? CATEGORY_GUARD : 0);
 }
 
-static int scan_stretch(void *arg, unsigned first, unsigned last, bool files, struct err *err)
+static int query(struct finder *f, uint64_t start, uint64_t end, bool files, pagemap_region_fn each,
+		 void *arg, struct err *err)
 {
-	struct finder *f = arg;
 	struct pagemap_scan what = f->what;
 
 	what.category_inverted |= others(files);
 	what.category_mask |= others(files);
 	what.category_anyof_mask = CATEGORY_PRESENT | CATEGORY_SWAPPED;
-	return proc_pagemap_query(f->t->pagemap_fd, f->t->maps[first].start, f->t->maps[last].end,
-				  &what, on_region, f, err);
+	return proc_pagemap_query(f->t->pagemap_fd, start, end, &what, each, arg, err);
+}
+
+static int scan_range(struct finder *f, uint64_t start, uint64_t end, bool files, struct err *err)
+{
+	return query(f, start, end, files, on_region, f, err);
+}
+
+static int scan_stretch(void *arg, unsigned first, unsigned last, bool files, struct err *err)
+{
+	struct finder *f = arg;
+
+	return scan_range(f, f->t->maps[first].start, f->t->maps[last].end, files, err);
+}
+
+static bool has_content(const struct page_class_run *run)
+{
+	return run->classes & (PAGE_ANON | PAGE_SWAPPED);
+}
+
+/* What was seen to be unwatched. */
+static int pick_unwatched(const struct page_runs *runs, struct ranges *fresh, struct err *err)
+{
+	for (size_t i = 0; i < runs->n; i++) {
+		const struct page_class_run *run = &runs->v[i];
+
+		if (has_content(run) && !(run->classes & PAGE_WATCHED) &&
+		    ranges_append(fresh, run->start, run->end) < 0)
+			return err_nomem(err);
+	}
+	return 0;
+}
+
+/* What is watched from now on. A run of which only a part is stays unwatched this time. */
+static void mark_watched(const struct track_target *t)
+{
+	size_t at = 0;
+
+	for (size_t i = 0; i < t->runs->n; i++) {
+		struct page_class_run *run = &t->runs->v[i];
+		bool inside;
+
+		if (has_content(run) &&
+		    ranges_part(&t->w->ours, &at, run->start, run->end, &inside) == run->end &&
+		    inside)
+			run->classes |= PAGE_WATCHED;
+	}
+}
+
+/* A stretch of which it is known where something was written: only there it is looked again and
+ * protected. */
+static int protect_stretch(void *arg, unsigned first, unsigned last, bool files, struct err *err)
+{
+	struct finder *f = arg;
+	const struct page_runs *runs = f->t->runs;
+	uint64_t start = 0, end = 0;
+	int rc = 0;
+
+	while (f->next < runs->n && runs->v[f->next].end <= f->t->maps[first].start)
+		f->next++;
+	for (; rc == 0 && f->next < runs->n; f->next++) {
+		const struct page_class_run *run = &runs->v[f->next];
+
+		if (run->start >= f->t->maps[last].end)
+			break;
+		if (!has_content(run) || !(run->classes & PAGE_WRITTEN))
+			continue;
+		if (end && run->start - end > WORTH_A_CALL) {
+			rc = scan_range(f, start, end, files, err);
+			end = 0;
+		}
+		start = end ? start : run->start;
+		end = run->end;
+	}
+	return rc == 0 && end ? scan_range(f, start, end, files, err) : rc;
+}
+
+static struct finder unwatched(const struct track_target *t, struct ranges *into)
+{
+	return (struct finder){ .t = t,
+				.into = into,
+				.what = { .category_inverted = CATEGORY_WPALLOWED,
+					  .category_mask = CATEGORY_WPALLOWED,
+					  .return_mask = CATEGORY_WPALLOWED } };
 }
 
 static int find_unwatched(const struct track_target *t, struct ranges *fresh, struct err *err)
 {
-	struct finder f = { .t = t,
-			    .into = fresh,
-			    .what = { .category_inverted = CATEGORY_WPALLOWED,
-				      .category_mask = CATEGORY_WPALLOWED,
-				      .return_mask = CATEGORY_WPALLOWED } };
+	struct finder f = unwatched(t, fresh);
 
 	return track_stretches(t, scan_stretch, &f, err);
 }
@@ -243,7 +324,7 @@ static int find_written(const struct track_target *t, struct ranges *dirty, stru
 			    .what = { .flags = SCAN_WP_MATCHING,
 				      .category_mask = CATEGORY_WRITTEN,
 				      .return_mask = CATEGORY_WRITTEN } };
-	int rc = track_stretches(t, scan_stretch, &f, err);
+	int rc = track_stretches(t, t->runs ? protect_stretch : scan_stretch, &f, err);
 
 	return rc < 0 ? rc : fault_point("dump-found", err);
 }
@@ -274,7 +355,7 @@ static int watch_more(const struct track_target *t, struct ranges *found, struct
 
 	if (rc < 0)
 		return may_do_without(rc) ? 0 : rc;
-	rc = find_unwatched(t, &fresh, err);
+	rc = t->runs ? pick_unwatched(t->runs, &fresh, err) : find_unwatched(t, &fresh, err);
 	if (rc == 0)
 		rc = note(w, &fresh, found, err);
 	if (rc < 0 || register_maps(t, &fresh) != -ESRCH)
@@ -295,6 +376,8 @@ static int uffd_find(const struct track_target *t, struct ranges *found, struct 
 
 	if (rc < 0 || w->uffd < 0)
 		return rc;
+	if (t->runs)
+		mark_watched(t);
 	rc = find_written(t, &dirty, err);
 	if (rc == 0)
 		rc = note(w, &dirty, found, err);
@@ -304,9 +387,57 @@ static int uffd_find(const struct track_target *t, struct ranges *found, struct 
 	return rc;
 }
 
+static int enough(void *arg, const struct pagemap_region *r, struct err *err)
+{
+	(void)arg;
+	(void)r;
+	(void)err;
+	return -ECANCELED;
+}
+
+/* All of a large mapping, if there is any page in it; of small ones, their pages. */
+static int first_stretch(void *arg, unsigned first, unsigned last, bool files, struct err *err)
+{
+	struct finder *f = arg;
+	const struct proc_map *maps = f->t->maps;
+	struct finder any = { .t = f->t, .what = f->what };
+	int rc = 0;
+
+	any.what.max_pages = 1;
+	for (unsigned i = first, n; rc == 0 && i <= last; i += n) {
+		bool large = maps[i].end - maps[i].start > WORTH_A_CALL;
+
+		n = 1;
+		if (large) {
+			rc = query(&any, maps[i].start, maps[i].end, files, enough, NULL, err);
+			if (rc != -ECANCELED)
+				continue;
+			rc = ranges_append(f->into, maps[i].start, maps[i].end) < 0 ? err_nomem(err)
+										    : 0;
+			continue;
+		}
+		while (i + n <= last && maps[i + n].end - maps[i + n].start <= WORTH_A_CALL)
+			n++;
+		rc = scan_range(f, maps[i].start, maps[i + n - 1].end, files, err);
+	}
+	return rc;
+}
+
+/* All is new: which pages there are is not asked while the process stands still. */
 static int uffd_attach(const struct track_target *t, struct err *err)
 {
-	return t->w->uffd < 0 ? watch_more(t, NULL, err) : 0;
+	CLEANUP(ranges_fini) struct ranges fresh = { 0 };
+	struct finder f = unwatched(t, &fresh);
+	int rc = t->w->uffd < 0 ? attach(t, err) : 0;
+
+	if (rc < 0)
+		return may_do_without(rc) ? 0 : rc;
+	rc = track_stretches(t, first_stretch, &f, err);
+	if (rc == 0)
+		rc = note(t->w, &fresh, NULL, err);
+	if (rc == 0)
+		(void)register_maps(t, &fresh);
+	return rc;
 }
 
 static bool uffd_is_watched(const struct watched *w, uint32_t marks)
