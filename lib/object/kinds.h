@@ -149,6 +149,8 @@ enum fd_action fd_rule(const struct settings *s, int fd);
 bool rules_drop(struct capture *c, struct file *f, int rc);
 /* sysv_make.c: in the maker, all but the content of shared memory. */
 int sysv_make(struct rebuild *rb, struct err *err);
+/* semundo.c: when all semaphores are known. */
+int sem_undos_capture(struct capture *c, struct err *err);
 /* tmpfs.c: the content of named files in memory. */
 int tmpfs_capture_file(struct capture *c, const struct open_file *of, struct file *f,
 		       struct err *err);

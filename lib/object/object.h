@@ -227,6 +227,9 @@ bool ipc_any(const struct tree *t);
 /* Remote, when the tree has attached its segments and the spaces are filled: their content. */
 int sysv_put(struct rebuild *rb, int (*get_fd)(void *arg, int maker_fd), void *arg, struct batch *b,
 	     pid_t tid, struct err *err);
+/* semundo.c: remote, when the semaphores have their values: what is undone when p ends. */
+int sem_undos_put(struct rebuild *rb, const struct process *p, struct batch *b, pid_t tid,
+		  struct err *err);
 /* ipc_undo.c: which IPC objects are there before anything is made; after a failure: those that were
  * not go. */
 int ipc_note(struct rebuild *rb, struct err *err);

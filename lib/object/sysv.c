@@ -7,8 +7,6 @@
  * made, semaphores that one of its processes used last or waits for, queues to which one wrote or
  * from which one read last, or waits for. Messages can be looked at without taking them out
  * (MSG_COPY).
- *
- * What the kernel does not show: adjustments that semop(2) has promised (SEM_UNDO).
  */
 #include "object/kinds.h"
 
@@ -395,5 +393,7 @@ int sysv_capture(struct capture *c, struct err *err)
 	for (unsigned i = 0; rc == 0 && i < ARRAY_SIZE(kinds); i++)
 		for (int from = 0; rc == 0 && from <= highest[i]; from += PER_BATCH)
 			rc = look(c, &kinds[i], from, MIN(highest[i] + 1, from + PER_BATCH), err);
-	return rc < 0 ? rc : check_found(c, err);
+	if (rc == 0)
+		rc = check_found(c, err);
+	return rc < 0 ? rc : sem_undos_capture(c, err);
 }

@@ -150,6 +150,8 @@ static int give_attributes(struct restoring *r, struct build_process *bp, struct
 	if (!bp->state->files_of)
 		rc = files_place_late(&r->rb, bp->state, bp->batch, bp->pid, err);
 	if (rc == 0)
+		rc = sem_undos_put(&r->rb, bp->state, bp->batch, bp->pid, err);
+	if (rc == 0)
 		rc = attrs_put_process(&r->rb, bp->state, bp->batch, bp->pid, err);
 	if (rc == 0)
 		rc = threads_attributes(r, bp, err);

@@ -146,6 +146,11 @@ static const struct field creds_schema_fields[] = {
 static SCHEMA(creds_schema, "creds", T);
 #undef T
 
+#define T struct sem_undo
+static const struct field sem_undo_schema_fields[] = { VAL(T, id), VAL(T, num), VAL(T, adjust) };
+static SCHEMA(sem_undo_schema, "sem_undo", T);
+#undef T
+
 #define T struct process
 static const struct field process_schema_fields[] = {
 	VAL(T, pid),
@@ -184,6 +189,7 @@ static const struct field process_schema_fields[] = {
 	VAL(T, stop_seen),
 	HEX(T, xfeatures_asked),
 	VAL(T, cgroup),
+	LIST(T, sem_undos, sem_undo_schema),
 };
 static SCHEMA(process_schema, "process", T);
 #undef T

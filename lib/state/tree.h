@@ -238,6 +238,8 @@ struct process {
 	 */
 	uint64_t xfeatures_asked;
 	char *cgroup; /* in the cgroup v2 hierarchy: for the record, not restored */
+	struct sem_undo *sem_undos;
+	unsigned n_sem_undos;
 };
 
 /* A process that has ended and that its parent, in the tree, has not waited for. */
@@ -255,6 +257,13 @@ struct posix_lock {
 	uint32_t file; /* struct file id through which it can be taken again */
 	uint32_t write;
 	uint64_t start, len;
+};
+
+/* What is added to a System V semaphore when the process ends (semop(2), SEM_UNDO). */
+struct sem_undo {
+	int32_t id;
+	uint32_t num;
+	int32_t adjust;
 };
 
 /* --- the machine, the job, the tree -------------------------------------------------------------

@@ -114,6 +114,10 @@ shm_left() {
 	three_generations sysv
 }
 
+@test "semundo: what semop() is to undo when a process ends (SEM_UNDO)" {
+	three_generations semundo
+}
+
 @test "kin: what two processes have between them: terminal, memory, locks, queues, pidfds" {
 	three_generations kin
 }

@@ -277,6 +277,7 @@ static void add_process(struct builder *b, const struct model *m, int32_t pid, u
 	*PUSH(b, p, rlimits) =
 		(struct rlimit_state){ .resource = 3, .soft = 8 << 20, .hard = UINT64_MAX };
 	*PUSH(b, p, posix_locks) = (struct posix_lock){ .file = 1, .write = 1 };
+	*PUSH(b, p, sem_undos) = (struct sem_undo){ .id = 1, .num = 2, .adjust = -3 };
 }
 
 struct tree *model_tree(const struct model *m, unsigned g, struct arena *arena)
