@@ -7,11 +7,7 @@
 #include "object/socket.h"
 
 #include <netinet/in.h>
-#include <time.h>
 #include <unistd.h>
-
-#define TRIES  20
-#define TRY_NS 50000000
 
 static bool is_tcp(const struct file_socket *d)
 {
@@ -46,10 +42,7 @@ static int bind_failed(const struct rebuild *rb, const struct file_socket *d, in
 	case -EADDRINUSE:
 		err_set(err, code, "port %u is in use by another program (%s %s)", port, proto,
 			where);
-		err_hint(err,
-			 "see: ss -%snp 'sport = :%u'; connections of a program that was killed "
-			 "may hold it for a minute",
-			 is_tcp(d) ? "ta" : "ua", port);
+		err_hint(err, "see: ss -%snp 'sport = :%u'", is_tcp(d) ? "ta" : "ua", port);
 		break;
 	case -EADDRNOTAVAIL:
 		err_set(err, code, "this machine has not got the address of %s %s", proto, where);
@@ -76,7 +69,6 @@ static bool is_bound(const struct file_socket *d)
 
 int inet_check(const struct rebuild *rb, const struct file *f, struct err *err)
 {
-	const struct timespec moment = { .tv_nsec = TRY_NS };
 	const struct file_socket *d = f->detail;
 	CLEANUP_FD int fd = -1;
 	int rc;
@@ -87,14 +79,8 @@ int inet_check(const struct rebuild *rb, const struct file *f, struct err *err)
 	if (rc < 0)
 		return rc;
 	/* A job that was killed just now may not have let go of its port yet. */
-	for (int try = 0; try < TRIES; try++) {
-		if (bind(fd, (const void *)d->local.data, d->local.len) == 0)
-			return 0;
-		if (errno != EADDRINUSE)
-			break;
-		(void)nanosleep(&moment, NULL);
-	}
-	return bind_failed(rb, d, -errno, err);
+	rc = inet_bind_patiently(rb, &d->local, fd);
+	return rc < 0 ? bind_failed(rb, d, rc, err) : 0;
 }
 
 static int make_bound(struct rebuild *rb, unsigned i, struct err *err)
@@ -103,9 +89,13 @@ static int make_bound(struct rebuild *rb, unsigned i, struct err *err)
 	CLEANUP_FD int fd = -1;
 	int rc = inet_socket(d, &fd, err);
 
-	if (rc == 0 && is_bound(d) && bind(fd, (const void *)d->local.data, d->local.len) < 0)
-		rc = bind_failed(rb, d, -errno, err);
-	return rc < 0 ? rc : socket_keep(rb, i, &fd, err);
+	if (rc < 0)
+		return rc;
+	if (is_bound(d))
+		rc = inet_bind(rb, &d->local, fd);
+	if (rc < 0)
+		return bind_failed(rb, d, rc, err);
+	return socket_keep(rb, i, &fd, err);
 }
 
 static bool stands_alone(const struct file_socket *d)

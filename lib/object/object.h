@@ -169,6 +169,9 @@ struct rebuild {
 	const struct tree *tree;
 	const struct rebuild_opts *opts;
 	struct arena *arena;
+	/* A line for the user; may be NULL. */
+	void (*warn)(void *arg, const char *msg);
+	void *warn_arg;
 	int fd_base; /* descriptors made for the tree lie at fd_base and above until they are put in
 			place */
 	int *file_fds;     /* parallel to tree->files: made description, -1 = none */

@@ -90,9 +90,16 @@ int inet_make(struct rebuild *rb, struct err *err);
 /* A socket like d, with what must be set before bind. */
 int inet_socket(const struct file_socket *d, int *ret, struct err *err);
 int tcp_make_connections(struct rebuild *rb, struct err *err);
+/* Instead of bind: the address without its port, which the kernel then chooses when it connects. */
+int tcp_choose_port(int fd, const struct blob *from);
 /* Those in accept's queues, once the sockets of the tree listen. */
 int tcp_make_waiting(struct rebuild *rb, struct err *err);
 int inet_fill(struct rebuild *rb, struct err *err);
+/* tcp_leftovers.c: ends what is left (TIME_WAIT) of a connection with the addresses of d. */
+void tcp_leftover_end(const struct file_socket *d);
+/* bind(2), with all such out of the way; patiently: waits for those that cannot be ended. */
+int inet_bind(const struct rebuild *rb, const struct blob *local, int fd);
+int inet_bind_patiently(const struct rebuild *rb, const struct blob *local, int fd);
 /* tcp_repair.c */
 int tcp_repair_capture(struct capture *c, const struct open_file *of, struct err *err);
 int tcp_repair_make(struct rebuild *rb, unsigned i, struct err *err);

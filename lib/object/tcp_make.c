@@ -3,9 +3,10 @@
  * Making TCP connections with the addresses that they had at both ends.
  *
  * One end listens on its own address for a moment, the other connects from its own. When a job is
- * killed, an end may stay behind in TIME_WAIT for a minute and keep its port from being bound.
- * Connecting is allowed all the same, a second after the last packet (tcp_tw_reuse, which is on for
- * the loopback device), if the kernel chooses the port: it gets a range of one to choose from.
+ * killed, an end may stay behind in TIME_WAIT for a minute and keep its port from being bound; that
+ * is ended first (tcp_leftovers.c). Where it cannot be, connecting is allowed all the same, a
+ * second after the last packet (tcp_tw_reuse, which is on for the loopback device), if the kernel
+ * chooses the port: it gets a range of one to choose from.
  *
  * Ends whose other end is not in the tree are made likewise; only if their address cannot be had
  * they get another, since all that comes of them is an error.
@@ -56,8 +57,7 @@ static int tcp_connect(int fd, const struct blob *to)
 	return rc;
 }
 
-/* The address without the port; the kernel is to choose that one. */
-static int choose_port(int fd, const struct blob *from)
+int tcp_choose_port(int fd, const struct blob *from)
 {
 	unsigned port = inet_port(from);
 	uint32_t range = port << 16 | port;
@@ -84,12 +84,13 @@ static void forget_range(int fd)
 }
 
 /* from: where it must come from; NULL: anywhere. */
-static int connect_from(int fd, const struct blob *from, const struct blob *to)
+static int connect_from(const struct rebuild *rb, int fd, const struct blob *from,
+			const struct blob *to)
 {
-	int rc = 0;
+	int rc = from ? inet_bind(rb, from, fd) : 0;
 
-	if (from && bind(fd, (const void *)from->data, from->len) < 0)
-		rc = errno == EADDRINUSE ? choose_port(fd, from) : -errno;
+	if (rc == -EADDRINUSE)
+		rc = tcp_choose_port(fd, from);
 	if (rc == 0)
 		rc = tcp_connect(fd, to);
 	if (from)
@@ -97,14 +98,17 @@ static int connect_from(int fd, const struct blob *from, const struct blob *to)
 	return rc;
 }
 
-static int listen_at(const struct file_socket *d, const struct blob *at, int *ret, struct err *err)
+static int listen_at(const struct rebuild *rb, const struct file_socket *d, const struct blob *at,
+		     int *ret, struct err *err)
 {
 	CLEANUP_FD int fd = -1;
 	int rc = inet_socket(d, &fd, err);
 
+	if (rc == 0)
+		rc = inet_bind(rb, at, fd);
 	if (rc < 0)
 		return rc;
-	if (bind(fd, (const void *)at->data, at->len) < 0 || listen(fd, 16) < 0)
+	if (listen(fd, 16) < 0)
 		return -errno;
 	*ret = fd_take(&fd);
 	return 0;
@@ -146,17 +150,17 @@ static int failed(const struct rebuild *rb, const struct file *f, int code, stru
 }
 
 /* a listens at its address, b connects to it from its own. */
-static int join(const struct file_socket *a, const struct file_socket *b, int *ret_a, int *ret_b,
-		struct err *err)
+static int join(const struct rebuild *rb, const struct file_socket *a, const struct file_socket *b,
+		int *ret_a, int *ret_b, struct err *err)
 {
 	CLEANUP_FD int listener = -1;
 	CLEANUP_FD int fd = -1;
-	int rc = listen_at(a, &a->local, &listener, err), accepted;
+	int rc = listen_at(rb, a, &a->local, &listener, err), accepted;
 
 	if (rc == 0)
 		rc = inet_socket(b, &fd, err);
 	if (rc == 0)
-		rc = connect_from(fd, &b->local, &b->peer);
+		rc = connect_from(rb, fd, &b->local, &b->peer);
 	if (rc < 0)
 		return rc;
 	accepted = accept_from(listener, fd);
@@ -176,9 +180,11 @@ static int make_pair(struct rebuild *rb, unsigned i, unsigned k, struct err *err
 	CLEANUP_FD int fb = -1;
 	int rc;
 
-	rc = swap ? join(b, a, &fb, &fa, err) : join(a, b, &fa, &fb, err);
+	tcp_leftover_end(a);
+	tcp_leftover_end(b);
+	rc = swap ? join(rb, b, a, &fb, &fa, err) : join(rb, a, b, &fa, &fb, err);
 	if (rc == -EADDRINUSE) /* the other way round? */
-		rc = swap ? join(a, b, &fa, &fb, err) : join(b, a, &fb, &fa, err);
+		rc = swap ? join(rb, a, b, &fa, &fb, err) : join(rb, b, a, &fb, &fa, err);
 	if (rc < 0)
 		return failed(rb, &rb->tree->files[i], rc, err);
 	rc = socket_keep(rb, i, &fa, err);
@@ -221,23 +227,23 @@ static int make_end(struct rebuild *rb, unsigned i, struct err *err)
 	CLEANUP_FD int listener = -1;
 	CLEANUP_FD int helper = -1;
 	CLEANUP_FD int end = -1;
-	int rc = listen_at(d, &d->local, &listener, err);
+	int rc = listen_at(rb, d, &d->local, &listener, err);
 
 	if (rc < 0) {
 		at = loopback(d, &room);
-		rc = listen_at(d, &at, &listener, err);
+		rc = listen_at(rb, d, &at, &listener, err);
 	}
 	if (rc == 0)
 		rc = address_of(listener, &room, &at);
 	if (rc == 0)
 		rc = inet_socket(d, &helper, err);
 	if (rc == 0)
-		rc = connect_from(helper, d->state == SOCKET_CLOSED ? &d->peer : NULL, &at);
+		rc = connect_from(rb, helper, d->state == SOCKET_CLOSED ? &d->peer : NULL, &at);
 	if (rc < 0 && d->state == SOCKET_CLOSED && helper >= 0) {
 		(void)close(fd_take(&helper));
 		rc = inet_socket(d, &helper, err);
 		if (rc == 0)
-			rc = connect_from(helper, NULL, &at);
+			rc = connect_from(rb, helper, NULL, &at);
 	}
 	if (rc == 0)
 		rc = end = accept_from(listener, helper);
@@ -294,7 +300,7 @@ int tcp_make_waiting(struct rebuild *rb, struct err *err)
 			rc = inet_socket(d, &fd, err);
 			if (rc < 0)
 				return rc;
-			rc = connect_from(fd, &d->local, &d->peer);
+			rc = connect_from(rb, fd, &d->local, &d->peer);
 			if (rc < 0)
 				return failed(rb, &rb->tree->files[at], rc, err);
 			rc = socket_keep(rb, (unsigned)at, &fd, err);

@@ -152,7 +152,8 @@ static int ask(const void *req, size_t len, struct nlmsghdr *h, int *ret_fd, str
 	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = 2 };
 
 	h->nlmsg_len = (uint32_t)(sizeof *h + len);
-	h->nlmsg_type = SOCK_DIAG_BY_FAMILY;
+	if (!h->nlmsg_type)
+		h->nlmsg_type = SOCK_DIAG_BY_FAMILY;
 	h->nlmsg_flags |= NLM_F_REQUEST;
 	if (fd < 0 || sendmsg(fd, &msg, 0) < 0)
 		return err_set(err, -errno, "cannot ask the kernel for its sockets: %m");
@@ -234,6 +235,7 @@ static int tcp_message(const struct nlmsghdr *h, struct sockdiag_tcp *ret, struc
 		return err_set(err, -EPROTO, "sock_diag: an answer that cannot be understood");
 	*ret = (struct sockdiag_tcp){ .ino = m->idiag_inode,
 				      .state = m->idiag_state,
+				      .family = m->idiag_family,
 				      .rqueue = m->idiag_rqueue,
 				      .wqueue = m->idiag_wqueue,
 				      .local_port = ntohs(m->id.idiag_sport),
@@ -291,29 +293,26 @@ int sockdiag_tcp_find(const struct sockaddr *local, const struct sockaddr *peer,
 	return sockdiag_tcp_parse(buf, (size_t)n, ret, err);
 }
 
-/* 1: found; 0: not here; 2: that was the end. */
-static int find_ino(const uint8_t *at, size_t len, uint32_t ino, struct sockdiag_tcp *ret,
-		    struct err *err)
+int sockdiag_tcp_destroy(const struct sockaddr *local, const struct sockaddr *peer, uint32_t state,
+			 struct err *err)
 {
-	const struct nlmsghdr *h;
+	struct inet_diag_req_v2 req = { .sdiag_family = (uint8_t)local->sa_family,
+					.sdiag_protocol = IPPROTO_TCP,
+					.idiag_states = 1u << state };
+	struct nlmsghdr h = { .nlmsg_type = SOCK_DESTROY, .nlmsg_flags = NLM_F_ACK };
+	CLEANUP_FD int fd = -1;
 
-	while ((h = next_message(&at, &len))) {
-		int rc = h->nlmsg_type == NLMSG_DONE ? 2 : tcp_message(h, ret, err);
-
-		if (rc)
-			return rc;
-		if (ret->ino == ino)
-			return 1;
-	}
-	return 0;
+	put_address(local, &req.id.idiag_sport, req.id.idiag_src, &req.id.idiag_if);
+	put_address(peer, &req.id.idiag_dport, req.id.idiag_dst, &req.id.idiag_if);
+	req.id.idiag_cookie[0] = req.id.idiag_cookie[1] = INET_DIAG_NOCOOKIE;
+	return ask(&req, sizeof req, &h, &fd, err);
 }
 
-int sockdiag_tcp_by_ino(int family, uint32_t states, uint32_t ino, struct sockdiag_tcp *ret,
-			struct err *err)
+/* A list of sockets, each given to `take` until that says other than 0; at the end, 0. */
+static int tcp_dump(const struct inet_diag_req_v2 *req,
+		    int (*take)(void *arg, const struct sockdiag_tcp *s), void *arg,
+		    struct err *err)
 {
-	struct inet_diag_req_v2 req = { .sdiag_family = (uint8_t)family,
-					.sdiag_protocol = IPPROTO_TCP,
-					.idiag_states = states };
 	struct nlmsghdr h = { .nlmsg_flags = NLM_F_DUMP };
 	CLEANUP_FREE uint8_t *buf = malloc(ANSWER_BYTES);
 	CLEANUP_FD int fd = -1;
@@ -321,16 +320,86 @@ int sockdiag_tcp_by_ino(int family, uint32_t states, uint32_t ino, struct sockdi
 
 	if (!buf)
 		return err_nomem(err);
-	rc = ask(&req, sizeof req, &h, &fd, err);
+	rc = ask(req, sizeof *req, &h, &fd, err);
 	while (rc == 0) {
 		ssize_t n = recv(fd, buf, ANSWER_BYTES, 0);
+		const struct nlmsghdr *m;
+		const uint8_t *at = buf;
+		size_t left = (size_t)MAX(n, 0);
 
+		if (n < 0 && errno == EINTR)
+			continue;
 		if (n <= 0)
 			return err_set(err, n < 0 ? -errno : -EPROTO,
 				       "cannot read the list of connections: %m");
-		rc = find_ino(buf, (size_t)n, ino, ret, err);
+		while (rc == 0 && (m = next_message(&at, &left))) {
+			struct sockdiag_tcp s;
+
+			if (m->nlmsg_type == NLMSG_DONE)
+				return 0;
+			rc = tcp_message(m, &s, err);
+			if (rc == 0)
+				rc = take(arg, &s);
+		}
 	}
-	if (rc == 2)
+	return rc;
+}
+
+struct wanted {
+	uint32_t ino;
+	struct sockdiag_tcp *ret;
+};
+
+static int take_ino(void *arg, const struct sockdiag_tcp *s)
+{
+	struct wanted *w = arg;
+
+	if (s->ino != w->ino)
+		return 0;
+	*w->ret = *s;
+	return 1;
+}
+
+int sockdiag_tcp_by_ino(int family, uint32_t states, uint32_t ino, struct sockdiag_tcp *ret,
+			struct err *err)
+{
+	const struct inet_diag_req_v2 req = { .sdiag_family = (uint8_t)family,
+					      .sdiag_protocol = IPPROTO_TCP,
+					      .idiag_states = states };
+	struct wanted w = { ino, ret };
+	int rc = tcp_dump(&req, take_ino, &w, err);
+
+	if (rc == 0)
 		return err_set(err, -ENOENT, "the kernel does not know the connection");
 	return rc == 1 ? 0 : rc;
+}
+
+struct listed {
+	struct arena *a;
+	struct sockdiag_tcp **list;
+	unsigned *n;
+};
+
+static int take_all(void *arg, const struct sockdiag_tcp *s)
+{
+	const struct listed *l = arg;
+	struct sockdiag_tcp *more = arena_push(l->a, l->list, l->n, sizeof *more);
+
+	if (!more)
+		return -ENOMEM;
+	*more = *s;
+	return 0;
+}
+
+int sockdiag_tcp_at_port(int family, uint32_t states, unsigned port, struct arena *a,
+			 struct sockdiag_tcp **list, unsigned *n, struct err *err)
+{
+	const struct inet_diag_req_v2 req = { .sdiag_family = (uint8_t)family,
+					      .sdiag_protocol = IPPROTO_TCP,
+					      .idiag_states = states,
+					      .id.idiag_sport = htons((uint16_t)port) };
+	struct listed l = { a, list, n };
+	int rc = tcp_dump(&req, take_all, &l, err);
+
+	return rc == -ENOMEM ? err_nomem(err) : rc;
 }

@@ -34,10 +34,11 @@ int sockdiag_unix_read(struct arena *a, struct sockdiag_unix **ret, unsigned *re
 const struct sockdiag_unix *sockdiag_unix_find(const struct sockdiag_unix *list, unsigned n,
 					       uint64_t ino);
 
-/* A TCP connection. */
+/* A TCP socket. */
 struct sockdiag_tcp {
 	uint32_t ino; /* 0: nobody has a descriptor of it (not accepted yet, or closed) */
 	uint32_t state;
+	uint32_t family;
 	uint32_t rqueue, wqueue;
 	uint16_t local_port, peer_port;
 	uint8_t local[16], peer[16]; /* network order; an IPv4 address is in the first four bytes */
@@ -47,6 +48,12 @@ int sockdiag_tcp_parse(const void *buf, size_t len, struct sockdiag_tcp *ret, st
 /* The connection with these addresses (both of the family of local); -ENOENT: there is none. */
 int sockdiag_tcp_find(const struct sockaddr *local, const struct sockaddr *peer,
 		      struct sockdiag_tcp *ret, struct err *err);
+/* Ends what has these addresses, with CAP_NET_ADMIN; whether it worked is to be looked at. */
+int sockdiag_tcp_destroy(const struct sockaddr *local, const struct sockaddr *peer, uint32_t state,
+			 struct err *err);
 /* The TCP socket of that family and inode number in one of the states (a bit each); -ENOENT. */
 int sockdiag_tcp_by_ino(int family, uint32_t states, uint32_t ino, struct sockdiag_tcp *ret,
 			struct err *err);
+/* All TCP sockets of that family with this local port, in one of the states. */
+int sockdiag_tcp_at_port(int family, uint32_t states, unsigned port, struct arena *a,
+			 struct sockdiag_tcp **list, unsigned *n, struct err *err);

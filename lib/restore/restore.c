@@ -337,6 +337,8 @@ int restore_with(struct resolved *state, const struct tree *tree, const struct r
 		return err_nomem(err);
 	r.rb = (struct rebuild){ .tree = tree,
 				 .opts = &opts->rebuild,
+				 .warn = opts->warn,
+				 .warn_arg = opts->warn_arg,
 				 .arena = r.arena,
 				 .tag = getpid(),
 				 .new_id = new_id };

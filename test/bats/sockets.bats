@@ -139,6 +139,81 @@ time.sleep(1000)"
 	victim_quit
 }
 
+# --- ports that ended connections hold ------------------------------------------------------------
+
+# Without the right to end whatever is in the way.
+plainly() {
+	local as=()
+	! is_root || as=(setpriv --bounding-set=-net_admin)
+	door "$1" "${as[@]}" "${@:2}"
+}
+
+ask() { # ADDRESS PORT WORD: what it answers
+	/usr/bin/python3 -c 'import socket, sys
+s = socket.create_connection(sys.argv[1:3], 20)
+s.sendall(sys.argv[3].encode() + b"\n")
+print(s.recv(100).decode(), end="")' "$@"
+}
+
+# start_service ADDRESS: it is checkpointed and killed; PORT and PEER are the ended connection's.
+start_service() {
+	plainly run1 "$RUN" -o "$CHAIN" --stats "$STATS" -- \
+		/usr/bin/python3 "$BATS_TEST_DIRNAME/../program/leftover.py" "$1"
+	SUP_PID=$DOOR_PID
+	wait_line run1.stdout '^port ' || return 1
+	read -r _ PORT PEER < run1.stdout
+	checkpoint || return 1
+	kill_tree "$SUP_PID"
+}
+
+answers() {
+	[ "$(ask "$1" "$PORT" hello 2>/dev/null)" = 0 ]
+}
+
+# The service is as it was, and ends when it is asked to.
+end_service() {
+	[ "$(ask "$1" "$PORT" end)" = 0 ] || return 1
+	exit_of "$SUP_PID" 30
+	[ "$STATUS" -eq 0 ]
+}
+
+@test "a port that ended connections of the job hold (TIME_WAIT) is had at once" {
+	local address
+	for address in 127.0.0.1 ::1; do
+		/usr/bin/python3 -c 'import socket, sys
+socket.create_server((sys.argv[1], 0), family=10 if ":" in sys.argv[1] else 2)' \
+			"$address" 2>/dev/null || continue
+		start_service "$address"
+		plainly restart1 "$RESTART" "$CHAIN"
+		SUP_PID=$DOOR_PID
+		until_true 40 answers "$address"
+		end_service "$address"
+		! grep -q 'waiting for' restart1.stderr || fail "it waited"
+		rm -rf "$CHAIN" "$STATS" ./*.std*
+	done
+}
+
+@test "a port that they hold for a while is waited for, and Ctrl-C ends that" {
+	start_service 127.0.0.1
+	hold socket.AF_INET "s.bind(('127.0.0.1', $PEER))"
+	plainly restart1 "$RESTART" "$CHAIN"
+	SUP_PID=$DOOR_PID
+	wait_line restart1.stderr \
+		"waiting for 127.0.0.1 port $PORT, at most [0-9]+ s: connections that ended"
+	kill -INT "$SUP_PID"
+	exit_of "$SUP_PID" 30
+	[ "$STATUS" -eq 130 ]
+	[ "$(test_processes)" = "$HOLDER" ]
+	[ "$(grep -c waiting restart1.stderr)" -eq 1 ]
+	plainly restart2 "$RESTART" "$CHAIN"
+	SUP_PID=$DOOR_PID
+	wait_line restart2.stderr "waiting for 127.0.0.1 port $PORT"
+	kill -9 "$HOLDER"
+	wait_gone "$HOLDER"
+	until_true 40 answers 127.0.0.1
+	end_service 127.0.0.1
+}
+
 @test "a restart that fails among the sockets leaves nothing behind and can be tried again" {
 	local point
 	victim_start -- sock_unix
