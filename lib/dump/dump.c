@@ -70,20 +70,24 @@ static void forget_keys(struct dump_job *job)
 static int prepare(struct dumper *d, struct err *err)
 {
 	unsigned n = d->frozen->n_procs;
+	int rc;
 
 	d->tree->processes = arena_array(d->arena, n, sizeof *d->tree->processes);
 	d->cap.subjects = arena_array(d->arena, n, sizeof *d->cap.subjects);
 	d->mem_fds = arena_array(d->arena, n, sizeof *d->mem_fds);
+	d->memory_of = arena_array(d->arena, n, sizeof *d->memory_of);
 	d->maps = arena_array(d->arena, n, sizeof *d->maps);
 	d->facts = arena_array(d->arena, n, sizeof *d->facts);
-	if (!d->tree->processes || !d->cap.subjects || !d->mem_fds || !d->maps || !d->facts)
+	if (!d->tree->processes || !d->cap.subjects || !d->mem_fds || !d->maps || !d->facts ||
+	    !d->memory_of)
 		return err_nomem(err);
 	for (unsigned i = 0; i < n; i++) {
 		d->mem_fds[i] = -1;
 		d->cap.subjects[i].pidfd = d->cap.subjects[i].proc_dirfd = -1;
 	}
 	d->cap.n_subjects = d->tree->n_processes = n;
-	return 0;
+	rc = family_find_memory(d, err);
+	return rc < 0 ? rc : watched_settle(d, err);
 }
 
 /* Everything but the content of pages. */
@@ -104,7 +108,9 @@ static int capture(struct dumper *d, struct err *err)
 		precopy_distrust(d);
 	}
 	for (unsigned i = 0; rc == 0 && i < d->cap.n_subjects; i++)
-		rc = memory_capture(d, &d->cap.subjects[i], &d->maps[i], d->mem_fds[i], err);
+		if (!process_is_guest(d, i))
+			rc = memory_capture(d, &d->cap.subjects[i], &d->maps[i], d->mem_fds[i],
+					    err);
 	if (rc == 0)
 		rc = sysv_capture(&d->cap, err);
 	if (rc == 0)
@@ -117,8 +123,8 @@ static int capture(struct dumper *d, struct err *err)
 		pages_sort(d);
 		rc = snapshots_take(d, err);
 	}
-	for (unsigned i = 0; rc == 0 && i < d->cap.n_subjects; i++)
-		rc = process_end_remote(d, i, err);
+	if (rc == 0)
+		rc = process_end_remotes(d, err);
 	if (rc == 0)
 		waits_remember(d, true);
 	if (rc == 0)
@@ -147,8 +153,7 @@ void dump_release(struct dumper *d)
 {
 	if (d->n_waits) /* it failed on the way */
 		waits_remember(d, false);
-	for (unsigned i = 0; d->mem_fds && i < d->cap.n_subjects; i++)
-		process_release(d, i);
+	process_release_all(d);
 	files_capture_done(&d->cap);
 	capture_close_sources(&d->cap);
 }

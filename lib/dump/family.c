@@ -2,11 +2,12 @@
 /*
  * What processes are to each other: which have ended and are waited for, which sessions and groups
  * are the job's own, and what they share by clone(2). kcmp(2) orders what it compares, so that a
- * sort finds those that share. Where it is forbidden (a container's seccomp filter) processes count
- * as forked, which hardly any program's are not.
+ * sort finds those that share. Where it is forbidden (a container's seccomp filter) shared memory
+ * is refused (process.c), and all others count as forked, which hardly any program's are not.
  */
 #include "dump/internal.h"
 
+#include "proc/probe.h"
 #include "state/births.h"
 #include "util/cleanup.h"
 #include "util/fault.h"
@@ -36,7 +37,7 @@ static int compare(struct comparison *c, unsigned a, unsigned b)
 	long rc = 0;
 
 	if (a != b && !c->error)
-		rc = syscall(SYS_kcmp, c->d->cap.subjects[a].pid, c->d->cap.subjects[b].pid,
+		rc = syscall(SYS_kcmp, c->d->frozen->procs[a].pid, c->d->frozen->procs[b].pid,
 			     c->type, 0, 0);
 	if (rc < 0)
 		c->error = -errno;
@@ -55,7 +56,7 @@ static int by_table(const void *pa, const void *pb, void *arg)
 static int find_sharers(struct dumper *d, int type, unsigned *order, unsigned *ret)
 {
 	struct comparison c = { .d = d, .type = type };
-	unsigned n = d->cap.n_subjects;
+	unsigned n = d->frozen->n_procs;
 
 	for (unsigned i = 0; i < n; i++)
 		order[i] = ret[i] = i;
@@ -69,18 +70,48 @@ static int find_sharers(struct dumper *d, int type, unsigned *order, unsigned *r
 	return c.error;
 }
 
-static int refuse_shared(const struct dumper *d, unsigned i, unsigned with, const char *what,
-			 struct err *err)
+static bool is_denied(int rc)
 {
-	return err_set(err, -EOPNOTSUPP,
-		       "pid %d: it shares its %s with process %d; that is not "
-		       "supported",
-		       d->cap.subjects[i].pid, what, d->cap.subjects[with].pid);
+	return rc == -EPERM || rc == -ENOSYS || rc == -EACCES;
+}
+
+int family_find_memory(struct dumper *d, struct err *err)
+{
+	unsigned *order = arena_array(d->arena, d->frozen->n_procs, sizeof *order);
+	int rc;
+
+	if (!order)
+		return err_nomem(err);
+	rc = find_sharers(d, KCMP_VM, order, d->memory_of);
+	if (probe_without("kcmp")) {
+		for (unsigned i = 0; i < d->frozen->n_procs; i++)
+			d->memory_of[i] = i;
+		rc = -EPERM;
+	}
+	d->memory_unknown = is_denied(rc);
+	if (d->memory_unknown)
+		log_debug("kcmp is not allowed: all descriptor tables count as forked");
+	else if (rc < 0)
+		return err_set(err, rc, "cannot compare processes: %m");
+	return 0;
+}
+
+static int32_t *sharer_of(struct process *p, int type)
+{
+	return type == KCMP_FILES ? &p->files_of : type == KCMP_FS ? &p->fs_of : &p->sighand_of;
+}
+
+static bool any_guests(const struct dumper *d)
+{
+	for (unsigned i = 0; i < d->cap.n_subjects; i++)
+		if (process_is_guest(d, i))
+			return true;
+	return false;
 }
 
 static int find_shared(struct dumper *d, struct err *err)
 {
-	static const int types[] = { KCMP_VM, KCMP_FILES, KCMP_FS };
+	static const int types[] = { KCMP_FILES, KCMP_FS, KCMP_SIGHAND };
 	unsigned n = d->cap.n_subjects;
 	unsigned *order = arena_array(d->arena, n, sizeof *order);
 	unsigned *with = arena_array(d->arena, n, sizeof *with);
@@ -88,25 +119,18 @@ static int find_shared(struct dumper *d, struct err *err)
 	if (!order || !with)
 		return err_nomem(err);
 	for (size_t k = 0; k < ARRAY_SIZE(types); k++) {
-		int rc = find_sharers(d, types[k], order, with);
+		int rc;
 
-		if (rc == -EPERM || rc == -ENOSYS || rc == -EACCES)
-			log_debug("kcmp is not allowed: all processes count as forked");
-		else if (rc < 0)
+		/* who shares handlers shares memory too */
+		if (d->memory_unknown || (types[k] == KCMP_SIGHAND && !any_guests(d)))
+			continue;
+		rc = find_sharers(d, types[k], order, with);
+		if (rc < 0)
 			return err_set(err, rc, "cannot compare processes: %m");
-		for (unsigned i = 0; i < n; i++) {
-			struct process *p = &d->tree->processes[i];
-			int32_t pid = d->tree->processes[with[i]].pid;
-
-			if (with[i] == i)
-				continue;
-			if (types[k] == KCMP_VM)
-				return refuse_shared(d, i, with[i], "memory", err);
-			if (types[k] == KCMP_FILES)
-				p->files_of = pid;
-			else
-				p->fs_of = pid;
-		}
+		for (unsigned i = 0; i < n; i++)
+			if (with[i] != i)
+				*sharer_of(&d->tree->processes[i], types[k]) =
+					d->tree->processes[with[i]].pid;
 	}
 	return 0;
 }

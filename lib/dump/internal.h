@@ -95,6 +95,7 @@ struct dump_job {
 	struct hashes *hashes;
 	bool by_thread; /* dump/tracing.h */
 	const struct tracker *tracker;
+	bool shares_memory; /* some processes do, or did (CLONE_VM) */
 	struct watched **watched;
 	unsigned n_watched;
 	unsigned careful; /* so many checkpoints still read VmFlags at the stop */
@@ -118,7 +119,11 @@ struct dumper {
 	struct capture cap;
 	struct arena *arena;
 	struct tree *tree;
-	int *mem_fds;                  /* for each process: /proc/PID/mem, -1 when not open */
+	int *mem_fds; /* for each process: /proc/PID/mem, -1 when not open */
+	/* For each process the first in the list whose memory it has: itself, unless by CLONE_VM.
+	 */
+	unsigned *memory_of;
+	bool memory_unknown;           /* kcmp(2) is not allowed */
 	struct map_list *maps;         /* for each process */
 	struct thread_facts **facts;   /* for each process, an array parallel to its threads */
 	struct remembered_wait *waits; /* of this checkpoint */
@@ -153,6 +158,8 @@ void memory_describe_files(struct dumper *d);
 struct watched *watched_find(struct dump_job *job, pid_t pid, unsigned long long start_time);
 int watched_get(struct dump_job *job, pid_t pid, int proc_dirfd, struct watched **ret,
 		struct err *err);
+/* At the stop: nobody watches memory that its process has left to others who share it. */
+int watched_settle(struct dumper *d, struct err *err);
 /* An attempt has begun / has ended: when its image is durable, what was pending is in it. */
 void watched_begin(struct dump_job *job);
 void watched_end(struct dump_job *job, bool durable);
@@ -205,8 +212,11 @@ void process_key(char key[PROCESS_KEY_LEN], pid_t pid, unsigned long long start_
 int process_capture(struct dumper *d, unsigned index, struct err *err);
 /* Only so far that its leader can be asked to run calls. */
 int process_borrow(struct dumper *d, unsigned index, struct err *err);
-int process_end_remote(struct dumper *d, unsigned index, struct err *err);
-void process_release(struct dumper *d, unsigned index);
+/* All of them: each is given back to itself, and stays stopped. */
+int process_end_remotes(struct dumper *d, struct err *err);
+/* Is it captured with another, whose memory it shares? */
+bool process_is_guest(const struct dumper *d, unsigned index);
+void process_release_all(struct dumper *d);
 
 /* dump/sync.c: what the job wrote to its files must be on disk before the image that relies on it
  * is. */
@@ -218,7 +228,9 @@ int64_t syscalls_original(struct dump_job *job, pid_t tid, const struct user_reg
 /* Forgets threads that are no longer in the call that was remembered. */
 void syscalls_remember(struct dump_job *job, const struct frozen *f);
 
-/* dump/family.c: zombies, sessions, what processes share; refuses a tree that could not be made
+/* dump/family.c: who shares its memory with whom, before any is captured. */
+int family_find_memory(struct dumper *d, struct err *err);
+/* Zombies, sessions, what processes share; refuses a tree that could not be made
  * again. When all processes are captured. */
 int family_capture(struct dumper *d, struct err *err);
 

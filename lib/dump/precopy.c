@@ -77,9 +77,10 @@ static int attach_traced(void *arg, struct err *err)
 	for (unsigned i = 0; rc == 0 && i < d->cap.n_subjects; i++)
 		rc = process_borrow(d, i, err);
 	for (unsigned i = 0; rc == 0 && i < d->cap.n_subjects; i++)
-		rc = attach_process(d, i, err);
-	for (unsigned i = 0; rc == 0 && i < d->cap.n_subjects; i++)
-		rc = process_end_remote(d, i, err);
+		if (!process_is_guest(d, i))
+			rc = attach_process(d, i, err);
+	if (rc == 0)
+		rc = process_end_remotes(d, err);
 	if (rc == 0) {
 		waits_remember(d, true);
 		syscalls_remember(d->job, d->frozen);

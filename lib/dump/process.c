@@ -76,10 +76,60 @@ static int identify(struct dumper *d, unsigned index, struct err *err)
 	p->sid = status.ns_sid;
 	p->ppid = parent < 0 ? 0 : d->tree->processes[parent].pid;
 	p->exit_signal = stat.exit_signal;
+	if (process_is_guest(d, index)) {
+		p->space = d->tree->processes[d->memory_of[index]].space;
+		return 0;
+	}
 	process_key(key, s->pid, stat.start_time);
 	p->space = capture_space(&d->cap, SPACE_MM, key, arena_printf(d->arena, "pid %d", p->pid),
 				 0, -1);
 	return p->space ? 0 : err_nomem(err);
+}
+
+bool process_is_guest(const struct dumper *d, unsigned index)
+{
+	return d->memory_of[index] != index;
+}
+
+/*
+ * Where kcmp(2) says nothing, shared memory is known by the arena of another process's remote in
+ * it. What else they share cannot be known then.
+ */
+static int refuse_guest(struct dumper *d, unsigned index, struct err *err)
+{
+	const struct map_list *l = &d->maps[index];
+
+	for (unsigned i = 0; i < index; i++) {
+		struct remote *other = d->cap.subjects[i].remote;
+		uint64_t at = live_arena(other);
+
+		for (unsigned k = 0; k < l->n && l->maps[k].start <= at; k++)
+			if (at < l->maps[k].end && live_is_memory(other, d->mem_fds[index])) {
+				err_set(err, -EOPNOTSUPP,
+					"pid %d: it shares its memory with process %d, and what "
+					"else they share cannot be known here: kcmp(2) is not "
+					"allowed",
+					d->cap.subjects[index].pid, d->cap.subjects[i].pid);
+				return err_hint(err, "allow ckpt-run that system call, or give "
+						     "the container CAP_SYS_PTRACE");
+			}
+	}
+	return 0;
+}
+
+/* What guests have mapped is what their host had before anything of ours was there. */
+static int read_maps(struct dumper *d, unsigned index, struct err *err)
+{
+	struct subject *s = &d->cap.subjects[index];
+	int rc = 0;
+
+	if (process_is_guest(d, index)) {
+		d->maps[index] = d->maps[d->memory_of[index]];
+		d->maps[index].flags_from = NULL;
+		return 0;
+	}
+	rc = memory_read_maps(d, s->pid, s->proc_dirfd, &d->maps[index], err);
+	return rc == 0 && d->memory_unknown ? refuse_guest(d, index, err) : rc;
 }
 
 /* The vdso as it is now, for a restart under another kernel. */
@@ -108,6 +158,7 @@ static int begin_remote(struct dumper *d, unsigned index, struct err *err)
 	struct subject *s = &d->cap.subjects[index];
 	unsigned n = s->process->n_threads;
 	CLEANUP_FREE struct live_thread *threads = calloc(n, sizeof *threads);
+	struct remote *host = NULL;
 	int rc;
 
 	d->facts[index] = arena_array(d->arena, n, sizeof *d->facts[index]);
@@ -117,7 +168,10 @@ static int begin_remote(struct dumper *d, unsigned index, struct err *err)
 		threads[i] = (struct live_thread){ .tid = fp->threads[i].tid,
 						   .ns_tid = s->process->threads[i].tid,
 						   .regs = &fp->threads[i].regs };
-	rc = live_begin(s->pid, s->process->pid, threads, n, d->facts[index], &s->remote, err);
+	if (process_is_guest(d, index))
+		host = d->cap.subjects[d->memory_of[index]].remote;
+	rc = live_begin(s->pid, s->process->pid, threads, n, host, d->facts[index], &s->remote,
+			err);
 	if (rc < 0)
 		return rc;
 	s->batch = batch_new(s->remote);
@@ -132,7 +186,7 @@ int process_borrow(struct dumper *d, unsigned index, struct err *err)
 	if (rc == 0)
 		rc = identify(d, index, err);
 	if (rc == 0)
-		rc = memory_read_maps(d, s->pid, s->proc_dirfd, &d->maps[index], err);
+		rc = read_maps(d, index, err);
 	if (rc == 0)
 		log_debug("pid %d: %u mappings", s->pid, d->maps[index].n);
 	if (rc == 0)
@@ -162,8 +216,7 @@ int process_capture(struct dumper *d, unsigned index, struct err *err)
 	return rc;
 }
 
-/* Gives the process back to itself; it stays stopped. */
-int process_end_remote(struct dumper *d, unsigned index, struct err *err)
+static int end_remote(struct dumper *d, unsigned index, struct err *err)
 {
 	struct subject *s = &d->cap.subjects[index];
 	int rc;
@@ -175,11 +228,21 @@ int process_end_remote(struct dumper *d, unsigned index, struct err *err)
 	return rc;
 }
 
-void process_release(struct dumper *d, unsigned index)
+/* Guests before their hosts. */
+int process_end_remotes(struct dumper *d, struct err *err)
+{
+	int rc = 0;
+
+	for (unsigned i = d->cap.n_subjects; rc == 0 && i-- > 0;)
+		rc = end_remote(d, i, err);
+	return rc;
+}
+
+static void release(struct dumper *d, unsigned index)
 {
 	struct subject *s = &d->cap.subjects[index];
 
-	(void)process_end_remote(d, index, NULL);
+	(void)end_remote(d, index, NULL);
 	if (s->pidfd > 0)
 		(void)close(s->pidfd);
 	if (s->proc_dirfd > 0)
@@ -187,4 +250,10 @@ void process_release(struct dumper *d, unsigned index)
 	if (d->mem_fds[index] >= 0)
 		(void)close(d->mem_fds[index]);
 	s->pidfd = s->proc_dirfd = d->mem_fds[index] = -1;
+}
+
+void process_release_all(struct dumper *d)
+{
+	for (unsigned i = d->mem_fds ? d->cap.n_subjects : 0; i-- > 0;)
+		release(d, i);
 }

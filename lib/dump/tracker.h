@@ -20,6 +20,7 @@
 struct watched {
 	pid_t pid; /* as seen from here, and when it was started: together they are unique */
 	unsigned long long start_time;
+	uint64_t layout;       /* of the program that it runs: another one after exec */
 	int uffd;              /* uffd: ours, of this address space; -1: none */
 	bool cleared;          /* softdirty: the bits stand for "since the last find" */
 	struct ranges ours;    /* uffd: registered mappings, as far as is remembered */

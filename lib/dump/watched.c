@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* What is known of each process's memory from one checkpoint to the next. */
 #include "dump/internal.h"
+#include "util/cleanup.h"
+#include "util/fault.h"
+#include "util/hash.h"
 
 #include <signal.h>
 #include <stdlib.h>
@@ -22,6 +25,43 @@ struct watched *watched_find(struct dump_job *job, pid_t pid, unsigned long long
 		if (job->watched[i]->pid == pid && job->watched[i]->start_time == start_time)
 			return job->watched[i];
 	return NULL;
+}
+
+static uint64_t layout_of(const struct proc_stat *st)
+{
+	const uint64_t v[] = { st->start_code, st->start_stack, st->arg_start };
+
+	return hash64(v, sizeof v);
+}
+
+static bool has_its_memory(const struct dumper *d, const struct watched *w)
+{
+	CLEANUP_FD int dirfd = -1;
+	struct proc_stat st;
+
+	for (unsigned i = 0; i < d->frozen->n_procs; i++)
+		if (d->frozen->procs[i].pid == w->pid)
+			return proc_open_pid(w->pid, &dirfd, NULL) == 0 &&
+			       proc_stat_read(dirfd, &st, NULL) == 0 &&
+			       st.start_time == w->start_time && layout_of(&st) == w->layout &&
+			       !process_is_guest(d, i);
+	return false;
+}
+
+/*
+ * What a process had registered stays so while others have its memory, when it has ended or left it
+ * by exec. Then whoever is the first to have it starts anew.
+ */
+int watched_settle(struct dumper *d, struct err *err)
+{
+	struct dump_job *job = d->job;
+
+	for (unsigned i = 0; i < d->frozen->n_procs; i++)
+		job->shares_memory |= process_is_guest(d, i);
+	for (unsigned i = 0; job->shares_memory && i < job->n_watched; i++)
+		if (!has_its_memory(d, job->watched[i]))
+			job->tracker->forget(job->watched[i]);
+	return fault_point("dump-settled", err);
 }
 
 int watched_get(struct dump_job *job, pid_t pid, int proc_dirfd, struct watched **ret,
@@ -48,6 +88,7 @@ int watched_get(struct dump_job *job, pid_t pid, int proc_dirfd, struct watched 
 		return err_nomem(err);
 	w->pid = pid;
 	w->start_time = st.start_time;
+	w->layout = layout_of(&st);
 	w->uffd = -1;
 	w->seen = true;
 	w->ahead.excess = RANGES_SHRINK;

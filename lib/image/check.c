@@ -316,6 +316,31 @@ static int check_tids(struct checker *c)
 	return set_sort(&tids, &twice) ? bad(c, "thread %d occurs twice", (int)twice) : 0;
 }
 
+/* Of those that share memory the first has it all. */
+static int check_sharing(struct checker *c)
+{
+	const struct tree *t = c->t;
+	CLEANUP(set_fini) struct set spaces = { 0 };
+	uint64_t twice;
+	int rc = set_init(&spaces, t->n_processes, c->err);
+
+	if (rc < 0)
+		return rc;
+	for (unsigned i = 0; i < t->n_processes; i++)
+		spaces.v[spaces.n++] = (uint64_t)t->processes[i].space << 32 | i;
+	(void)set_sort(&spaces, &twice);
+	for (size_t i = 1; i < spaces.n; i++) {
+		const struct process *p = &t->processes[(uint32_t)spaces.v[i]];
+
+		if (spaces.v[i] >> 32 == spaces.v[i - 1] >> 32 && p->n_vmas)
+			return bad(c,
+				   "pid %d: it shares its memory with an earlier process and has "
+				   "mappings of its own",
+				   p->pid);
+	}
+	return 0;
+}
+
 static void checker_fini(struct checker *c)
 {
 	set_fini(&c->files);
@@ -334,5 +359,7 @@ int tree_check(const struct tree *t, struct err *err)
 		rc = check_files(&c);
 	for (unsigned i = 0; i < t->n_processes && rc == 0; i++)
 		rc = check_process(&c, &t->processes[i]);
+	if (rc == 0)
+		rc = check_sharing(&c);
 	return rc < 0 ? rc : check_tids(&c);
 }

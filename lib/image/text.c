@@ -5,6 +5,7 @@
 #include "image/utf8.h"
 #include "util/bytes.h"
 #include "util/cleanup.h"
+#include "util/idmap.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
@@ -192,20 +193,29 @@ void text_summary(FILE *f, const struct image_view *v, int64_t now_ns)
 
 void text_processes(FILE *f, const struct image_view *v)
 {
+	struct idmap first = { 0 };
+
 	fprintf(f, "%7s %7s %7s %7s %7s %8s %5s %9s  %s\n", "PID", "PPID", "PGID", "SID", "THREADS",
 		"SEGMENTS", "FDS", "MEMORY", "PROGRAM");
 	for (unsigned i = 0; i < v->tree->n_processes; i++) {
 		const struct process *p = &v->tree->processes[i];
+		uint32_t memory = i;
 		struct page_counts n;
 		char size[16];
 
+		/* the first with this memory has it */
+		if (!idmap_get(&first, (int32_t)p->space, &memory))
+			(void)idmap_put(&first, (int32_t)p->space, i);
 		view_count_pages(v, p->space, 0, UINT64_MAX / CKPT_PAGE_SIZE, &n);
 		fprintf(f, "%7d %7d %7d %7d %7u %8u %5u %9s  ", p->pid, p->ppid, p->pgid, p->sid,
 			p->n_threads, p->n_vmas, p->n_fds,
 			text_size(size, (n.here + n.parent) * CKPT_PAGE_SIZE));
 		put_name(f, p->exe);
+		if (memory != i)
+			fprintf(f, " (memory of %d)", v->tree->processes[memory].pid);
 		fputs(p->stopped ? " (stopped)\n" : "\n", f);
 	}
+	idmap_fini(&first);
 }
 
 /* Register number n of struct user_regs_struct; 0 when the image holds fewer. */

@@ -30,7 +30,8 @@ static uint64_t mask_of(const struct remote *r)
 
 uint64_t engine_slot_address(const struct remote *r, unsigned slot)
 {
-	return r->stub + STUB_OFFSET(stub_slots) + slot * sizeof(struct stub_slot);
+	return r->stub + STUB_OFFSET(stub_slots) +
+	       (r->first_slot + slot) * sizeof(struct stub_slot);
 }
 
 void engine_slot(const struct remote *r, const struct engine_thread *t,

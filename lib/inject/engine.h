@@ -22,7 +22,7 @@ struct remote {
 	int mem_fd;     /* /proc/PID/mem */
 	uint64_t stub;  /* address of the stub's first byte */
 	uint64_t arena; /* 0: none */
-	unsigned n_slots;
+	unsigned n_slots, first_slot;
 	int marker_sig;   /* 0: stop at system calls instead */
 	bool undo;        /* the arena says what must be undone */
 	bool left_inside; /* a thread could not be taken back: it needs the stub to heal itself */
@@ -31,8 +31,11 @@ struct remote {
 	unsigned n_threads;
 	struct user_regs_struct base; /* segments and rsp with which the stub runs */
 	/* live only */
-	pid_t stopped; /* a thread that is stopped, while others may run; 0: the first */
-	bool borrowed; /* trace/outlive.h has been told */
+	struct remote *host; /* of another process with this memory; NULL: there is none */
+	unsigned guests;     /* how many have one of our slots */
+	bool no_stub;        /* the stub is the host's */
+	pid_t stopped;       /* a thread that is stopped, while others may run; 0: the first */
+	bool borrowed;       /* trace/outlive.h has been told */
 	const struct thread_regs *leader_regs;
 };
 

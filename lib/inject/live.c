@@ -23,6 +23,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -48,13 +49,26 @@ static uint64_t room_in(struct remote *r, const struct proc_map *m)
 
 	if (engine_read(r, m->end - sizeof page, page, sizeof page, NULL) < 0)
 		return 0;
-	forget_remains(page);
+	if (!r->host) /* else there may be stubs in use */
+		forget_remains(page);
 	while (used > 0 && page[used - 1] == 0)
 		used--;
 	for (r->n_slots = STUB_MAX_SLOTS; r->n_slots > 0; r->n_slots--)
 		if (used + 16 + STUB_BYTES(r->n_slots) <= sizeof page)
 			return m->end - STUB_BYTES(r->n_slots);
 	return 0;
+}
+
+/* A process that shares the host's memory uses its stub, with a slot of its own. */
+static bool take_slot(struct remote *r)
+{
+	if (!r->host || r->host->guests + 1 >= r->host->n_slots)
+		return false;
+	r->stub = r->host->stub;
+	r->first_slot = ++r->host->guests;
+	r->n_slots = 1;
+	r->no_stub = true;
+	return true;
 }
 
 static int find_room(struct remote *r, struct err *err)
@@ -65,6 +79,10 @@ static int find_room(struct remote *r, struct err *err)
 	unsigned n;
 	int rc;
 
+	if (take_slot(r)) {
+		arena_free(a);
+		return 0;
+	}
 	if (!a)
 		return err_nomem(err);
 	rc = proc_open_pid(r->pid, &dirfd, err);
@@ -82,7 +100,13 @@ static int find_room(struct remote *r, struct err *err)
 		}
 	}
 	arena_free(a);
-	if (rc == 0 && !r->stub)
+	if (rc == 0 && !r->stub && r->host)
+		rc = err_set(
+			err, -EOPNOTSUPP,
+			"pid %d: too many processes share its memory (CLONE_VM): no executable "
+			"mapping has room for more of them",
+			r->pid);
+	else if (rc == 0 && !r->stub)
 		rc = err_set(err, -EOPNOTSUPP,
 			     "pid %d: no executable mapping has room for %zu bytes at its end",
 			     r->pid, STUB_BYTES(1));
@@ -245,7 +269,9 @@ static void remote_free(struct remote *r)
 {
 	if (!r)
 		return;
-	if (r->stub && r->mem_fd >= 0 && !r->left_inside)
+	if (r->no_stub)
+		r->host->left_inside |= r->left_inside;
+	else if (r->stub && r->mem_fd >= 0 && !r->left_inside)
 		(void)engine_write(r, r->stub, zeros, STUB_BYTES(r->n_slots), NULL);
 	if (r->borrowed) /* before anything that takes a lock */
 		outlive_given_back();
@@ -267,7 +293,8 @@ static int open_mem(struct remote *r, struct err *err)
 }
 
 int live_begin(pid_t pid, pid_t ns_pid, const struct live_thread *threads, unsigned n_threads,
-	       struct thread_facts *facts, struct remote **ret, struct err *err)
+	       struct remote *host, struct thread_facts *facts, struct remote **ret,
+	       struct err *err)
 {
 	struct remote *r = calloc(1, sizeof *r);
 	int rc;
@@ -276,9 +303,11 @@ int live_begin(pid_t pid, pid_t ns_pid, const struct live_thread *threads, unsig
 	assert(STUB_BYTES(STUB_MAX_SLOTS) <= sizeof zeros);
 	if (!r)
 		return err_nomem(err);
-	*r = (struct remote){
-		.pid = pid, .ns_pid = ns_pid, .mem_fd = -1, .base = threads[0].regs->gp
-	};
+	*r = (struct remote){ .pid = pid,
+			      .ns_pid = ns_pid,
+			      .mem_fd = -1,
+			      .host = host,
+			      .base = threads[0].regs->gp };
 	r->marker_sig = choose_marker(pid, threads, n_threads);
 	r->threads = calloc(1, sizeof *r->threads);
 	rc = r->threads ? open_mem(r, err) : err_nomem(err);
@@ -292,7 +321,7 @@ int live_begin(pid_t pid, pid_t ns_pid, const struct live_thread *threads, unsig
 		outlive_borrowed();
 		r->borrowed = true;
 	}
-	if (rc == 0)
+	if (rc == 0 && !r->no_stub)
 		rc = engine_write(r, r->stub, stub_begin, STUB_BYTES(1), err);
 	if (rc == 0)
 		rc = fault_point("inject-stub", err);
@@ -306,6 +335,21 @@ int live_begin(pid_t pid, pid_t ns_pid, const struct live_thread *threads, unsig
 	}
 	*ret = r;
 	return 0;
+}
+
+uint64_t live_arena(const struct remote *r)
+{
+	return r->arena;
+}
+
+bool live_is_memory(struct remote *r, int mem_fd)
+{
+	uint64_t at = r->arena + offsetof(struct arena_head, reserved), nonce[2], seen[2];
+
+	return getrandom(nonce, sizeof nonce, 0) == (ssize_t)sizeof nonce &&
+	       engine_write(r, at, nonce, sizeof nonce, NULL) == 0 &&
+	       io_pread_full(mem_fd, seen, sizeof seen, at) == (ssize_t)sizeof seen &&
+	       !memcmp(nonce, seen, sizeof seen);
 }
 
 /* What a batch had borrowed from the process, and no later one has given back. */

@@ -6,6 +6,8 @@
 #include "inject/remote.h"
 #include "trace/regs.h"
 
+#include <stdbool.h>
+
 struct live_thread {
 	pid_t tid;                      /* as seen from here */
 	pid_t ns_tid;                   /* as the job sees it */
@@ -30,9 +32,18 @@ struct thread_facts {
  * At any instant every thread has either its own registers or heals itself if we vanish. The arena
  * is one thread's alone: it could not be given back while another still used it. That is why facts
  * are asked before it is mapped.
+ *
+ * host: the remote, begun and not ended, of the first process that this one shares its memory with
+ * (CLONE_VM); NULL: none. It must be ended after this one.
  */
 int live_begin(pid_t pid, pid_t ns_pid, const struct live_thread *threads, unsigned n_threads,
-	       struct thread_facts *facts, struct remote **ret, struct err *err);
+	       struct remote *host, struct thread_facts *facts, struct remote **ret,
+	       struct err *err);
+/* Where the arena is. */
+uint64_t live_arena(const struct remote *r);
+/* Is the memory behind mem_fd (/proc/PID/mem of a stopped process) this remote's? Where nobody else
+ * says so (kcmp(2)). */
+bool live_is_memory(struct remote *r, int mem_fd);
 /* Unmaps the arena, gives the thread its registers and mask back, takes the stub away. Always frees
  * r (NULL is fine); safe when the process has died. After it nothing of ours is in the process. */
 int live_end(struct remote *r, struct err *err);

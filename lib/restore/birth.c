@@ -15,6 +15,7 @@
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -74,12 +75,45 @@ static void wait_at(const struct restoring *r, enum gate gate)
 /* --- children ----------------------------------------------------------------------------------
  */
 
+struct newborn {
+	struct restoring *r;
+	unsigned birth;
+};
+
+static void twin_main(void *arg)
+{
+	const struct newborn *n = arg;
+
+	birth_main(n->r, n->birth);
+}
+
+/* What a twin is told must stay: its maker goes on at once. */
+static pid_t clone_birth(struct restoring *r, unsigned i, pid_t id)
+{
+	const struct birth *b = birth_at(r, i);
+	uint64_t flags = b->share | (b->sibling ? CLONE_PARENT : 0);
+	struct newborn *n;
+	pid_t pid;
+
+	if (b->share & CLONE_VM) {
+		n = malloc(sizeof *n);
+		if (!n)
+			return -1;
+		*n = (struct newborn){ r, i };
+		return spawn_twin(flags, id, b->exit_signal, twin_main, n);
+	}
+	pid = spawn_clone(flags, id, b->exit_signal);
+	if (pid == 0)
+		birth_main(r, i);
+	return pid;
+}
+
 /* A step takes an id that nobody will need. */
-static pid_t clone_step(struct restoring *r, uint64_t flags, int exit_signal)
+static pid_t clone_step(struct restoring *r, unsigned i)
 {
 	for (int try = 0; try < 10000; try++) {
 		int32_t id = __atomic_fetch_add(&r->nursery->next_id, 1, __ATOMIC_RELAXED);
-		pid_t pid = spawn_clone(flags, id, exit_signal);
+		pid_t pid = clone_birth(r, i, id);
 
 		if (pid >= 0 || errno != EEXIST)
 			return pid;
@@ -90,18 +124,13 @@ static pid_t clone_step(struct restoring *r, uint64_t flags, int exit_signal)
 static void make(struct restoring *r, unsigned maker, unsigned i)
 {
 	const struct birth *b = birth_at(r, i);
-	uint64_t flags = (b->share_files ? CLONE_FILES : 0) | (b->share_fs ? CLONE_FS : 0);
 	int status;
 	pid_t pid;
 
-	if (r->rb.new_pids)
-		pid = spawn_clone(flags, 0, b->exit_signal);
-	else if (b->pid)
-		pid = spawn_clone(flags, b->pid, b->exit_signal);
+	if (b->pid || r->rb.new_pids)
+		pid = clone_birth(r, i, r->rb.new_pids ? 0 : b->pid);
 	else
-		pid = clone_step(r, flags, b->exit_signal);
-	if (pid == 0)
-		birth_main(r, i);
+		pid = clone_step(r, i);
 	if (pid < 0 && errno == EEXIST) {
 		struct err err = { 0 };
 

@@ -31,6 +31,7 @@ struct build_thread {
 /* A process being rebuilt. */
 struct build_process {
 	const struct process *state;
+	struct build_process *memory; /* the first with the same memory (CLONE_VM), or itself */
 	pid_t pid, ns_pid;
 	struct workspace ws;
 	struct remote *remote;
@@ -98,8 +99,10 @@ int spawn_maker(struct restoring *r, struct err *err);
 /* After a failure: ends and reaps everything that spawn_maker made. */
 void spawn_undo(struct restoring *r);
 
-/* Creates a process; tid 0: with any id. */
+/* Creates a process; tid 0: with any id; CLONE_PARENT: with the exit signal of its sibling. */
 pid_t spawn_clone(uint64_t flags, pid_t tid, int exit_signal);
+/* The same with CLONE_VM: it runs main. */
+pid_t spawn_twin(uint64_t flags, pid_t tid, int exit_signal, void (*main)(void *arg), void *arg);
 /* Opens or closes the gates' pipes. */
 int gates_make(struct restoring *r, struct err *err);
 void gates_close(struct restoring *r);

@@ -9,6 +9,7 @@
 #include "util/io.h"
 
 #include <linux/prctl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
@@ -52,38 +53,73 @@ static void unmap(struct build_process *bp, uint64_t start, uint64_t end)
 		(void)batch_call(bp->batch, "unmap memory", SYS_munmap, start, end - start);
 }
 
-int layout_clear(struct restoring *r, struct build_process *bp, struct err *err)
+static int make_room(struct build_process *bp, unsigned calls, size_t data, struct err *err)
+{
+	int rc = 0;
+
+	if (!batch_room(bp->batch, calls, data)) {
+		rc = batch_run(bp->batch, bp->pid, err);
+		batch_start(bp->batch);
+	}
+	return rc;
+}
+
+static int by_start(const void *a, const void *b)
+{
+	const struct range *x = a, *y = b;
+
+	return x->start < y->start ? -1 : x->start > y->start;
+}
+
+/* The vdso's mappings, and the workspaces of all that share this memory. */
+static int list_kept(struct restoring *r, const struct build_process *bp, struct range **ret,
+		     unsigned *ret_n, struct err *err)
 {
 	CLEANUP_FD int dirfd = -1;
-	uint64_t vdso_start = ADDRESS_END, vdso_end = ADDRESS_END;
 	struct proc_map *maps;
-	unsigned n;
-	int rc;
+	unsigned n_maps, n = 0;
+	struct range *keep;
+	int rc = proc_open_pid(bp->pid, &dirfd, err);
 
-	rc = leave_rseq(bp, err);
 	if (rc == 0)
-		rc = proc_open_pid(bp->pid, &dirfd, err);
-	if (rc == 0)
-		rc = proc_maps_read(dirfd, false, r->arena, &maps, &n, err);
+		rc = proc_maps_read(dirfd, false, r->arena, &maps, &n_maps, err);
 	if (rc < 0)
 		return rc;
-	for (unsigned i = 0; i < n; i++) {
-		if (strcmp(maps[i].path, "[vdso]") && strncmp(maps[i].path, "[vvar", 5))
-			continue;
-		if (vdso_start == ADDRESS_END)
-			vdso_start = maps[i].start;
-		vdso_end = maps[i].end;
-	}
+	keep = arena_array(r->arena, n_maps + r->tree->n_processes, sizeof *keep);
+	if (!keep)
+		return err_nomem(err);
+	for (unsigned i = 0; i < n_maps; i++)
+		if (!strcmp(maps[i].path, "[vdso]") || !strncmp(maps[i].path, "[vvar", 5))
+			keep[n++] = (struct range){ maps[i].start, maps[i].end };
+	for (unsigned i = 0; i < r->tree->n_processes; i++)
+		if (r->procs[i].memory == bp)
+			keep[n++] = (struct range){ r->procs[i].ws.start, r->procs[i].ws.end };
+	qsort(keep, n, sizeof *keep, by_start);
+	*ret = keep;
+	*ret_n = n;
+	return 0;
+}
+
+int layout_clear(struct restoring *r, struct build_process *bp, struct err *err)
+{
+	uint64_t from = 0;
+	struct range *keep = NULL;
+	unsigned n = 0;
+	int rc = leave_rseq(bp, err);
+
+	if (rc < 0 || bp->memory != bp)
+		return rc;
+	rc = list_kept(r, bp, &keep, &n, err);
+	if (rc < 0)
+		return rc;
 	batch_start(bp->batch);
-	unmap(bp, 0, MIN(bp->ws.start, vdso_start));
-	if (vdso_start < bp->ws.start) {
-		unmap(bp, vdso_end, bp->ws.start);
-		unmap(bp, bp->ws.end, ADDRESS_END);
-	} else {
-		unmap(bp, bp->ws.end, vdso_start);
-		unmap(bp, vdso_end, ADDRESS_END);
+	for (unsigned i = 0; rc == 0 && i < n; i++) {
+		rc = make_room(bp, 2, 0, err);
+		unmap(bp, from, keep[i].start);
+		from = keep[i].end;
 	}
-	return batch_run(bp->batch, bp->pid, err);
+	unmap(bp, from, ADDRESS_END);
+	return rc < 0 ? rc : batch_run(bp->batch, bp->pid, err);
 }
 
 static uint64_t map_flags(const struct vma *v)
@@ -128,17 +164,6 @@ static void advise(struct build_process *bp, const struct vma *v)
 		(void)batch_call(bp->batch, NULL, SYS_prctl, PR_SET_VMA, PR_SET_VMA_ANON_NAME,
 				 v->start, v->end - v->start,
 				 batch_in(bp->batch, v->anon_name, strlen(v->anon_name) + 1));
-}
-
-static int make_room(struct build_process *bp, unsigned calls, size_t data, struct err *err)
-{
-	int rc = 0;
-
-	if (!batch_room(bp->batch, calls, data)) {
-		rc = batch_run(bp->batch, bp->pid, err);
-		batch_start(bp->batch);
-	}
-	return rc;
 }
 
 static bool is_ours_to_map(const struct vma *v)

@@ -209,12 +209,14 @@ static int own_ranges(struct arena *a, struct range **ret, unsigned *ret_n, stru
 	return *ret ? 0 : err_nomem(err);
 }
 
-/* The first hole of WORKSPACE_BYTES, well away from both ends, that neither the image nor we
- * ourselves use. */
-static int find_workspace(const struct process *p, const struct range *own, unsigned n,
-			  struct workspace *ret, struct err *err)
+/* The first hole of WORKSPACE_BYTES, well away from both ends, that nobody uses: not the image, nor
+ * we ourselves, nor others that share this memory. */
+static int find_workspace(const struct restoring *r, unsigned index, const struct range *own,
+			  unsigned n, struct workspace *ret, struct err *err)
 {
-	CLEANUP_FREE struct range *used = malloc((n + p->n_vmas + 1) * sizeof *used);
+	const struct build_process *memory = r->procs[index].memory;
+	const struct process *p = memory->state;
+	CLEANUP_FREE struct range *used = malloc((n + p->n_vmas + index + 1) * sizeof *used);
 	uint64_t at = 0x10000000;
 	unsigned k = n;
 
@@ -223,6 +225,9 @@ static int find_workspace(const struct process *p, const struct range *own, unsi
 	memcpy(used, own, n * sizeof *used);
 	for (unsigned i = 0; i < p->n_vmas; i++)
 		used[k++] = (struct range){ p->vmas[i].start, p->vmas[i].end };
+	for (unsigned i = 0; i < index; i++)
+		if (r->procs[i].memory == memory)
+			used[k++] = (struct range){ r->procs[i].ws.start, r->procs[i].ws.end };
 	qsort(used, k, sizeof *used, by_start);
 	for (unsigned i = 0; i < k; i++) {
 		/* a growing stack keeps its distance from what lies below it */
@@ -252,7 +257,7 @@ int plan_workspaces(struct restoring *r, struct err *err)
 	int rc = own_ranges(r->arena, &own, &n, err);
 
 	for (unsigned i = 0; rc == 0 && i < r->tree->n_processes; i++)
-		rc = find_workspace(r->procs[i].state, own, n, &r->procs[i].ws, err);
+		rc = find_workspace(r, i, own, n, &r->procs[i].ws, err);
 	return rc;
 }
 

@@ -117,6 +117,8 @@ static int take_over_memory(struct restoring *r, struct build_process *bp, struc
 
 	if (rc == 0)
 		rc = layout_clear(r, bp, err);
+	if (bp->memory != bp) /* that one's mappings are this one's */
+		return rc;
 	if (rc == 0)
 		rc = vdso_place(r, bp, err);
 	if (rc == 0)
@@ -134,7 +136,7 @@ static int place_files(struct restoring *r, struct build_process *bp, struct err
 
 static int make_whole(struct restoring *r, struct build_process *bp, struct err *err)
 {
-	int rc = layout_finish(r, bp, err);
+	int rc = bp->memory == bp ? layout_finish(r, bp, err) : 0;
 
 	if (rc == 0)
 		rc = place_files(r, bp, err);
@@ -270,6 +272,21 @@ static int rebuild_somewhere(struct restoring *r, struct err *err)
 	return rc;
 }
 
+/* Processes that share their memory name the same space. */
+static void find_memory(struct restoring *r)
+{
+	for (unsigned i = 0; i < r->tree->n_processes; i++) {
+		struct build_process *bp = &r->procs[i];
+
+		bp->memory = bp;
+		for (unsigned k = 0; bp->state->space && k < i; k++)
+			if (r->procs[k].state->space == bp->state->space) {
+				bp->memory = &r->procs[k];
+				break;
+			}
+	}
+}
+
 static int prepare(struct restoring *r, struct err *err)
 {
 	struct rlimit lim;
@@ -287,6 +304,7 @@ static int prepare(struct restoring *r, struct err *err)
 		return err_nomem(err);
 	for (unsigned i = 0; i < r->tree->n_processes; i++)
 		r->procs[i].state = &r->tree->processes[i];
+	find_memory(r);
 	rc = plan_check(r, err);
 	if (rc == 0)
 		rc = ipc_note(&r->rb, err);

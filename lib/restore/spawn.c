@@ -7,6 +7,7 @@
  */
 #include "restore/internal.h"
 
+#include "inject/twin.h"
 #include "util/cleanup.h"
 #include "util/fault.h"
 #include "util/io.h"
@@ -19,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -29,20 +31,44 @@
 
 #define LOG_ROOM     "restore"
 #define OFFSETS_PATH "/proc/self/timens_offsets"
+#define TWIN_STACK   (256u << 10)
 
 #ifndef CLONE_NEWTIME
 #define CLONE_NEWTIME 0x00000080
 #endif
 
+static void set_args(struct clone_args *args, uint64_t flags, const pid_t *tid, int exit_signal)
+{
+	*args = (struct clone_args){ .flags = flags };
+	if (!(flags & CLONE_PARENT))
+		args->exit_signal = (uint64_t)exit_signal;
+	if (*tid) {
+		args->set_tid = (uint64_t)(uintptr_t)tid;
+		args->set_tid_size = 1;
+	}
+}
+
 pid_t spawn_clone(uint64_t flags, pid_t tid, int exit_signal)
 {
-	struct clone_args args = { .flags = flags, .exit_signal = (uint64_t)exit_signal };
+	struct clone_args args;
 
-	if (tid) {
-		args.set_tid = (uint64_t)(uintptr_t)&tid;
-		args.set_tid_size = 1;
-	}
+	set_args(&args, flags, &tid, exit_signal);
 	return (pid_t)syscall(SYS_clone3, &args, sizeof args);
+}
+
+/* Its stack goes with everything else that is mapped when it has been taken over. */
+pid_t spawn_twin(uint64_t flags, pid_t tid, int exit_signal, void (*main)(void *arg), void *arg)
+{
+	struct clone_args args;
+	void *stack = mmap(NULL, TWIN_STACK, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+
+	if (stack == MAP_FAILED)
+		return -1;
+	set_args(&args, flags | CLONE_VM, &tid, exit_signal);
+	args.stack = (uint64_t)(uintptr_t)stack;
+	args.stack_size = TWIN_STACK;
+	return (pid_t)twin_clone(&args, main, arg);
 }
 
 static int64_t clock_ns(clockid_t id)

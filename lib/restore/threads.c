@@ -143,11 +143,12 @@ static int find_syscall(struct build_process *bp, uint64_t *ret, uint64_t *poked
 			struct err *err)
 {
 	static const uint8_t insn[2] = { 0x0f, 0x05 };
+	const struct process *p = bp->memory->state;
 	int mem = build_remote_mem(bp->remote);
 	uint8_t buf[16384];
 
-	for (unsigned i = 0; i < bp->state->n_vmas; i++) {
-		const struct vma *v = &bp->state->vmas[i];
+	for (unsigned i = 0; i < p->n_vmas; i++) {
+		const struct vma *v = &p->vmas[i];
 		ssize_t n;
 		uint8_t *at;
 
@@ -160,8 +161,8 @@ static int find_syscall(struct build_process *bp, uint64_t *ret, uint64_t *poked
 			return 0;
 		}
 	}
-	for (unsigned i = 0; i < bp->state->n_vmas; i++) {
-		const struct vma *v = &bp->state->vmas[i];
+	for (unsigned i = 0; i < p->n_vmas; i++) {
+		const struct vma *v = &p->vmas[i];
 
 		if (!(v->prot & PROT_EXEC) || v->kind == VMA_VSYSCALL ||
 		    io_pread_full(mem, saved, 2, v->start) != 2 ||

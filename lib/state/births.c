@@ -1,41 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* In which order the processes of a tree are made: see the header. */
-#include "state/births.h"
+#include "state/births_int.h"
 
 #include "util/cleanup.h"
-#include "util/idmap.h"
 
 #include <signal.h>
-
-enum { OUTSIDE = 0, ANY = -1 };
-
-/* A process or zombie, as far as kinship goes. */
-struct member {
-	int32_t pid, ppid, pgid, sid; /* pgid, sid: OUTSIDE if not of the tree */
-	int32_t birth_sid;            /* the session to be born in, or ANY */
-	int parent;                   /* member, -1: none in the tree */
-	int birth;                    /* its birth, once it has one */
-	int32_t exit_signal;
-	bool subreaper;
-};
-
-struct planner {
-	const struct tree *t;
-	struct arena *a;
-	struct member *m;
-	unsigned n, n_births_room;
-	struct idmap by_pid; /* members */
-	struct idmap ghosts; /* births, by the pid of the one that has ended */
-	struct births *b;
-	int *last_child; /* parallel to births */
-	struct err *err;
-};
-
-static int refuse(struct planner *p, int32_t pid, const char *why)
-{
-	return err_set(p->err, -EOPNOTSUPP, "pid %d: %s: a restart could not make it so again", pid,
-		       why);
-}
 
 static const struct member *member_of(const struct planner *p, int32_t pid)
 {
@@ -228,12 +197,19 @@ static bool born_by_parent(const struct member *m, const struct member *parent, 
 	return leads_session(parent) && m->birth_sid == parent->birth_sid;
 }
 
+static int parent_birth(const struct births *b, int birth)
+{
+	while (b->v[birth].sibling)
+		birth = b->v[birth].creator;
+	return b->v[birth].creator;
+}
+
 /* Who becomes the parent when `birth` ends: the next subreaper above, -1: none in the tree. */
 static int adopter_of(const struct planner *p, int birth)
 {
 	const struct births *b = p->b;
 
-	for (int i = b->v[birth].creator; b->adopting && i >= 0; i = b->v[i].creator)
+	for (int i = parent_birth(b, birth); b->adopting && i >= 0; i = parent_birth(b, i))
 		if (b->v[i].kind == BIRTH_PROCESS && p->m[b->v[i].index].subreaper)
 			return (int)b->v[i].index;
 	return -1;
@@ -251,29 +227,36 @@ static int give_birth(struct planner *p, unsigned i)
 {
 	struct member *m = &p->m[i];
 	bool zombie = i >= p->t->n_processes, late = false;
-	int creator = -1;
+	int creator = -1, sibling = 0;
 
 	if (i > 0 && m->parent >= 0 && born_by_parent(m, &p->m[m->parent], &late)) {
 		creator = p->m[m->parent].birth;
 	} else if (i > 0) {
 		creator = maker_of_orphan(p, m, &late);
 		if (creator < 0)
-			return refuse(p, m->pid,
-				      "its session is older than itself and led by a younger "
-				      "process");
+			return births_refuse(
+				p, m->pid,
+				"its session is older than itself and led by a younger "
+				"process");
 		if (adopter_of(p, creator) != m->parent)
-			return refuse(p, m->pid,
-				      "its parent has ended, and another process has adopted it "
-				      "than would now");
+			return births_refuse(
+				p, m->pid,
+				"its parent has ended, and another process has adopted it "
+				"than would now");
 	} else if (m->birth_sid != OUTSIDE) {
-		return refuse(p, m->pid, "it was born into a session that has ended");
+		return births_refuse(p, m->pid, "it was born into a session that has ended");
 	}
+	if (i > 0 && !zombie)
+		sibling = births_by_sibling(p, i, &creator, &late);
+	if (sibling < 0)
+		return sibling;
 	m->birth =
 		add_birth(p, (struct birth){ .kind = zombie ? BIRTH_ZOMBIE : BIRTH_PROCESS,
 					     .index = zombie ? i - p->t->n_processes : i,
 					     .pid = m->pid,
 					     .exit_signal = m->exit_signal,
 					     .creator = creator,
+					     .sibling = sibling > 0,
 					     .late = late,
 					     .new_session = leads_session(m),
 					     .new_group = m->pgid == m->pid && !leads_session(m) });
@@ -299,7 +282,7 @@ static int give_births(struct planner *p)
 	}
 	for (unsigned i = 0; left > 0 && i < p->n; i++)
 		if (p->m[i].birth < 0)
-			return refuse(p, p->m[i].pid, "its session is led by a descendant");
+			return births_refuse(p, p->m[i].pid, "its session is led by a descendant");
 	return 0;
 }
 
@@ -353,11 +336,12 @@ static int find_groups(struct planner *p)
 			continue;
 		group = leader ? leader->birth : ghost_group(p, m);
 		if (group < 0 || (leader && leader->sid != m->sid))
-			return refuse(p, m->pid, "its process group belongs to another session");
+			return births_refuse(p, m->pid,
+					     "its process group belongs to another session");
 		p->b->v[m->birth].group = group;
 		/* one that has left the group of its id leads it until the others have joined */
 		if (leader && leader->pgid == OUTSIDE)
-			return refuse(p, m->pid, left);
+			return births_refuse(p, m->pid, left);
 		if (leader && leader->pgid != leader->pid)
 			p->b->v[group].new_group = true;
 	}
@@ -365,59 +349,7 @@ static int find_groups(struct planner *p)
 		const struct birth *b = &p->b->v[i];
 
 		if (b->group >= 0 && b->new_group && p->b->v[b->group].group >= 0)
-			return refuse(p, b->pid, left);
-	}
-	return 0;
-}
-
-/* --- what is shared ----------------------------------------------------------------------------
- */
-
-static int32_t table_of(const struct process *q, bool files)
-{
-	int32_t of = files ? q->files_of : q->fs_of;
-
-	return of ? of : q->pid;
-}
-
-/* A step shares what it is to pass on. */
-static bool shared_by_creator(struct planner *p, struct birth *b, bool files)
-{
-	int32_t table = table_of(&p->t->processes[b->index], files);
-	struct birth *c = b->creator >= 0 ? &p->b->v[b->creator] : NULL, *step = NULL;
-
-	if (c && c->kind == BIRTH_STEP) {
-		step = c;
-		c = &p->b->v[c->creator];
-	}
-	if (!c || c->kind != BIRTH_PROCESS || table_of(&p->t->processes[c->index], files) != table)
-		return false;
-	if (files)
-		b->share_files = true;
-	else
-		b->share_fs = true;
-	if (step && files)
-		step->share_files = true;
-	else if (step)
-		step->share_fs = true;
-	return true;
-}
-
-static int find_shared(struct planner *p)
-{
-	for (unsigned i = 0; i < p->b->n; i++) {
-		struct birth *b = &p->b->v[i];
-		const struct process *q = &p->t->processes[b->index];
-
-		if (b->kind != BIRTH_PROCESS)
-			continue;
-		if (q->files_of && !shared_by_creator(p, b, true))
-			return refuse(p, q->pid,
-				      "it shares its descriptors with one that is not its parent");
-		if (q->fs_of && !shared_by_creator(p, b, false))
-			return refuse(p, q->pid,
-				      "it shares its working directory with one that is not its "
-				      "parent");
+			return births_refuse(p, b->pid, left);
 	}
 	return 0;
 }
@@ -430,13 +362,16 @@ int births_plan(const struct tree *t, struct arena *a, struct births *ret, struc
 
 	/* for each its own, a step and two ghosts */
 	p.n_births_room = 4 * n;
+	p.memory_of = arena_array(a, t->n_processes, sizeof *p.memory_of);
 	p.m = arena_array(a, n, sizeof *p.m);
 	p.last_child = arena_array(a, p.n_births_room, sizeof *p.last_child);
 	*ret = (struct births){ .v = arena_array(a, p.n_births_room, sizeof *ret->v) };
-	if (!p.m || !p.last_child || !ret->v)
+	if (!p.m || !p.memory_of || !p.last_child || !ret->v)
 		return err_nomem(err);
 	list_members(&p);
 	rc = index_members(&p);
+	if (rc == 0)
+		rc = births_find_memory(&p);
 	if (rc == 0)
 		find_birth_sessions(&p);
 	ret->adopting = rc == 0 && needs_adoption(&p);
@@ -445,7 +380,7 @@ int births_plan(const struct tree *t, struct arena *a, struct births *ret, struc
 	if (rc == 0)
 		rc = find_groups(&p);
 	if (rc == 0)
-		rc = find_shared(&p);
+		rc = births_share(&p);
 	idmap_fini(&p.by_pid);
 	idmap_fini(&p.ghosts);
 	return rc;

@@ -13,7 +13,8 @@
  * *step*, a process that ends at once, so that the orphan goes to whoever adopts orphans; it is
  * born into its session by being made by the session's leader, or by the leader's *ghost*: a
  * process with the id of a leader that has ended, which is there only while others are born. Ghosts
- * lead process groups, too. All groups are joined when everybody is born.
+ * lead process groups, too. All groups are joined when everybody is born. What is shared by
+ * clone(2) comes from the creator: where that cannot be the parent, a sibling is (CLONE_PARENT).
  */
 enum birth_kind { BIRTH_PROCESS, BIRTH_ZOMBIE, BIRTH_GHOST, BIRTH_STEP };
 
@@ -25,8 +26,9 @@ struct birth {
 	int creator;         /* index of the birth; -1: the first */
 	int group; /* index of the birth that leads its group; -1: the one it is born in */
 	bool late; /* made after its creator has started its session */
-	bool new_session, new_group;   /* new_group and group: leaves it when all have joined */
-	bool share_files, share_fs;    /* with its creator */
+	bool new_session, new_group; /* new_group and group: leaves it when all have joined */
+	uint64_t share; /* with its creator: CLONE_VM, CLONE_FILES, CLONE_FS, CLONE_SIGHAND */
+	bool sibling;   /* of its creator, by CLONE_PARENT */
 	int first_child, next_sibling; /* births with this creator, in order; -1: none */
 };
 

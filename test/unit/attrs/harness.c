@@ -137,7 +137,7 @@ int target_capture(struct target *t, struct err *err)
 	if (rc == 0)
 		rc = capture_threads(t, live, err);
 	if (rc == 0)
-		rc = live_begin(t->pid, t->pid, live, t->process.n_threads, facts,
+		rc = live_begin(t->pid, t->pid, live, t->process.n_threads, NULL, facts,
 				&t->subject.remote, err);
 	if (rc == 0) {
 		t->subject.batch = batch_new(t->subject.remote);

@@ -72,6 +72,15 @@ static void vma_order(struct tree *t)
 	t->processes[0].vmas[2].start = 0x20000000;
 }
 
+static void memory_shared(struct tree *t)
+{
+	static struct process two[2];
+
+	two[0] = two[1] = t->processes[0];
+	t->processes = two;
+	t->n_processes = 2;
+}
+
 static void vma_high(struct tree *t)
 {
 	t->processes[0].vmas[2].end = 0xffffffffffff0000u;
@@ -131,18 +140,31 @@ static const struct {
 	void (*breaks)(struct tree *t);
 	const char *msg;
 } cases[] = {
-	{ no_process, "no process" },           { space_twice, "space 1 occurs twice" },
-	{ space_kind, "unknown kind 9" },       { space_zero, "has no id" },
-	{ file_twice, "file 10 occurs twice" }, { file_kind, "unknown kind 77" },
-	{ file_path, "has no path" },           { file_detail, "has no detail" },
-	{ file_space, "space 1 is missing" },   { epoll_file, "watched file 4 is missing" },
-	{ vma_empty, "not a page range" },      { vma_odd, "not a page range" },
-	{ vma_order, "out of order" },          { vma_high, "not a page range" },
-	{ vma_space, "space 1 is missing" },    { vma_guard, "guard range" },
-	{ leader, "not the leader" },           { tid_twice, "thread 100 occurs twice" },
-	{ gregs, "registers have 8" },          { siginfo, "127 bytes" },
-	{ fd_twice, "fd 3 occurs twice" },      { fd_file, "file 1 is missing" },
-	{ mm_space, "space 2 is missing" },     { no_exe, "executable" },
+	{ no_process, "no process" },
+	{ space_twice, "space 1 occurs twice" },
+	{ space_kind, "unknown kind 9" },
+	{ space_zero, "has no id" },
+	{ file_twice, "file 10 occurs twice" },
+	{ file_kind, "unknown kind 77" },
+	{ file_path, "has no path" },
+	{ file_detail, "has no detail" },
+	{ file_space, "space 1 is missing" },
+	{ epoll_file, "watched file 4 is missing" },
+	{ vma_empty, "not a page range" },
+	{ vma_odd, "not a page range" },
+	{ vma_order, "out of order" },
+	{ vma_high, "not a page range" },
+	{ memory_shared, "mappings of its own" },
+	{ vma_space, "space 1 is missing" },
+	{ vma_guard, "guard range" },
+	{ leader, "not the leader" },
+	{ tid_twice, "thread 100 occurs twice" },
+	{ gregs, "registers have 8" },
+	{ siginfo, "127 bytes" },
+	{ fd_twice, "fd 3 occurs twice" },
+	{ fd_file, "file 1 is missing" },
+	{ mm_space, "space 2 is missing" },
+	{ no_exe, "executable" },
 };
 
 int main(void)
