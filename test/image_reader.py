@@ -82,7 +82,9 @@ SOCKET = [(n, "u32") for n in "family type protocol state traits".split()] + \
 DETAILS = {2: CONTENT, 6: PIPE, 7: PIPE, 8: EVENTFD, 9: TIMERFD, 10: SIGNALFD, 11: EPOLL,
            12: INOTIFY, 13: CONTENT,
            14: OUTSIDE, 18: SOCKET, 17: [("pid", "i32")], 19: PTY,
-           20: [("max_messages", "u64"), ("message_size", "u64")]}
+           20: [("max_messages", "u64"), ("message_size", "u64"),
+                ("messages", [[("priority", "u32"), ("data", "blob")]]), ("removed", "u32"),
+                ("notify_pid", "i32"), ("notify", "u32"), ("notify_signo", "u32")]}
 FILE = [("id", "u32"), ("kind", "u32"), ("flags", "u32"), ("mode", "u32"), ("pos", "u64"),
         ("path", "str"), ("dev", "u64"), ("ino", "u64"), ("rdev", "u64"), ("size", "u64"),
         ("mtime_ns", "i64"), ("owner_type", "i32"), ("owner_pid", "i32"), ("owner_sig", "i32"),

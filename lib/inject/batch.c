@@ -97,6 +97,18 @@ uint64_t batch_out(struct batch *b, size_t len)
 	return addr;
 }
 
+uint64_t batch_arg_address(const struct batch *b, unsigned call, unsigned arg)
+{
+	return b->r->arena + ARENA_CALLS_OFFSET + call * sizeof b->calls[0] +
+	       offsetof(struct stub_call, arg) + arg * sizeof b->calls[0].arg[0];
+}
+
+uint64_t batch_ret_address(const struct batch *b, unsigned call)
+{
+	return b->r->arena + ARENA_CALLS_OFFSET + call * sizeof b->calls[0] +
+	       offsetof(struct stub_call, ret);
+}
+
 static const struct engine_thread *find_thread(const struct remote *r, pid_t tid)
 {
 	for (unsigned i = 0; i < r->n_threads; i++)

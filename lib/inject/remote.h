@@ -74,6 +74,12 @@ uint64_t batch_in(struct batch *b, const void *p, size_t len);
 /* Remote address of len zero bytes for a call to fill in. */
 uint64_t batch_out(struct batch *b, size_t len);
 /*
+ * Remote addresses of argument arg (0..5) of a call, and of what it returns, 8 bytes each: an
+ * earlier call of the same batch may write the one, a later one read the other.
+ */
+uint64_t batch_arg_address(const struct batch *b, unsigned call, unsigned arg);
+uint64_t batch_ret_address(const struct batch *b, unsigned call);
+/*
  * Runs the batch in the given thread. 0, or the error of the first call with a `what` that failed,
  * or a failure to run at all (-ESRCH: the process is gone).
  */

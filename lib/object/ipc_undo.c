@@ -4,7 +4,7 @@
  * in our namespace. What was there before it began is not touched. (In an IPC namespace of its own
  * they go with it, and none of ours was missing and then there.)
  */
-#include "object/kinds.h"
+#include "object/mqueues.h"
 
 #include <fcntl.h>
 #include <mqueue.h>
@@ -68,7 +68,8 @@ int ipc_note(struct rebuild *rb, struct err *err)
 	for (unsigned i = 0; i < t->n_queues; i++)
 		*b++ = queue_there(t->queues[i].id);
 	for (unsigned i = 0; i < t->n_files; i++)
-		*b++ = t->files[i].kind != FILE_MQUEUE || mqueue_there(t->files[i].path);
+		*b++ = t->files[i].kind != FILE_MQUEUE || mqueue_of(&t->files[i])->removed ||
+		       mqueue_there(t->files[i].path);
 	return 0;
 }
 

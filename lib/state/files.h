@@ -136,9 +136,20 @@ struct file_outside {
 	char *what;      /* "terminal /dev/pts/3", "pipe", "socket" */
 };
 
-/* FILE_MQUEUE: empty at the checkpoint. */
+struct mqueue_message {
+	uint32_t priority;
+	struct blob data;
+};
+
+/* FILE_MQUEUE: the first description captured of a queue carries its messages. */
 struct file_mqueue {
 	uint64_t max_messages, message_size;
+	struct mqueue_message *messages; /* as they would be received */
+	unsigned n_messages;
+	uint32_t removed; /* mq_unlink'ed: it has no name any more */
+	/* mq_notify(3): who is told of a message, 0 nobody, and how: SIGEV_* */
+	int32_t notify_pid;
+	uint32_t notify, notify_signo;
 };
 
 /* FILE_PIDFD: of a process of the tree. */

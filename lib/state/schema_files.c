@@ -104,8 +104,17 @@ static const struct field outside_schema_fields[] = { VAL(T, stream), VAL(T, wha
 static SCHEMA(outside_schema, "outside", T);
 #undef T
 
+#define T struct mqueue_message
+static const struct field mqueue_message_schema_fields[] = { VAL(T, priority), VAL(T, data) };
+static SCHEMA(mqueue_message_schema, "mqueue_message", T);
+#undef T
+
 #define T struct file_mqueue
-static const struct field mqueue_schema_fields[] = { VAL(T, max_messages), VAL(T, message_size) };
+static const struct field mqueue_schema_fields[] = {
+	VAL(T, max_messages), VAL(T, message_size), LIST(T, messages, mqueue_message_schema),
+	VAL(T, removed),      VAL(T, notify_pid),   VAL(T, notify),
+	VAL(T, notify_signo),
+};
 static SCHEMA(mqueue_schema, "mqueue", T);
 #undef T
 

@@ -396,6 +396,10 @@ refused() {
 	refused socket 'pid [0-9]+ fd [0-9]+: a (vsock|crypto) socket'
 }
 
+@test "mq_notify() with a value that the program can see is refused by name" {
+	refused mq_notify 'pid [0-9]+ fd [0-9]+: mq_notify.* whose value the program can see'
+}
+
 @test "a process under a seccomp filter is refused" {
 	refused seccomp 'seccomp'
 }

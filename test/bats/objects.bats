@@ -114,6 +114,30 @@ shm_left() {
 	three_generations sysv
 }
 
+@test "mqueue: POSIX message queues with messages, without a name, full, and mq_notify" {
+	three_generations mqueue
+}
+
+@test "messages in a queue that is open outside the job are left alone; then it is tried again" {
+	victim_start -- mqueue
+	local name
+	name=$(sed -n 's/^queue \([^ ]*\) .*/\1/p' "$BASE.out")
+	door outsider python3 -c 'import ctypes, sys, time
+queue = ctypes.CDLL("librt.so.1").mq_open(sys.argv[1].encode(), 0)
+print("open" if queue >= 0 else "failed", flush=True)
+time.sleep(600)' "$name"
+	wait_line "$T/outsider.stdout" '^open$'
+	attempt
+	[ "$(stats_last result)" = skipped ] || fail "$(tail -n 1 "$STATS")"
+	[[ $(tail -n 1 "$STATS") == *"'$name' holds messages"*"process $DOOR_PID outside the"* ]] ||
+		fail "$(tail -n 1 "$STATS")"
+	kill "$DOOR_PID"
+	wait "$DOOR_PID" || true
+	checkpoint
+	victim_poke
+	victim_quit
+}
+
 @test "semundo: what semop() is to undo when a process ends (SEM_UNDO)" {
 	three_generations semundo
 }

@@ -273,6 +273,31 @@ gone_or_past() {
 	kill -9 "$JOB"
 }
 
+@test "SIGKILL for ckpt-run and its tracer while the job looks into its queues and semaphores" {
+	local i victim seed=${CKPT_TEST_SEED:-$RANDOM}
+	can_attach || skip "Yama lets only parents trace"
+	echo "seed $seed (CKPT_TEST_SEED)"
+	RANDOM=$seed
+	for victim in mqueue semundo; do
+		rm -rf "$CHAIN" "$BASE".*
+		door "$victim" "$VICTIMS/victim-$victim" "$BASE"
+		JOB=$DOOR_PID
+		SUP_PID=''
+		wait_victim '^ready '
+		for ((i = 0; i < (CKPT_TEST_MOMENTS + 9) / 10; i++)); do
+			door take "$RUN" --overwrite -o "$CHAIN" -i 0.01 --pid "$JOB"
+			sleep "0.$(printf '%05d' $((RANDOM % 10000)))"
+			# shellcheck disable=SC2046
+			kill -9 "$DOOR_PID" $(descendants "$DOOR_PID") 2>/dev/null || true
+			wait "$DOOR_PID" 2>/dev/null || true
+			until_true 20 untraced "$JOB" || fail "moment $i of seed $seed: traced"
+			victim_poke || fail "moment $i of seed $seed: $(victim_failed)"
+		done
+		ln -sfn quit "$BASE.poke"
+		wait_victim '^ok quit'
+	done
+}
+
 @test "ckpt-run can be killed in a run that it started, and the chain goes on from the last image" {
 	local round
 	# Where only ancestors may trace, no process but ckpt-run can, and see busy.c.

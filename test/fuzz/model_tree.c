@@ -116,8 +116,14 @@ static void *file_detail(struct builder *b, uint32_t kind)
 	case FILE_OUTSIDE:
 		return DETAIL(b, struct file_outside, .stream = 1,
 			      .what = str(b, "terminal /dev/pts/3"));
-	case FILE_MQUEUE:
-		return DETAIL(b, struct file_mqueue, .max_messages = 10, .message_size = 8192);
+	case FILE_MQUEUE: {
+		struct file_mqueue *q = DETAIL(b, struct file_mqueue, .max_messages = 10,
+					       .message_size = 8192, .notify_pid = 100);
+
+		*PUSH(b, q, messages) =
+			(struct mqueue_message){ .priority = 7, .data = blob(b, 20, b->g) };
+		return q;
+	}
 	case FILE_PIDFD:
 		return DETAIL(b, struct file_pidfd, .pid = 100);
 	case FILE_PTY:

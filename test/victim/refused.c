@@ -4,6 +4,7 @@
 #include "victim.h"
 
 #include <linux/filter.h>
+#include <mqueue.h>
 #include <linux/perf_event.h>
 #include <linux/seccomp.h>
 #include <linux/userfaultfd.h>
@@ -120,6 +121,29 @@ static void make_nsfd(void)
 	check_sys(open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC) == 3);
 }
 
+static void on_value(int sig, siginfo_t *si, void *context)
+{
+	(void)sig;
+	(void)si;
+	(void)context;
+}
+
+/* A value that its handler sees, and that nobody else can. */
+static void make_mq_notify(void)
+{
+	struct sigaction sa = { .sa_sigaction = on_value, .sa_flags = SA_SIGINFO };
+	struct sigevent event = { .sigev_notify = SIGEV_SIGNAL,
+				  .sigev_signo = SIGUSR2,
+				  .sigev_value.sival_int = 5 };
+	char name[64];
+	mqd_t q;
+
+	(void)snprintf(name, sizeof name, "/ckpt-refused-%d", (int)getpid());
+	q = mq_open(name, O_RDWR | O_CREAT | O_EXCL, 0600, NULL);
+	check_sys(q >= 0 && mq_unlink(name) == 0 && sigaction(SIGUSR2, &sa, NULL) == 0);
+	check_sys(mq_notify(q, &event) == 0);
+}
+
 static const struct {
 	const char *name;
 	void (*make)(void);
@@ -130,7 +154,7 @@ static const struct {
 	{ "mntns", make_mntns },       { "nsfd", make_nsfd },
 	{ "netns", make_netns },       { "userns", make_userns },
 	{ "seccomp", make_seccomp },   { "nondumpable", make_nondumpable },
-	{ "socket", make_socket },
+	{ "socket", make_socket },     { "mq_notify", make_mq_notify },
 };
 
 int main(int argc, char **argv)
