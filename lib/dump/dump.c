@@ -103,10 +103,8 @@ static int capture(struct dumper *d, struct err *err)
 		log_debug("processes captured");
 	if (rc == 0)
 		rc = files_capture(&d->cap, err);
-	if (rc == 0) {
+	if (rc == 0)
 		log_debug("files captured");
-		precopy_distrust(d);
-	}
 	for (unsigned i = 0; rc == 0 && i < d->cap.n_subjects; i++)
 		if (!process_is_guest(d, i))
 			rc = memory_capture(d, &d->cap.subjects[i], &d->maps[i], d->mem_fds[i],
@@ -121,6 +119,7 @@ static int capture(struct dumper *d, struct err *err)
 		rc = fault_point("dump-captured", err);
 	if (rc == 0) {
 		pages_sort(d);
+		measure_at_stop(d);
 		rc = snapshots_take(d, err);
 	}
 	if (rc == 0)
@@ -196,6 +195,7 @@ static int traced(void *arg, struct err *err)
 {
 	struct dumper *d = arg;
 	struct dump_result *r = d->result;
+	int64_t copy_ns;
 	int rc;
 
 	rc = fault_point("dump-start", err);
@@ -211,8 +211,10 @@ static int traced(void *arg, struct err *err)
 		(uint64_t)(trace_now_ns() - d->start_ns) / 1000 - r->freeze_us - r->snapshot_us;
 	if (rc == 0)
 		rc = precopy_settle(d, err);
+	copy_ns = trace_now_ns();
 	if (rc == 0)
 		rc = pages_write_now(d, d->writer, err);
+	d->copy_us = (uint64_t)(trace_now_ns() - copy_ns) / 1000;
 	dump_release(d);
 	image_writer_go(d->writer);
 	if (rc == 0 && (d->flags & DUMP_KILL)) {
@@ -226,7 +228,8 @@ static int traced(void *arg, struct err *err)
 	freeze_thaw(d->frozen);
 	if (d->writer)
 		image_writer_background(d->writer);
-	r->pause_us += (uint64_t)(trace_now_ns() - d->start_ns) / 1000;
+	d->stop_us = (uint64_t)(trace_now_ns() - d->start_ns) / 1000;
+	r->pause_us += d->stop_us;
 	if (rc == 0)
 		rc = fault_point("dump-thawed", err);
 	if (rc == 0 && d->writer) /* from the snapshots, which end with this process */
@@ -266,6 +269,7 @@ static int begin(struct dumper *d, struct err *err)
 	struct dump_job *job = d->job;
 	struct dump_result *r = d->result;
 	const struct settings *s = job->settings;
+	bool ahead;
 	int rc = dump_init(d, err);
 
 	if (rc < 0)
@@ -281,7 +285,10 @@ static int begin(struct dumper *d, struct err *err)
 			 (s->full_every == 0 || job->since_full + 1 < s->full_every);
 	r->incremental = d->incremental;
 	d->hashing = s->incremental && (d->incremental || !(d->flags & (DUMP_KILL | DUMP_LAST)));
-	if (d->hashing || policy_precopy(d))
+	ahead = measure_can_copy_ahead(d) &&
+		(s->snapshot == MODE_PRECOPY || precopy_attached(job) ||
+		 measure_copy_ahead(d, UINT64_MAX, false));
+	if (d->hashing || ahead)
 		d->tracker = job->tracker;
 	(void)snprintf(r->tracker, sizeof r->tracker, "%s", d->tracker ? d->tracker->name : "none");
 	rc = proc_host_read(d->arena, &d->tree->host, err);
@@ -289,8 +296,9 @@ static int begin(struct dumper *d, struct err *err)
 	rc = rc < 0 ? rc : open_writer(d, err);
 	if (rc == 0 && d->hashing) /* makes a file, which may take its time */
 		rc = hashes_begin(job->hashes, d->incremental, err);
-	if (rc == 0 && policy_precopy(d))
+	if (rc == 0 && ahead)
 		rc = precopy_run(d, err);
+	d->fresh = d->tracker && d->tracker->live && !precopy_attached(job);
 	if (rc == 0)
 		flags_look(d);
 	return rc;
@@ -328,6 +336,8 @@ int dump_checkpoint(struct dump_job *job, unsigned flags, struct dump_result *re
 	}
 	image_writer_abort(d.writer);
 	snapshots_free(&d);
+	measure_note(&d);
+	measure_say_why(&d);
 	ret->write_us = d.start_ns ? (uint64_t)(trace_now_ns() - d.begin_ns) / 1000 : 0;
 	arena_free(d.arena);
 	log_debug("checkpoint %llu: %d, pause %llu us", (unsigned long long)ret->seq, rc,

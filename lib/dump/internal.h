@@ -5,6 +5,7 @@
 
 #include "dump/dump.h"
 #include "dump/hashes.h"
+#include "dump/policy.h"
 #include "dump/tracker.h"
 #include "inject/live.h"
 #include "object/object.h"
@@ -100,6 +101,7 @@ struct dump_job {
 	unsigned n_watched;
 	unsigned careful; /* so many checkpoints still read VmFlags at the stop */
 	struct written written;
+	struct policy policy;
 	bool no_snapshots;  /* their remains would not be reaped */
 	bool skip_snapshot; /* the last was killed (for lack of memory?): once without */
 };
@@ -138,6 +140,14 @@ struct dumper {
 	struct image_writer *writer;
 	struct snapshots *snapshots; /* NULL: none taken */
 	unsigned flags;
+	/* for the policy (dump/measure.c): */
+	struct policy_forecast forecast;
+	bool foresaw_precopy;         /* ... of copying ahead too */
+	bool fresh;                   /* the tracker is attached at the stop */
+	uint64_t stop_us, copy_us;    /* the stop, and the copying in it */
+	uint64_t copied, copy_before; /* pages: so far; that are copied in any case */
+	uint64_t forked;              /* pages of forked processes */
+	unsigned n_forked;
 	int64_t start_ns; /* when the first thread was stopped */
 	int64_t begin_ns; /* when the attempt began */
 };
@@ -174,13 +184,23 @@ uint32_t dump_space_id(void *job, const char *key);
 
 /* dump/precopy.c: copies pages into the image while the job runs. */
 int precopy_run(struct dumper *d, struct err *err);
-/* At the stop, before memory is captured: not when the job reads files behind the kernel's back. */
-void precopy_distrust(struct dumper *d);
-/* After: what was copied ahead of pages that have changed or gone does not count. */
+bool precopy_attached(const struct dump_job *job);
+/* At the stop: what was copied ahead of pages that have changed or gone does not count. */
 int precopy_settle(struct dumper *d, struct err *err);
 
-/* dump/policy.c: how the pages get out of the job. */
-bool policy_precopy(const struct dumper *d);
+/* dump/stops.c: short stops before that. */
+int stops_attach(struct dumper *d, struct err *err);
+int stops_barrier(struct dumper *d, struct err *err);
+
+/*
+ * dump/measure.c: may pages be copied ahead; does that pay when `copy` pages are to be copied
+ * (attached: by a job that is watched already); at the stop, with the lists sorted; and afterwards.
+ */
+bool measure_can_copy_ahead(const struct dumper *d);
+bool measure_copy_ahead(struct dumper *d, uint64_t copy, bool attached);
+void measure_at_stop(struct dumper *d);
+void measure_note(struct dumper *d);
+void measure_say_why(struct dumper *d);
 
 /*
  * dump/flags.c: before the stop, at it (false: smaps must be read), and after it, when the flags
@@ -208,7 +228,9 @@ int threads_finish(struct dumper *d, unsigned index, const struct thread_facts *
 #define PROCESS_KEY_LEN 80
 void process_key(char key[PROCESS_KEY_LEN], pid_t pid, unsigned long long start_time);
 
-/* dump/process.c: one stopped process, from its mappings to its threads. */
+/* dump/process.c: one stopped process, from its mappings to its threads. process_open: just enough
+ * to read its memory and /proc. */
+int process_open(struct dumper *d, unsigned index, struct err *err);
 int process_capture(struct dumper *d, unsigned index, struct err *err);
 /* Only so far that its leader can be asked to run calls. */
 int process_borrow(struct dumper *d, unsigned index, struct err *err);

@@ -230,6 +230,7 @@ static int write_some(struct dumper *d, struct image_writer *w, const struct pag
 			   : 0;
 	if (n < 0)
 		return n;
+	d->copied += e->later ? 0 : (unsigned)n;
 	return rc < 0 ? rc : (n > 0 ? n : 1);
 }
 

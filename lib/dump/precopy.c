@@ -6,12 +6,15 @@
  * holds one instant: a copy counts only if nothing was written to its page since before it was
  * taken, and what has gone since is taken back (precopy_settle).
  *
- * A page can be written without a trace where a device or another process wrote to it through a pin
- * that it had taken before the page was protected. Of devices, read(2) with O_DIRECT does that:
- * nothing is copied ahead while the job has a file open so.
+ * A page can be written without a trace through a pin that was taken before the page was protected;
+ * dump/stops.c says how the system calls that do so are waited for. There are calls that return
+ * before their I/O is done, of AIO and io_uring: while the job has any of these, nothing is copied
+ * ahead (and no image is made: proc/refusals.h). When what they work with is seen to be gone, after
+ * the pages were protected and before they are copied, the I/O is over: the end of an AIO context
+ * waits for it.
  */
 #include "dump/internal.h"
-#include "dump/tracing.h"
+#include "proc/refusals.h"
 #include "trace/stop.h"
 #include "util/cleanup.h"
 #include "util/fault.h"
@@ -21,12 +24,12 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
 
 #define LOG_ROOM "dump"
-
-/* So few are copied at the stop in less than a millisecond. */
-#define FEW_PAGES  1024
-#define MAX_ROUNDS 12
+/* Between two looks that tell how fast the job writes. */
+#define PROBE_NS 2000000
 
 /* A process while it runs: looked at anew in each round. */
 struct live {
@@ -42,76 +45,12 @@ struct precopy {
 	struct dumper *d;
 	struct live *live;
 	unsigned n;
-	bool direct_io;
+	bool io_goes_on; /* of AIO or io_uring */
+	int64_t looked_ns;
+	uint64_t copied; /* pages, in this round */
 };
 
-/* --- the first stop ----------------------------------------------------------------------- */
-
-static int attach_process(struct dumper *d, unsigned i, struct err *err)
-{
-	struct subject *s = &d->cap.subjects[i];
-	struct track_target t = { .pid = s->pid,
-				  .proc_dirfd = s->proc_dirfd,
-				  .pagemap_fd = -1,
-				  .maps = d->maps[i].maps,
-				  .n_maps = d->maps[i].n,
-				  .batch = s->batch,
-				  .pidfd = s->pidfd };
-	int rc = watched_get(d->job, s->pid, s->proc_dirfd, &t.w, err);
-
-	if (rc == 0)
-		rc = proc_pagemap_open(s->proc_dirfd, &t.pagemap_fd, err);
-	if (rc == 0)
-		rc = d->tracker->attach(&t, err);
-	if (t.pagemap_fd >= 0)
-		(void)close(t.pagemap_fd);
-	return rc;
-}
-
-static int attach_traced(void *arg, struct err *err)
-{
-	struct dumper *d = arg;
-	int rc;
-
-	rc = dump_stop(d, err);
-	for (unsigned i = 0; rc == 0 && i < d->cap.n_subjects; i++)
-		rc = process_borrow(d, i, err);
-	for (unsigned i = 0; rc == 0 && i < d->cap.n_subjects; i++)
-		if (!process_is_guest(d, i))
-			rc = attach_process(d, i, err);
-	if (rc == 0)
-		rc = process_end_remotes(d, err);
-	if (rc == 0) {
-		waits_remember(d, true);
-		syscalls_remember(d->job, d->frozen);
-	}
-	dump_release(d);
-	freeze_thaw(d->frozen);
-	d->result->pause_us = (uint64_t)(trace_now_ns() - d->start_ns) / 1000;
-	return rc;
-}
-
-/* What must be done in the processes themselves takes a short stop of its own. */
-static int attach_all(struct dumper *d, struct err *err)
-{
-	struct dump_result result = { 0 };
-	struct dumper first = {
-		.job = d->job,
-		.result = &result,
-		.tracker = d->tracker,
-		.flags = d->flags,
-		.attaching = true,
-	};
-	int rc = dump_init(&first, err);
-
-	if (rc == 0)
-		rc = tracing_run(d->job->root, attach_traced, &first, &d->job->by_thread, err);
-	d->result->pause_us += result.pause_us;
-	arena_free(first.arena);
-	return rc;
-}
-
-static bool any_attached(const struct dump_job *job)
+bool precopy_attached(const struct dump_job *job)
 {
 	for (unsigned i = 0; i < job->n_watched; i++)
 		if (job->watched[i]->uffd >= 0)
@@ -164,18 +103,26 @@ static int live_open(struct live *l, struct err *err)
 	return l->mem_fd < 0 ? err_set(err, -errno, "cannot open '/proc/%d/mem': %m", t->pid) : 0;
 }
 
-static bool has_direct_io(const struct live *l)
+/* Now, after all that was protected has been: asynchronous I/O. */
+static bool has_async_io(const struct live *l)
 {
+	struct proc_map *maps;
 	unsigned n;
 	int *fds;
 
+	if (proc_maps_read(l->target.proc_dirfd, false, l->arena, &maps, &n, NULL) < 0)
+		return true;
+	for (unsigned i = 0; i < n; i++)
+		if (refusal_of_mapping(maps[i].path))
+			return true;
 	if (proc_fds(l->target.proc_dirfd, l->arena, &fds, &n, NULL) < 0)
 		return true;
 	for (unsigned i = 0; i < n; i++) {
-		struct proc_fdinfo info;
+		char name[24], *link;
 
-		if (proc_fdinfo_read(l->target.proc_dirfd, fds[i], l->arena, &info, NULL) == 0 &&
-		    (info.flags & O_DIRECT))
+		(void)snprintf(name, sizeof name, "fd/%d", fds[i]);
+		if (proc_link(l->target.proc_dirfd, name, l->arena, &link, NULL, NULL) == 0 &&
+		    refusal_of_file(link))
 			return true;
 	}
 	return false;
@@ -195,26 +142,36 @@ static int take_all(struct live *l, struct err *err)
 	return 0;
 }
 
-/* Finds what this round will copy; *ret_pages: how many were found written. A process that has
- * ended or changed under our eyes is left to the stop. */
-static int look(struct precopy *p, struct live *l, bool first, uint64_t *ret_pages, struct err *err)
+enum look { LOOK_FIRST, LOOK_PROBE, LOOK_AGAIN };
+
+/* What this round will copy; *ret_pages: how many more were found written. */
+static int find(struct precopy *p, struct live *l, enum look how, uint64_t *ret_pages,
+		struct err *err)
 {
 	CLEANUP(ranges_fini) struct ranges found = { 0 };
 	struct dumper *d = p->d;
-	int rc = live_open(l, err);
+	int rc = how == LOOK_PROBE ? 0 : live_open(l, err);
 
-	ranges_clear(&l->what);
+	if (how != LOOK_PROBE)
+		ranges_clear(&l->what);
 	if (rc == 0)
 		rc = track_find(d->tracker, &l->target, &found, err);
-	if (rc == 0 && has_direct_io(l))
-		p->direct_io = true;
-	if (rc == 0 && first && !d->incremental)
-		rc = take_all(l, err);
-	else if (rc == 0)
-		rc = ranges_unite(&l->what, first ? &l->w->pending : &found) < 0 ? err_nomem(err)
-										 : 0;
-	if (rc == 0)
-		*ret_pages += ranges_size(first ? &l->what : &found) / CKPT_PAGE_SIZE;
+	if (rc < 0)
+		return rc;
+	*ret_pages += ranges_size(&found) / CKPT_PAGE_SIZE;
+	if (how == LOOK_FIRST && !d->incremental)
+		return take_all(l, err);
+	if (ranges_unite(&l->what, how == LOOK_FIRST ? &l->w->pending : &found) < 0)
+		return err_nomem(err);
+	return 0;
+}
+
+/* A process that has ended or changed under our eyes is left to the stop. */
+static int look(struct precopy *p, struct live *l, enum look how, uint64_t *ret_pages,
+		struct err *err)
+{
+	int rc = find(p, l, how, ret_pages, err);
+
 	if (rc == 0 || (err && err->exit_status))
 		return rc;
 	log_debug("pid %d is not copied ahead: %s", l->w->pid, err ? err->msg : "error");
@@ -251,6 +208,7 @@ static int copy_run(void *arg, const struct page_class_run *run, struct err *err
 			return err && err->code ? err->code : -EIO;
 		got = io_pread_full(c->l->mem_fd, buf, len, at);
 		got = got > 0 ? got & ~(ssize_t)(CKPT_PAGE_SIZE - 1) : 0;
+		c->p->copied += (uint64_t)got / CKPT_PAGE_SIZE;
 		rc = image_writer_submit(d->writer, c->l->w->space, at / CKPT_PAGE_SIZE,
 					 (unsigned)(got / CKPT_PAGE_SIZE), err);
 		if (rc < 0)
@@ -296,40 +254,105 @@ static int copy_all(struct precopy *p, struct err *err)
 
 /* --- all rounds --------------------------------------------------------------------------- */
 
-static int look_all(struct precopy *p, bool first, uint64_t *ret_pages, struct err *err)
+/* *ret_pages: those found written. */
+static int look_all(struct precopy *p, enum look how, uint64_t *ret_pages, struct err *err)
 {
+	struct policy *policy = &p->d->job->policy;
+	int64_t now;
 	int rc = 0;
 
 	*ret_pages = 0;
 	for (unsigned i = 0; rc == 0 && i < p->n; i++)
 		if (!p->live[i].gone)
-			rc = look(p, &p->live[i], first, ret_pages, err);
+			rc = look(p, &p->live[i], how, ret_pages, err);
+	now = trace_now_ns();
+	if (rc == 0 && how != LOOK_FIRST)
+		policy_note_dirty(policy, *ret_pages, (double)(now - p->looked_ns) / 1000);
+	p->looked_ns = now;
 	return rc;
+}
+
+static uint64_t to_copy(const struct precopy *p)
+{
+	uint64_t pages = 0;
+
+	for (unsigned i = 0; i < p->n; i++)
+		if (!p->live[i].gone)
+			pages += ranges_size(&p->live[i].what) / CKPT_PAGE_SIZE;
+	return pages;
+}
+
+/* 1: copying ahead pays. Wanted by name, it is done once even where it does not. */
+static int pays(struct precopy *p, struct err *err)
+{
+	const struct timespec moment = { .tv_nsec = PROBE_NS };
+	struct dumper *d = p->d;
+	uint64_t found;
+	int rc;
+
+	if (d->job->settings->snapshot == MODE_PRECOPY)
+		return to_copy(p) > 0;
+	/* not even if the job writes nothing meanwhile? */
+	if (to_copy(p) <= POLICY_FEW_PAGES)
+		return measure_copy_ahead(d, to_copy(p), true);
+	(void)nanosleep(&moment, NULL);
+	rc = look_all(p, LOOK_PROBE, &found, err);
+	return rc < 0 ? rc : measure_copy_ahead(d, to_copy(p), true);
+}
+
+/* What is about to be copied is protected; nothing writes to it behind the protection's back. */
+static int wait_for_pins(struct precopy *p, struct err *err)
+{
+	int rc = probe_without("barrier") ? 0 : stops_barrier(p->d, err);
+
+	for (unsigned i = 0; rc == 0 && i < p->n; i++)
+		p->io_goes_on |= !p->live[i].gone && has_async_io(&p->live[i]);
+	return rc;
+}
+
+static int round_of(struct precopy *p, struct err *err)
+{
+	uint64_t pages = to_copy(p);
+	int64_t start;
+	int rc = wait_for_pins(p, err);
+
+	if (rc < 0 || p->io_goes_on)
+		return rc;
+	start = trace_now_ns();
+	p->copied = 0;
+	image_writer_generation(p->d->writer);
+	rc = copy_all(p, err);
+	if (rc < 0)
+		return rc;
+	(void)snprintf(p->d->result->mode, sizeof p->d->result->mode, "precopy");
+	if (p->copied >= POLICY_FEW_PAGES)
+		policy_note(&p->d->job->policy.ahead_us,
+			    (double)(trace_now_ns() - start) / 1000 / (double)p->copied);
+	log_debug("%llu of %llu pages copied ahead", (unsigned long long)p->copied,
+		  (unsigned long long)pages);
+	return 0;
 }
 
 /* As long as each leaves a good deal less to the next one. */
 static int rounds(struct precopy *p, struct err *err)
 {
-	bool forced = p->d->job->settings->snapshot == MODE_PRECOPY;
-	uint64_t pages, before = UINT64_MAX;
+	uint64_t pages, before;
+	unsigned round = 0;
+	int rc = look_all(p, LOOK_FIRST, &pages, err);
 
-	for (unsigned round = 0; round < MAX_ROUNDS; round++) {
-		int rc = look_all(p, round == 0, &pages, err);
-
-		log_debug("round %u: %llu pages", round, (unsigned long long)pages);
-		if (rc < 0 || p->direct_io)
+	if (rc == 0)
+		rc = pays(p, err);
+	if (rc <= 0)
+		return rc;
+	do {
+		rc = round_of(p, err);
+		if (rc < 0 || p->io_goes_on)
 			return rc;
-		/* wanted by name, it is done once even where it does not pay */
-		if (!pages || ((round || !forced) && pages <= FEW_PAGES) || pages > before / 4 * 3)
-			return 0;
-		image_writer_generation(p->d->writer);
-		rc = copy_all(p, err);
-		if (rc < 0)
-			return rc;
-		(void)snprintf(p->d->result->mode, sizeof p->d->result->mode, "precopy");
-		before = pages;
-	}
-	return 0;
+		before = p->copied;
+		rc = look_all(p, LOOK_AGAIN, &pages, err);
+		log_debug("round %u: %llu pages are left", round, (unsigned long long)pages);
+	} while (rc == 0 && policy_another_round(++round, pages, before));
+	return rc;
 }
 
 static int begin(struct precopy *p, struct err *err)
@@ -362,8 +385,8 @@ int precopy_run(struct dumper *d, struct err *err)
 	struct precopy p = { .d = d };
 	int rc = 0;
 
-	if (!any_attached(d->job))
-		rc = attach_all(d, err);
+	if (!precopy_attached(d->job))
+		rc = stops_attach(d, err);
 	if (rc == 0)
 		rc = begin(&p, err);
 	if (rc == 0)
@@ -371,7 +394,7 @@ int precopy_run(struct dumper *d, struct err *err)
 	for (unsigned i = 0; i < p.n; i++) {
 		live_close(&p.live[i]);
 		ranges_fini(&p.live[i].what);
-		if (p.direct_io)
+		if (p.io_goes_on)
 			ranges_clear(&p.live[i].w->ahead);
 	}
 	free(p.live);
@@ -379,14 +402,6 @@ int precopy_run(struct dumper *d, struct err *err)
 }
 
 /* --- at the stop -------------------------------------------------------------------------- */
-
-void precopy_distrust(struct dumper *d)
-{
-	for (unsigned i = 0; i < d->tree->n_files; i++)
-		if (d->tree->files[i].flags & O_DIRECT)
-			for (unsigned j = 0; j < d->job->n_watched; j++)
-				ranges_clear(&d->job->watched[j]->ahead);
-}
 
 static int take_back(struct dumper *d, const struct watched *w, struct err *err)
 {

@@ -25,7 +25,7 @@ static bool is_ending(struct dumper *d, const struct subject *s)
 	return ending;
 }
 
-static int open_subject(struct dumper *d, unsigned index, struct err *err)
+int process_open(struct dumper *d, unsigned index, struct err *err)
 {
 	pid_t pid = d->frozen->procs[index].pid;
 	struct subject *s = &d->cap.subjects[index];
@@ -181,7 +181,7 @@ static int begin_remote(struct dumper *d, unsigned index, struct err *err)
 int process_borrow(struct dumper *d, unsigned index, struct err *err)
 {
 	struct subject *s = &d->cap.subjects[index];
-	int rc = open_subject(d, index, err);
+	int rc = process_open(d, index, err);
 
 	if (rc == 0)
 		rc = identify(d, index, err);

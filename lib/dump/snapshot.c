@@ -15,10 +15,6 @@
 #include <stdio.h>
 
 #define LOG_ROOM "dump"
-/* A fork takes some 0.3 ms, and 20 us for each MiB of the process; reading 110 us a MiB and more.
- */
-#define WORTH_PAGES (UINT64_C(8) << 20 >> 12)
-#define WORTH_PART  5
 /* Changed pages of a file's private mapping that are read at once. */
 #define MAX_FILE_NOW 256
 
@@ -165,14 +161,19 @@ static int list_drops(struct dumper *d, const struct process *p, const struct ch
 	return 0;
 }
 
-static bool pays(const struct dumper *d, const struct page_list *l, uint64_t pages)
+static uint64_t pages_of(const struct page_list *l)
 {
-	uint64_t all = 0;
+	uint64_t n = 0;
 
 	for (unsigned i = 0; i < l->n_extents; i++)
-		all += l->extents[i].npages;
+		n += l->extents[i].npages;
+	return n;
+}
+
+static bool pays(const struct dumper *d, const struct page_list *l, uint64_t pages)
+{
 	return pages > 0 && (d->job->settings->snapshot == MODE_SNAPSHOT ||
-			     (pages >= WORTH_PAGES && pages >= all / WORTH_PART));
+			     policy_fork_pays(&d->job->policy, pages_of(l), pages, d->copy_before));
 }
 
 /* A copy that is refused is no error: then what the process has is read now, as without. */
@@ -192,13 +193,17 @@ static int take_one(struct dumper *d, unsigned index, struct err *err)
 	c = choose(d, s->process, l, &pages);
 	if (!c || list_drops(d, s->process, c, &drop, &n) < 0)
 		return err_nomem(err);
-	if (!pays(d, l, pages))
+	if (!pays(d, l, pages)) {
+		d->copy_before += pages;
 		return 0;
+	}
 	if (mark_later(d, s->process, l, c) < 0)
 		return err_nomem(err);
 	rc = snapshot_fork(s->remote, drop, n, &d->snapshots->of[index], &why);
 	if (rc == 0) {
 		l->later_fd = snapshot_mem(d->snapshots->of[index]);
+		d->forked += pages_of(l);
+		d->n_forked++;
 		return 0;
 	}
 	mark_all_now(l);

@@ -28,6 +28,24 @@ int proc_int_read(int dirfd, const char *name, int64_t *ret, struct err *err)
 	return 0;
 }
 
+int proc_private_pages(int dirfd, uint64_t *ret, struct err *err)
+{
+	CLEANUP_FREE char *text = NULL;
+	uint64_t size, resident, shared;
+	const char *p;
+	int rc = text_read(dirfd, "statm", &text, NULL, err);
+
+	if (rc < 0)
+		return rc;
+	p = text_u64(text, 10, &size);
+	p = p ? text_u64(text_blanks(p), 10, &resident) : NULL;
+	p = p ? text_u64(text_blanks(p), 10, &shared) : NULL;
+	if (!p)
+		return err_set(err, -EBADMSG, "cannot read '/proc/PID/statm'");
+	*ret = resident > shared ? resident - shared : 0;
+	return 0;
+}
+
 int proc_auxv_read(int dirfd, struct arena *a, struct blob *ret, struct err *err)
 {
 	CLEANUP_FREE char *data = NULL;

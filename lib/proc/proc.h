@@ -183,6 +183,8 @@ int proc_timers_read(int dirfd, struct arena *a, struct posix_timer **ret, unsig
 
 /* Small integers: oom_score_adj, timerslack_ns, ... */
 int proc_int_read(int dirfd, const char *name, int64_t *ret, struct err *err);
+/* Pages in memory that are no file's and not shared, roughly (/proc/PID/statm). */
+int proc_private_pages(int dirfd, uint64_t *ret, struct err *err);
 /* The auxiliary vector (/proc/PID/auxv). */
 int proc_auxv_read(int dirfd, struct arena *a, struct blob *ret, struct err *err);
 /* Fills release, version, machine, nodename, boot_id, cpu_model, xfeatures/xsave_size (CPUID),

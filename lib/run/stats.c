@@ -130,6 +130,8 @@ char *stats_line(int rc, const struct dump_result *result, const struct err *err
 	put_sizes(f, result);
 	(void)fputs(", \"mode\": ", f);
 	put_string(f, result->mode);
+	(void)fputs(", \"why\": ", f);
+	put_string(f, result->why);
 	(void)fputs(", \"error\": ", f);
 	if (rc < 0 && err)
 		put_error(f, err);

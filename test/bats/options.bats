@@ -258,7 +258,7 @@ told_intervals() {
 import json, sys
 keys = '''seq kind state tracker result pause_us freeze_us scan_us snapshot_us write_us
     pages_present pages_written pages_zero bytes_raw bytes_stored processes threads mode
-    error'''.split()
+    why error'''.split()
 rows = [json.loads(line) for line in open(sys.argv[1])]
 assert len(rows) == 2
 for r in rows:

@@ -291,7 +291,7 @@ can_attach() {
 		victim_quit
 		rm -rf "$CHAIN" "$STATS" "$BASE".*
 	done
-	victim_start --no-incremental -- unseen memory 64
+	victim_start --tracker hash -- unseen memory 64
 	checkpoint
 	used_snapshot
 	victim_quit

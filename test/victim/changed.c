@@ -538,12 +538,9 @@ int main(int argc, char **argv)
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	victim_init(argc, argv);
 	begin(argv);
-	if (!strcmp(argv[3], "direct") &&
-	    open(victim_path("file"), O_RDONLY | O_DIRECT | O_CLOEXEC) < 0)
-		victim_skip("no O_DIRECT here: %s", strerror(errno));
 	if (!argv[4])
 		victim_ready();
-	if (!strcmp(argv[3], "run") || !strcmp(argv[3], "direct"))
+	if (!strcmp(argv[3], "run"))
 		run();
 	if (argv[4])
 		victim_ok(); /* what the program before left to say */

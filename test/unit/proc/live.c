@@ -320,6 +320,8 @@ static void test_machine(void)
 {
 	struct host h = { 0 };
 	struct blob auxv;
+	uint64_t pages, more;
+	void *mem;
 	int64_t v;
 
 	CHECK_OK(proc_host_read(arena, &h, &err));
@@ -339,6 +341,13 @@ static void test_machine(void)
 	CHECK_INT(proc_int_read(self, "comm", &v, &err), -EBADMSG);
 	CHECK_INT(proc_int_read(self, "no-such-file", &v, &err), -ENOENT);
 	CHECK(proc_mmap_min() >= 4096);
+	CHECK_OK(proc_private_pages(self, &pages, &err));
+	mem = mmap(NULL, 64 << 20, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	CHECK(mem != MAP_FAILED);
+	CHECK_OK(proc_private_pages(self, &more, &err));
+	CHECK(more > pages + 15000 && more < pages + 18000);
+	CHECK(munmap(mem, 64 << 20) == 0);
 }
 
 int main(void)

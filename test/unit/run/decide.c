@@ -204,6 +204,7 @@ static void test_stats(void)
 		.state = { { 0x01, 0xab, [15] = 0xff } },
 		.tracker = "uffd",
 		.mode = "copy",
+		.why = "so",
 		.pause_us = 1,
 		.freeze_us = 2,
 		.scan_us = 3,
@@ -228,7 +229,7 @@ static void test_stats(void)
 			"\"snapshot_us\": 4, \"write_us\": 5, \"pages_present\": 6, "
 			"\"pages_written\": 70, \"pages_zero\": 8, "
 			"\"bytes_raw\": 10, \"bytes_stored\": 11, \"processes\": 12, \"threads\": "
-			"13, \"mode\": \"copy\", "
+			"13, \"mode\": \"copy\", \"why\": \"so\", "
 			"\"error\": null}\n");
 	free(line);
 	err_set(&err, -ENOSPC, "cannot write '\"\\\n\x01\xff\xc3\xa4'");
