@@ -23,7 +23,7 @@ restarted_and_stopped() {
 }
 
 @test "waits with a timeout end, however often they are interrupted" {
-	victim_start -i 0.05 -- waits
+	victim_start -i 0.05 --mode precopy -- waits # which stops it oftener
 	victim_poke
 	victim_poke
 	victim_quit

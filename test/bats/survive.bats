@@ -18,7 +18,7 @@ can_attach() {
 # The names of all points that two checkpoints of the busy victim pass, in order.
 fault_points() {
 	KEEP=(CKPT_FAULT=list)
-	victim_start -- busy
+	victim_start --mode precopy -- busy
 	KEEP=()
 	checkpoint
 	victim_poke
@@ -53,12 +53,12 @@ check_clean() {
 }
 
 # take_on ENV OPTIONS...: ckpt-run --pid on the victim, in the chain that the one before left
-# behind.
+# behind. Copying ahead takes stops of three kinds.
 take_on() {
 	KEEP=("$1")
 	shift
 	rm -f "$STATS"
-	door take "$RUN" --overwrite -o "$CHAIN" --stats "$STATS" "$@" --pid "$JOB"
+	door take "$RUN" --overwrite --mode precopy -o "$CHAIN" --stats "$STATS" "$@" --pid "$JOB"
 	KEEP=()
 	TAKER=$DOOR_PID
 }
@@ -171,7 +171,7 @@ tracer_of() {
 	for name in ${points/freeze-asked/}; do
 		KEEP=(CKPT_WITHOUT=tracer "CKPT_FAULT=$name=kill")
 		rm -f "$STATS"
-		door take "$RUN" --overwrite -o "$CHAIN" -i 0.03 --pid "$JOB"
+		door take "$RUN" --overwrite --mode precopy -o "$CHAIN" -i 0.03 --pid "$JOB"
 		KEEP=()
 		until_true 30 is_gone "$DOOR_PID" || fail "$name: not killed" || return 1
 		wait "$DOOR_PID" 2>/dev/null || true
