@@ -60,7 +60,7 @@ TIMERFD = [("clockid", "i32"), ("settime_flags", "u32"), ("ticks", "u64"), ("val
 SIGNALFD = [("mask", "u64")]
 EPOLL = [("watches", [[("fd", "i32"), ("events", "u32"), ("data", "u64"), ("file", "u32")]])]
 INOTIFY = [("watches", [[("wd", "i32"), ("mask", "u32"), ("path", "str"), ("ino", "u64"),
-           ("dev", "u64")]]), ("queued", "blob")]
+           ("dev", "u64")]]), ("queued", "blob"), ("unread", "u32")]
 OUTSIDE = [("stream", "u32"), ("what", "str")]
 PTY = [("index", "u32"), ("master", "u32"), ("hung_up", "u32"), ("locked", "u32"),
        ("packet", "u32"), ("exclusive", "u32"), ("stopped", "u32"), ("termios", "blob"),

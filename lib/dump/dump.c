@@ -25,6 +25,7 @@
 
 #define LOG_ROOM          "dump"
 #define FREEZE_TIMEOUT_MS 3000
+#define PUT_OFF_MOST      4 /* attempts for unread inotify events to be read */
 
 uint32_t dump_space_id(void *arg, const char *key)
 {
@@ -277,6 +278,7 @@ static int begin(struct dumper *d, struct err *err)
 	d->begin_ns = trace_now_ns();
 	d->cap.tcp_repair = s->tcp_repair;
 	d->cap.job_ends = d->flags & DUMP_KILL;
+	d->cap.lose_events = job->put_off >= PUT_OFF_MOST;
 	r->seq = chain_next_seq(job->chain);
 	(void)snprintf(r->mode, sizeof r->mode, "stop");
 	if (getrandom(&r->state, sizeof r->state, 0) != (ssize_t)sizeof r->state)
@@ -328,6 +330,7 @@ int dump_checkpoint(struct dump_job *job, unsigned flags, struct dump_result *re
 		rc = tracing_run(job->root, traced, &d, &job->by_thread, err);
 	if (rc == 0 && d.writer) /* not yet done under DUMP_KILL */
 		rc = finish(&d, err);
+	job->put_off = d.cap.put_off ? job->put_off + 1 : rc == 0 ? 0 : job->put_off;
 	if (rc == 0)
 		done(job, ret);
 	else {

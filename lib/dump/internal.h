@@ -102,6 +102,7 @@ struct dump_job {
 	unsigned careful; /* so many checkpoints still read VmFlags at the stop */
 	struct written written;
 	struct policy policy;
+	unsigned put_off;   /* attempts in a row that waited for inotify events to be read */
 	bool no_snapshots;  /* their remains would not be reaped */
 	bool skip_snapshot; /* the last was killed (for lack of memory?): once without */
 };

@@ -4,8 +4,9 @@
  *
  * The kernel shows a watch as inode and device; where that is in the file system is found out in
  * inotify_find.c. Unread events cannot be had without taking them from the job, and they are about
- * to be read as a rule: the checkpoint is tried again a little later. Watch numbers only ever grow,
- * so that the gaps between them are made by adding and removing watches on something that has none.
+ * to be read as a rule: the checkpoint is tried again a little later. If they stay, they are lost
+ * to a restarted program, which is told so (inotify_lost.c). Watch numbers only ever grow, so that
+ * the gaps between them are made by adding and removing watches on something that has none.
  */
 #include "object/inotify.h"
 #include "object/kinds.h"
@@ -45,10 +46,13 @@ static int capture(struct capture *c, const struct open_file *of, struct file *f
 		return err_nomem(err);
 	if (ioctl(of->dup, FIONREAD, &unread) < 0)
 		return fd_error(of, err, -errno, "cannot ask for unread inotify events: %m");
-	if (unread > 0)
+	if (unread > 0 && !c->lose_events) {
+		c->put_off = true;
 		return fd_error(of, err, -EAGAIN,
 				"inotify holds %d bytes of unread events; will be tried again",
 				unread);
+	}
+	d->unread = (uint32_t)unread;
 	d->n_watches = of->info.n_watches;
 	for (unsigned i = 0; i < d->n_watches; i++) {
 		const struct proc_fdinfo_watch *w = &of->info.watches[i];
@@ -169,19 +173,23 @@ static int open_inotify(struct rebuild *rb, const struct file *f, int *ret_fd, s
 		next = d->watches[i].wd + 1;
 	}
 	drain(fd);
-	*ret_fd = fd_take(&fd);
-	return 0;
+	rc = d->unread ? inotify_tell_lost(fd, spare, path, err) : 0;
+	if (rc == 0)
+		*ret_fd = fd_take(&fd);
+	return rc;
 }
 
-/* What the restart has done to watched files since is not news to the job. */
+/* What the restart has done to watched files since is not news to the job; nor to one that must
+ * look at everything anew. */
 static int finish(struct rebuild *rb, const struct process *p, const struct fd *fd,
 		  const struct file *f, struct placer *pl, struct err *err)
 {
 	enum { ROOM = 16384, READS = 4 };
 	uint64_t buf;
+	const struct file_inotify *d = f->detail;
 	int rc;
 
-	if (file_first_holder(rb->tree, f->id, NULL) != p)
+	if (d->unread || file_first_holder(rb->tree, f->id, NULL) != p)
 		return 0;
 	rc = placer_room(pl, READS + 2, ROOM + 16, err);
 	if (rc < 0)

@@ -50,6 +50,9 @@ struct capture {
 	unsigned n_open_files;
 	bool tcp_repair; /* --tcp repair */
 	bool job_ends;   /* with this checkpoint */
+	/* Unread inotify events: put_off says that they made this attempt fail; they are to be lost
+	 * if they are still there. */
+	bool put_off, lose_events;
 	int *held;       /* connections that stay under repair until the job has ended */
 	unsigned n_held;
 	struct socket_fresh *fresh_sockets; /* working memory of object/socket_options.c */

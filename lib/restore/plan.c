@@ -167,6 +167,21 @@ static int decide_pids(struct restoring *r, struct err *err)
 	return 0;
 }
 
+/* What comes back in another way than it was. */
+static void say_what_is_lost(const struct restoring *r)
+{
+	for (unsigned i = 0; i < r->tree->n_files; i++) {
+		const struct file *f = &r->tree->files[i];
+		const struct file_inotify *d = f->detail;
+
+		if (f->kind == FILE_INOTIFY && d && d->unread)
+			restore_warn(r,
+				     "%s: inotify events that were unread are lost; the program is "
+				     "told so (IN_Q_OVERFLOW)",
+				     rebuild_file_owner(&r->rb, f));
+	}
+}
+
 int plan_check(struct restoring *r, struct err *err)
 {
 	int rc;
@@ -182,6 +197,8 @@ int plan_check(struct restoring *r, struct err *err)
 		rc = attrs_check(&r->rb, err);
 	if (rc == 0)
 		rc = decide_pids(r, err);
+	if (rc == 0)
+		say_what_is_lost(r);
 	return rc;
 }
 

@@ -127,7 +127,8 @@ struct inotify_watch {
 struct file_inotify {
 	struct inotify_watch *watches;
 	unsigned n_watches;
-	struct blob queued; /* unread events */
+	struct blob queued; /* always empty */
+	uint32_t unread;    /* bytes of events that are lost: the program is told (IN_Q_OVERFLOW) */
 };
 
 /* FILE_OUTSIDE: which of the caller's descriptors stands in for it. */

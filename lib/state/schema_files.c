@@ -95,7 +95,7 @@ static SCHEMA(inotify_watch_schema, "inotify_watch", T);
 
 #define T struct file_inotify
 static const struct field inotify_schema_fields[] = { LIST(T, watches, inotify_watch_schema),
-						      VAL(T, queued) };
+						      VAL(T, queued), VAL(T, unread) };
 static SCHEMA(inotify_schema, "inotify", T);
 #undef T
 

@@ -114,6 +114,27 @@ shm_left() {
 	three_generations sysv
 }
 
+@test "inotify: events that stay unread are the running job's; a restarted one is told" {
+	local i
+	victim_start -- inotify
+	checkpoint
+	# it was tried again before
+	[ "$(grep -c '"result": "skipped".*unread events' "$STATS")" -ge 3 ]
+	victim_poke
+	checkpoint
+	victim_kill
+	for i in 1 2; do
+		touch "$BASE.restarted"
+		victim_restart
+		grep -q "^ckpt-restart: pid .* fd .*: inotify events that were unread are lost" \
+			"$T/restart$STARTS.stderr"
+		rm "$BASE.restarted"
+		victim_poke
+		checkpoint
+		victim_kill
+	done
+}
+
 @test "mqueue: POSIX message queues with messages, without a name, full, and mq_notify" {
 	three_generations mqueue
 }
