@@ -37,8 +37,8 @@ static int compare(struct comparison *c, unsigned a, unsigned b)
 	long rc = 0;
 
 	if (a != b && !c->error)
-		rc = syscall(SYS_kcmp, c->d->frozen->procs[a].pid, c->d->frozen->procs[b].pid,
-			     c->type, 0, 0);
+		rc = syscall(SYS_kcmp, c->d->frozen->procs[a].threads[0].tid,
+			     c->d->frozen->procs[b].threads[0].tid, c->type, 0, 0);
 	if (rc < 0)
 		c->error = -errno;
 	return rc == 1 ? -1 : rc == 2 ? 1 : 0;

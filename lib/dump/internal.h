@@ -96,7 +96,7 @@ struct dump_job {
 	struct hashes *hashes;
 	bool by_thread; /* dump/tracing.h */
 	const struct tracker *tracker;
-	bool shares_memory; /* some processes do, or did (CLONE_VM) */
+	bool shares_memory; /* by CLONE_VM, or first threads have ended; or it was so once */
 	struct watched **watched;
 	unsigned n_watched;
 	unsigned careful; /* so many checkpoints still read VmFlags at the stop */

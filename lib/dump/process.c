@@ -12,7 +12,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define LOG_ROOM       "dump"
+#define LOG_ROOM "dump"
+#ifndef PIDFD_THREAD
+#define PIDFD_THREAD O_EXCL /* Linux 6.9 */
+#endif
 #define MAX_VDSO_BYTES (64 * 1024)
 
 /* Killed while stopped: its memory has gone already, or it has. */
@@ -25,9 +28,17 @@ static bool is_ending(struct dumper *d, const struct subject *s)
 	return ending;
 }
 
+static bool leader_ended(const struct dumper *d, unsigned index)
+{
+	const struct frozen_process *fp = &d->frozen->procs[index];
+
+	return fp->threads[0].tid != fp->pid;
+}
+
 int process_open(struct dumper *d, unsigned index, struct err *err)
 {
-	pid_t pid = d->frozen->procs[index].pid;
+	/* a thread that is alive: see proc_live_thread */
+	pid_t pid = d->frozen->procs[index].threads[0].tid;
 	struct subject *s = &d->cap.subjects[index];
 	char path[64];
 	int rc;
@@ -38,7 +49,14 @@ int process_open(struct dumper *d, unsigned index, struct err *err)
 	rc = proc_open_pid(pid, &s->proc_dirfd, err);
 	if (rc < 0)
 		return rc;
-	s->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	s->pidfd = (int)syscall(SYS_pidfd_open, pid, leader_ended(d, index) ? PIDFD_THREAD : 0);
+	if (s->pidfd < 0 && errno == EINVAL && leader_ended(d, index)) {
+		err_set(err, -EOPNOTSUPP,
+			"pid %d: its first thread has ended and others go on, so that its "
+			"descriptors cannot be reached",
+			d->frozen->procs[index].pid);
+		return err_hint(err, "Linux 6.9 can do that (PIDFD_THREAD)");
+	}
 	if (s->pidfd < 0)
 		return err_set(err, -errno, "cannot open a pidfd for process %d: %m", pid);
 	(void)snprintf(path, sizeof path, "/proc/%d/mem", pid);
@@ -53,6 +71,54 @@ int process_open(struct dumper *d, unsigned index, struct err *err)
 void process_key(char key[PROCESS_KEY_LEN], pid_t pid, unsigned long long start_time)
 {
 	(void)snprintf(key, PROCESS_KEY_LEN, "mm:%d:%llu", pid, start_time);
+}
+
+/* What only the leader says, and how it ended. */
+static int leader_look(struct dumper *d, unsigned index, struct err *err)
+{
+	struct process *p = &d->tree->processes[index];
+	CLEANUP_FD int dirfd = -1;
+	struct proc_stat stat;
+	int rc = proc_open_pid(d->frozen->procs[index].pid, &dirfd, err);
+
+	if (rc == 0)
+		rc = proc_stat_read(dirfd, &stat, err);
+	if (rc < 0)
+		return rc;
+	p->exit_signal = stat.exit_signal;
+	p->leader_ended = 1;
+	p->leader_status = stat.exit_code;
+	return 0;
+}
+
+/* It stands first in the list, as a restart makes it first: with what another thread has, but for
+ * what it had given up. */
+static int leader_add(struct dumper *d, unsigned index, struct err *err)
+{
+	struct process *p = &d->tree->processes[index];
+	struct thread *all = arena_array(d->arena, p->n_threads + 1, sizeof *all);
+	CLEANUP_FD int dirfd = -1;
+	struct proc_status status;
+	int rc = all ? proc_open_pid(d->frozen->procs[index].pid, &dirfd, err) : err_nomem(err);
+
+	if (rc == 0)
+		rc = proc_status_read(dirfd, d->arena, &status, err);
+	if (rc < 0)
+		return rc;
+	memcpy(all + 1, p->threads, p->n_threads * sizeof *all);
+	all[0] = all[1];
+	all[0].tid = p->pid;
+	all[0].comm = status.name;
+	all[0].syscall_nr = -1;
+	all[0].altstack_sp = all[0].altstack_size = all[0].robust_list = all[0].clear_child_tid =
+		all[0].rseq_ptr = 0;
+	all[0].altstack_flags = all[0].rseq_len = 0;
+	all[0].parent_death_signal = 0;
+	all[0].pending = NULL;
+	all[0].n_pending = 0;
+	p->threads = all;
+	p->n_threads++;
+	return 0;
 }
 
 /* Who it is, and the id of its memory along the chain. */
@@ -76,6 +142,10 @@ static int identify(struct dumper *d, unsigned index, struct err *err)
 	p->sid = status.ns_sid;
 	p->ppid = parent < 0 ? 0 : d->tree->processes[parent].pid;
 	p->exit_signal = stat.exit_signal;
+	if (leader_ended(d, index))
+		rc = leader_look(d, index, err);
+	if (rc < 0)
+		return rc;
 	if (process_is_guest(d, index)) {
 		p->space = d->tree->processes[d->memory_of[index]].space;
 		return 0;
@@ -213,6 +283,8 @@ int process_capture(struct dumper *d, unsigned index, struct err *err)
 		rc = attrs_capture_process(&d->cap, s, err);
 	if (rc == 0)
 		rc = threads_finish(d, index, d->facts[index], err);
+	if (rc == 0 && leader_ended(d, index))
+		rc = leader_add(d, index, err);
 	return rc;
 }
 

@@ -40,7 +40,7 @@ static bool has_its_memory(const struct dumper *d, const struct watched *w)
 	struct proc_stat st;
 
 	for (unsigned i = 0; i < d->frozen->n_procs; i++)
-		if (d->frozen->procs[i].pid == w->pid)
+		if (d->frozen->procs[i].threads[0].tid == w->pid)
 			return proc_open_pid(w->pid, &dirfd, NULL) == 0 &&
 			       proc_stat_read(dirfd, &st, NULL) == 0 &&
 			       st.start_time == w->start_time && layout_of(&st) == w->layout &&
@@ -50,14 +50,16 @@ static bool has_its_memory(const struct dumper *d, const struct watched *w)
 
 /*
  * What a process had registered stays so while others have its memory, when it has ended or left it
- * by exec. Then whoever is the first to have it starts anew.
+ * by exec; or other threads, when the first one has. Then whoever is the first to have it starts
+ * anew.
  */
 int watched_settle(struct dumper *d, struct err *err)
 {
 	struct dump_job *job = d->job;
 
 	for (unsigned i = 0; i < d->frozen->n_procs; i++)
-		job->shares_memory |= process_is_guest(d, i);
+		job->shares_memory |= process_is_guest(d, i) ||
+				      d->frozen->procs[i].threads[0].tid != d->frozen->procs[i].pid;
 	for (unsigned i = 0; job->shares_memory && i < job->n_watched; i++)
 		if (!has_its_memory(d, job->watched[i]))
 			job->tracker->forget(job->watched[i]);

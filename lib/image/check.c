@@ -233,6 +233,8 @@ static int check_threads(struct checker *c, const struct process *p)
 {
 	if (!p->n_threads || p->threads[0].tid != p->pid)
 		return bad(c, "pid %d: its first thread is not the leader", p->pid);
+	if (p->leader_ended && p->n_threads < 2)
+		return bad(c, "pid %d: its only thread has ended", p->pid);
 	for (unsigned i = 0; i < p->n_threads; i++) {
 		const struct thread *t = &p->threads[i];
 		int rc;

@@ -237,7 +237,9 @@ void text_threads(FILE *f, const struct image_view *v)
 			const struct thread *t = &p->threads[k];
 			char in[32] = "user code";
 
-			if (t->syscall_nr >= 0)
+			if (p->leader_ended && k == 0)
+				(void)snprintf(in, sizeof in, "has ended");
+			else if (t->syscall_nr >= 0)
 				(void)snprintf(in, sizeof in, "syscall %" PRId64, t->syscall_nr);
 			fprintf(f, "%7d %7d %-11s %16" PRIx64 " %16" PRIx64 " %016" PRIx64 " %4d  ",
 				p->pid, t->tid, in, greg(t, REG_IP), greg(t, REG_SP), t->sigmask,

@@ -294,7 +294,7 @@ static int open_next(struct looking *l, unsigned i, struct err *err)
 {
 	l->pid = l->pids[i];
 	l->dirfd = -1;
-	return proc_open_pid(l->pid, &l->dirfd, err);
+	return proc_open_pid(proc_live_thread(l->pid), &l->dirfd, err);
 }
 
 /* First who belongs to it (what is said of one may depend on the others), then each in turn. One

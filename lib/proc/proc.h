@@ -58,6 +58,12 @@ struct proc_stat {
 int proc_stat_parse(const char *text, struct proc_stat *ret, struct err *err);
 int proc_stat_read(int dirfd, struct proc_stat *ret, struct err *err);
 
+/*
+ * A thread of the process that has not ended: the leader, unless it has, before others. Of a leader
+ * that has ended /proc/PID shows no memory and no descriptors; /proc/TID of another thread does,
+ * although no listing has it.
+ */
+pid_t proc_live_thread(pid_t pid);
 /* Thread ids / child pids, ascending. Children: of all threads (task/TID/children). */
 int proc_threads(int dirfd, struct arena *a, pid_t **ret, unsigned *ret_n, struct err *err);
 int proc_children(int dirfd, struct arena *a, pid_t **ret, unsigned *ret_n, struct err *err);

@@ -43,6 +43,35 @@ int proc_threads(int dirfd, struct arena *a, pid_t **ret, unsigned *ret_n, struc
 	return text_numbers(dirfd, "task", a, ret, ret_n, err);
 }
 
+static bool is_alive(pid_t pid, pid_t tid)
+{
+	CLEANUP_FD int dirfd = -1;
+	struct proc_stat st;
+
+	return proc_open_tid(pid, tid, &dirfd, NULL) == 0 &&
+	       proc_stat_read(dirfd, &st, NULL) == 0 && st.state != 'Z' && st.state != 'X';
+}
+
+pid_t proc_live_thread(pid_t pid)
+{
+	CLEANUP_FD int dirfd = -1;
+	struct arena *a = NULL;
+	pid_t *tids, live = pid;
+	unsigned n = 0;
+
+	if (is_alive(pid, pid))
+		return pid;
+	a = arena_new();
+	if (!a || proc_open_pid(pid, &dirfd, NULL) < 0 ||
+	    proc_threads(dirfd, a, &tids, &n, NULL) < 0)
+		n = 0;
+	for (unsigned i = 0; i < n && live == pid; i++)
+		if (tids[i] != pid && is_alive(pid, tids[i]))
+			live = tids[i];
+	arena_free(a);
+	return live;
+}
+
 static int add(struct arena *a, pid_t **list, unsigned *n, pid_t pid, struct err *err)
 {
 	pid_t *slot = arena_push(a, list, n, sizeof **list);

@@ -156,6 +156,8 @@ int threads_attributes(struct restoring *r, struct build_process *bp, struct err
 int threads_complete(struct restoring *r, struct build_process *bp, struct err *err);
 /* Into a group stop, as by SIGSTOP: it stays stopped when it is let go. */
 int threads_stop(struct build_process *bp, struct err *err);
+/* Where the leader has ended before other threads: it does so again. It runs no more calls then. */
+int threads_end_leader(struct build_process *bp, struct err *err);
 void threads_release(struct build_process *bp);
 
 /* lazy.c: lets the process run and sees to its memory, until all is there (0; it is then let go of)

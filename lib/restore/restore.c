@@ -159,7 +159,7 @@ static int give_attributes(struct restoring *r, struct build_process *bp, struct
 		rc = threads_attributes(r, bp, err);
 	if (rc == 0)
 		rc = threads_complete(r, bp, err);
-	return rc;
+	return rc < 0 ? rc : threads_end_leader(bp, err);
 }
 
 /* Has its parent waited for the stop already? Then there is nothing more to be waited for. */
@@ -383,6 +383,8 @@ static const char *why_not_lazy(const struct tree *tree)
 		return "the job has several processes";
 	if (tree->processes[0].stopped)
 		return "the job was stopped";
+	if (tree->processes[0].leader_ended)
+		return "the job's first thread has ended";
 	for (unsigned i = 0; i < tree->processes[0].n_threads; i++)
 		if (tree->processes[0].threads[i].parent_death_signal)
 			return "the job asked for a signal when its parent ends";

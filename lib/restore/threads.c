@@ -17,6 +17,8 @@
 #include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
 
 /* XSAVE area (Intel SDM vol. 1, 13.4): x87, SSE and AVX have a fixed place. */
 #define XSTATE_BV_OFFSET 512
@@ -277,26 +279,81 @@ static int settle_stopped(pid_t tid, struct err *err)
 	}
 }
 
+static unsigned first_alive(const struct build_process *bp)
+{
+	return bp->state->leader_ended ? 1 : 0;
+}
+
+static bool has_left(pid_t pid)
+{
+	CLEANUP_FD int dirfd = -1;
+	struct proc_stat st;
+
+	return proc_open_tid(pid, pid, &dirfd, NULL) < 0 || proc_stat_read(dirfd, &st, NULL) < 0 ||
+	       st.state == 'Z';
+}
+
+/* The others keep still, and no signal is for it to take. */
+int threads_end_leader(struct build_process *bp, struct err *err)
+{
+	const struct process *p = bp->state;
+	uint64_t at, poked = 0, deadline = (uint64_t)trace_now_ns() + 10 * UINT64_C(1000000000);
+	struct thread_regs regs;
+	uint8_t saved[2];
+	int rc;
+
+	if (!p->leader_ended)
+		return 0;
+	rc = find_syscall(bp, &at, &poked, saved, err);
+	if (rc == 0)
+		rc = regs_get(bp->pid, &regs, err);
+	if (rc < 0)
+		return rc;
+	regs.gp.rip = at;
+	regs.gp.rax = SYS_exit;
+	regs.gp.orig_rax = (uint64_t)-1;
+	regs.gp.rdi = (uint64_t)WEXITSTATUS(p->leader_status);
+	rc = regs_set_mask(bp->pid, ~UINT64_C(0), err);
+	if (rc == 0)
+		rc = regs_set_gp(bp->pid, &regs.gp, err);
+	if (rc < 0)
+		return rc;
+	/* traced, it would be ours to wait for when the process ends */
+	trace_detach(bp->pid, 0);
+	while (!has_left(bp->pid)) {
+		if ((uint64_t)trace_now_ns() > deadline)
+			return err_set(err, -ETIMEDOUT, "pid %d: its first thread does not end",
+				       p->pid);
+		(void)nanosleep(&(struct timespec){ .tv_nsec = 50000 }, NULL);
+	}
+	/* through another thread: it has no memory any more */
+	if (poked)
+		rc = poke_write(bp->threads[1].tid, build_remote_mem(bp->remote), saved,
+				sizeof saved, poked);
+	return rc < 0 ? err_set(err, rc, "pid %d: cannot write to its memory: %m", p->pid) : 0;
+}
+
 /* Everything but SIGSTOP is blocked meanwhile, so that no other signal comes first. */
 int threads_stop(struct build_process *bp, struct err *err)
 {
+	unsigned first = first_alive(bp);
 	int rc = 0;
 
-	for (unsigned i = 0; rc == 0 && i < bp->state->n_threads; i++)
+	for (unsigned i = first; rc == 0 && i < bp->state->n_threads; i++)
 		rc = regs_set_mask(bp->threads[i].tid, ~UINT64_C(0), err);
 	if (rc == 0 && kill(bp->pid, SIGSTOP) < 0)
 		rc = err_set(err, -errno, "cannot stop process %d: %m", bp->pid);
-	for (unsigned i = 0; rc == 0 && i < bp->state->n_threads; i++)
+	for (unsigned i = first; rc == 0 && i < bp->state->n_threads; i++)
 		rc = trace_resume(bp->threads[i].tid, PTRACE_CONT, 0, err);
-	for (unsigned i = 0; rc == 0 && i < bp->state->n_threads; i++)
+	for (unsigned i = first; rc == 0 && i < bp->state->n_threads; i++)
 		rc = settle_stopped(bp->threads[i].tid, err);
-	for (unsigned i = 0; rc == 0 && i < bp->state->n_threads; i++)
+	for (unsigned i = first; rc == 0 && i < bp->state->n_threads; i++)
 		rc = regs_set_mask(bp->threads[i].tid, bp->state->threads[i].sigmask, err);
 	return rc;
 }
 
 void threads_release(struct build_process *bp)
 {
-	for (unsigned i = 0; i < bp->state->n_threads; i++)
+	for (unsigned i = first_alive(bp); i < bp->state->n_threads; i++)
 		trace_detach(bp->threads[i].tid, 0);
 }

@@ -2,6 +2,7 @@
 /* --pid: a running process that we did not start: may we, and what is it called? */
 #include "run/attach.h"
 
+#include "proc/proc.h"
 #include "run/signals.h"
 #include "util/cleanup.h"
 #include "util/io.h"
@@ -40,7 +41,7 @@ static int check_permission(pid_t pid, struct err *err)
 	char path[48];
 	int rc;
 
-	(void)snprintf(path, sizeof path, "/proc/%d/mem", pid);
+	(void)snprintf(path, sizeof path, "/proc/%d/mem", proc_live_thread(pid));
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd >= 0)
 		return 0;
@@ -79,7 +80,7 @@ static int read_argv(pid_t pid, struct arena *a, struct settings *settings, stru
 	size_t len;
 	int rc;
 
-	(void)snprintf(path, sizeof path, "/proc/%d/cmdline", pid);
+	(void)snprintf(path, sizeof path, "/proc/%d/cmdline", proc_live_thread(pid));
 	rc = io_read_file(AT_FDCWD, path, &text, &len);
 	if (rc < 0)
 		return err_set(err, rc, "cannot read '%s': %m", path);
@@ -101,7 +102,7 @@ int attach_describe(pid_t pid, struct arena *a, struct settings *settings, struc
 	char path[48], *slash, *deleted;
 	int rc;
 
-	(void)snprintf(path, sizeof path, "/proc/%d/exe", pid);
+	(void)snprintf(path, sizeof path, "/proc/%d/exe", proc_live_thread(pid));
 	rc = io_readlink(AT_FDCWD, path, &exe);
 	if (rc < 0)
 		return err_set(err, rc, "cannot read '%s': %m", path);

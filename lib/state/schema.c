@@ -190,6 +190,8 @@ static const struct field process_schema_fields[] = {
 	HEX(T, xfeatures_asked),
 	VAL(T, cgroup),
 	LIST(T, sem_undos, sem_undo_schema),
+	VAL(T, leader_ended),
+	VAL(T, leader_status),
 };
 static SCHEMA(process_schema, "process", T);
 #undef T

@@ -240,6 +240,9 @@ struct process {
 	char *cgroup; /* in the cgroup v2 hierarchy: for the record, not restored */
 	struct sem_undo *sem_undos;
 	unsigned n_sem_undos;
+	/* The leader has ended before other threads: its registers mean nothing. */
+	uint32_t leader_ended;
+	int32_t leader_status; /* as wait(2) gives it */
 };
 
 /* A process that has ended and that its parent, in the tree, has not waited for. */

@@ -421,15 +421,6 @@ static int all_alive(const struct frozen *f, struct err *err)
 	if (!f->n_procs || f->procs[0].n_threads == 0)
 		return err_set(err, -ESRCH, "process %d has ended",
 			       f->n_procs ? f->procs[0].pid : 0);
-	for (unsigned i = 0; i < f->n_procs; i++) {
-		const struct frozen_process *p = &f->procs[i];
-
-		if (p->threads[0].tid != p->pid)
-			return err_set(err, -EOPNOTSUPP,
-				       "pid %d: its first thread has exited and others go on; that "
-				       "is not supported yet",
-				       p->pid);
-	}
 	return 0;
 }
 

@@ -18,7 +18,7 @@ struct frozen_thread {
 struct frozen_process {
 	pid_t pid;
 	int parent; /* index in the list; -1: the root, or a child of whoever looks after the job */
-	struct frozen_thread *threads; /* the leader first */
+	struct frozen_thread *threads; /* the leader first, unless it has ended */
 	unsigned n_threads;
 };
 

@@ -36,6 +36,38 @@ load ../lib/common
 	three_generations tree_vm
 }
 
+@test "leader_ended: the first thread has ended, others go on" {
+	three_generations leader_ended
+}
+
+@test "leader_ended: by snapshot, copied ahead, compared by hash" {
+	local o
+	for o in "--mode snapshot" "--mode precopy" "--tracker hash"; do
+		is_root || touch "$BASE.userns"
+		victim_start $o --overwrite -- leader_ended
+		checkpoint
+		victim_poke
+		checkpoint
+		victim_kill
+		victim_restart
+		victim_quit
+		rm -f "$BASE".*
+	done
+}
+
+@test "inspect --pid, and ckpt-run --pid: a tree whose first threads have ended" {
+	local job
+	door alone "$VICTIMS/victim-leader_ended" "$BASE"
+	job=$DOOR_PID
+	SUP_PID=''
+	wait_victim '^ready '
+	fg 20 "$INSPECT" --pid "$job" > inspect.stdout
+	grep -q '2 processes' inspect.stdout || fail "$(cat inspect.stdout)"
+	fg 20 "$RUN" --once --kill -o "$CHAIN" --pid "$job"
+	victim_restart
+	victim_quit
+}
+
 # vm_mode OPTIONS...
 vm_mode() {
 	is_root || touch "$BASE.userns"

@@ -263,6 +263,8 @@ static void add_process(struct builder *b, const struct model *m, int32_t pid, u
 			       .exit_signal = 17,
 			       .files_of = pid == 102 ? 101 : 0,
 			       .stop_seen = pid == 101,
+			       .leader_ended = pid == 101 && !m->small,
+			       .leader_status = pid == 101 ? 7 << 8 : 0,
 			       .xfeatures_asked = pid == 101 ? 1 << 18 : 0 };
 	p->mm = (struct mm_layout){ .start_brk = 0x400000,
 				    .brk = 0x500000,

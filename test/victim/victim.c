@@ -111,6 +111,11 @@ void victim_ok(void)
 	victim_say("ok %s", token);
 }
 
+const char *victim_token(void)
+{
+	return token;
+}
+
 bool victim_newpids(void)
 {
 	return access(victim_path("newpids"), F_OK) == 0;

@@ -45,6 +45,8 @@ void victim_ready(void);
 /* Returns when there is a new token, always true; after "quit" has been answered: false. */
 bool victim_wait(void);
 void victim_ok(void);
+/* What it is being asked. */
+const char *victim_token(void);
 /* A line in BASE.out. */
 void victim_say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 _Noreturn void victim_bad(const char *file, int line, const char *fmt, ...)

@@ -72,6 +72,12 @@ static void vma_order(struct tree *t)
 	t->processes[0].vmas[2].start = 0x20000000;
 }
 
+static void leader_alone(struct tree *t)
+{
+	t->processes[0].n_threads = 1;
+	t->processes[0].leader_ended = 1;
+}
+
 static void memory_shared(struct tree *t)
 {
 	static struct process two[2];
@@ -154,6 +160,7 @@ static const struct {
 	{ vma_odd, "not a page range" },
 	{ vma_order, "out of order" },
 	{ vma_high, "not a page range" },
+	{ leader_alone, "its only thread has ended" },
 	{ memory_shared, "mappings of its own" },
 	{ vma_space, "space 1 is missing" },
 	{ vma_guard, "guard range" },
