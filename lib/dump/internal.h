@@ -213,6 +213,8 @@ int flags_verify(struct dumper *d, struct err *err);
 void flags_fini(struct watched *w);
 
 /* dump/scan.c: which pages of a process's private memory there are, and what is known of them. */
+/* Mapping by mapping, and only those that hold something as smaps says? */
+bool scan_by_map(const struct dumper *d);
 int scan_process(struct dumper *d, struct subject *s, const struct map_list *maps,
 		 struct page_list *list, struct watched *w, int pagemap_fd, struct err *err);
 

@@ -312,7 +312,9 @@ int memory_read_maps(struct dumper *d, pid_t pid, int proc_dirfd, struct map_lis
 			return 0;
 		}
 	}
-	return proc_maps_read(proc_dirfd, true, d->arena, &ret->maps, &ret->n, err);
+	rc = proc_maps_read(proc_dirfd, true, d->arena, &ret->maps, &ret->n, err);
+	return rc < 0 || !scan_by_map(d) ? rc
+					 : proc_maps_unhide(proc_dirfd, ret->maps, ret->n, err);
 }
 
 /* Its build id, unless another file has taken its place since. */

@@ -191,6 +191,11 @@ static int scan_maps(void *arg, unsigned first, unsigned last, bool files, struc
 	return rc;
 }
 
+bool scan_by_map(const struct dumper *d)
+{
+	return (d->tracker && d->tracker->soft) || !probe_get(PROBE_PAGEMAP_SCAN)->ok;
+}
+
 int scan_process(struct dumper *d, struct subject *s, const struct map_list *maps,
 		 struct page_list *list, struct watched *w, int pagemap_fd, struct err *err)
 {
@@ -215,7 +220,7 @@ int scan_process(struct dumper *d, struct subject *s, const struct map_list *map
 	};
 	int rc;
 
-	if (!x.z.soft && probe_get(PROBE_PAGEMAP_SCAN)->ok)
+	if (!scan_by_map(d))
 		return scan_once(&x, &t, err);
 	rc = d->tracker ? track_find(d->tracker, &t, NULL, err) : 0;
 	return rc < 0 ? rc : track_stretches(&t, scan_maps, &x, err);

@@ -91,6 +91,10 @@ int proc_maps_parse(char *text, struct arena *a, struct proc_map **ret, unsigned
 int proc_maps_read(int dirfd, bool with_flags, struct arena *a, struct proc_map **ret,
 		   unsigned *ret_n, struct err *err);
 
+/* Mappings read with flags, of a process that stands still: rss_bytes of those that hold huge pages
+ * which smaps does not name (proc/hidden.c) is not 0 any more. */
+int proc_maps_unhide(int dirfd, struct proc_map *maps, unsigned n, struct err *err);
+
 /* Classes of pages in a mapping, as runs. */
 enum page_class {
 	PAGE_ANON = 1,    /* present, private to the process */

@@ -32,6 +32,7 @@
 #define LOG_ROOM     "restore"
 #define OFFSETS_PATH "/proc/self/timens_offsets"
 #define TWIN_STACK   (256u << 10)
+#define TIMENS_PATH  "/proc/self/ns/time"
 
 #ifndef CLONE_NEWTIME
 #define CLONE_NEWTIME 0x00000080
@@ -271,12 +272,22 @@ static int spawn_in_namespace(struct restoring *r, int theirs, struct err *err)
 	return 0;
 }
 
+/* Our own children are to see our own clocks. And before Linux 6.2 who makes them for another time
+ * namespace can make no threads (EINVAL). */
+static void back_to_own_clocks(int timens_fd)
+{
+	if (timens_fd >= 0 && setns(timens_fd, CLONE_NEWTIME) < 0)
+		log_debug("cannot go back to our own time namespace: %m");
+}
+
 static int spawn_here(struct restoring *r, int theirs, struct err *err)
 {
 	pid_t want = r->pids == PIDS_KEEP ? r->tree->processes[0].pid : 0;
+	CLEANUP_FD int timens_fd = -1;
 	int rc = 0;
 
 	if (r->pids == PIDS_KEEP) {
+		timens_fd = open(TIMENS_PATH, O_RDONLY | O_CLOEXEC);
 		rc = shift_clocks(&r->tree->host);
 		if (rc < 0)
 			restore_warn(r,
@@ -289,6 +300,7 @@ static int spawn_here(struct restoring *r, int theirs, struct err *err)
 		maker_main(r, theirs);
 	}
 	rc = r->child < 0 ? -errno : 0;
+	back_to_own_clocks(timens_fd);
 	(void)close(theirs);
 	if (rc == -EEXIST)
 		err_set(err, rc, "process id %d is in use", want);

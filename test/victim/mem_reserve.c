@@ -1,11 +1,33 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Victim: a 16 TiB PROT_NONE reservation with islands in it, and a sparse 64 GiB MAP_NORESERVE
- * mapping. */
+ * mapping; in the reservation a huge page (where one can be had) that is PROT_NONE again. */
 #include "victim.h"
 
 #define GIANT    (16ul << 40)
 #define SPARSE   (64ul << 30)
 #define NISLANDS 20u
+#define HUGE     (2ul << 20)
+#define HUGE_AT  (GIANT / NISLANDS / 2 & ~(HUGE - 1)) /* between two islands */
+
+static char *huge;
+
+static void huge_begin(char *giant)
+{
+	huge = (char *)(((uintptr_t)giant + HUGE_AT + HUGE - 1) & ~(HUGE - 1));
+	check_sys(mprotect(huge, HUGE, PROT_READ | PROT_WRITE) == 0);
+	(void)madvise(huge, HUGE, MADV_HUGEPAGE);
+	for (unsigned i = 0; i < HUGE / PAGE; i++)
+		page_fill(huge + i * PAGE, 1000 + i);
+	check_sys(mprotect(huge, HUGE, PROT_NONE) == 0);
+}
+
+static void huge_check(void)
+{
+	check_sys(mprotect(huge, HUGE, PROT_READ) == 0);
+	for (unsigned i = 0; i < HUGE / PAGE; i++)
+		check(page_is(huge + i * PAGE, 1000 + i), "page %u of what may be a huge page", i);
+	check_sys(mprotect(huge, HUGE, PROT_NONE) == 0);
+}
 
 int main(int argc, char **argv)
 {
@@ -24,8 +46,10 @@ int main(int argc, char **argv)
 		check_sys(mprotect(island, 4 * PAGE, PROT_READ | PROT_WRITE) == 0);
 		page_fill(island + PAGE, i);
 	}
+	huge_begin(giant);
 	victim_ready();
 	while (victim_wait()) {
+		huge_check();
 		for (uint64_t i = 0; i < NISLANDS; i++) {
 			char *island = giant + GIANT / NISLANDS * i / PAGE * PAGE;
 			check(page_is(island + PAGE, i), "island %d", (int)i);
