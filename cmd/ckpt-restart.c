@@ -372,11 +372,11 @@ static int write_pidfile(const struct request *q, const struct session *s, struc
 	return 0;
 }
 
-static void hand_over_terminal(void *arg, pid_t root)
+static void hand_over_terminal(void *arg, pid_t root, pid_t foreground)
 {
 	struct session *s = arg;
 
-	terminal_hand_over(&s->terminal, &s->pick.tree->terminal, root);
+	terminal_hand_over(&s->terminal, &s->pick.tree->terminal, root, foreground);
 }
 
 /* Rebuilds the state; should its pages turn out to be damaged, the one before it. */

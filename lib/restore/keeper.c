@@ -140,7 +140,7 @@ int keeper_run(struct resolved *state, const struct tree *tree, const struct res
 		ret->pidfd = (int)syscall(SYS_pidfd_open, w.root, 0);
 		ret->keeper = (int)syscall(SYS_pidfd_open, pid, 0);
 		if (opts->ready)
-			opts->ready(opts->ready_arg, w.root);
+			opts->ready(opts->ready_arg, w.root, 0);
 		(void)send(pair[0], "", 1, MSG_NOSIGNAL);
 	} else if (pid > 0) {
 		(void)waitpid(pid, NULL, 0);

@@ -311,6 +311,17 @@ static int prepare(struct restoring *r, struct err *err)
 	return rc < 0 ? rc : plan_workspaces(r, err);
 }
 
+/* The group that had the terminal, as we see it; 0: none of the job's. */
+static pid_t foreground(const struct restoring *r)
+{
+	int32_t was = r->tree->terminal.group;
+
+	for (unsigned i = 0; was && i < r->tree->n_processes; i++)
+		if (r->procs[i].state->pgid == was)
+			return getpgid(r->procs[i].pid);
+	return 0;
+}
+
 /* Complete: from here on it runs. */
 static int release(struct restoring *r, int keeper_channel, bool *released, struct restored *ret,
 		   struct err *err)
@@ -322,7 +333,7 @@ static int release(struct restoring *r, int keeper_channel, bool *released, stru
 	};
 	ret->pidfd = (int)syscall(SYS_pidfd_open, r->maker, 0);
 	if (r->opts->ready)
-		r->opts->ready(r->opts->ready_arg, r->maker);
+		r->opts->ready(r->opts->ready_arg, r->maker, foreground(r));
 	if (keeper_channel >= 0)
 		rc = keeper_tell(keeper_channel, ret, err);
 	if (rc < 0)

@@ -18,7 +18,7 @@ struct restore_opts {
 	void *warn_arg;
 	/* Called when the tree is complete and about to be let go, with its root as seen from here;
 	 * may be NULL. */
-	void (*ready)(void *arg, pid_t root);
+	void (*ready)(void *arg, pid_t root, pid_t foreground);
 	void *ready_arg;
 };
 

@@ -398,7 +398,7 @@ int supervise(const struct supervise_opts *o, int signal_fd, struct supervise_en
 	if (!o->terminal)
 		terminal_init(s.term);
 	if (!o->attached)
-		terminal_lend(s.term, o->root);
+		terminal_lend(s.term, o->root, 0);
 	while (!s.done)
 		turn(&s);
 	terminal_fini(s.term);

@@ -44,10 +44,11 @@ void terminal_fini(struct terminal *t)
 	t->fd = -1;
 }
 
-void terminal_lend(struct terminal *t, pid_t root)
+void terminal_lend(struct terminal *t, pid_t root, pid_t group)
 {
-	pid_t group = getpgid(root);
-
+	/* one that has ended meanwhile is none */
+	if (group <= 0 || kill(-group, 0) < 0)
+		group = getpgid(root);
 	if (t->fd < 0 || group <= 0 || group == getpgrp() || getsid(root) != getsid(0))
 		return;
 	if (tcgetpgrp(t->fd) == getpgrp())
@@ -59,19 +60,20 @@ void terminal_lend(struct terminal *t, pid_t root)
 #define TERMIOS2_SIZE 44
 #define SET_TERMIOS2  0x402c542b
 
-void terminal_hand_over(struct terminal *t, const struct terminal_state *was, pid_t root)
+void terminal_hand_over(struct terminal *t, const struct terminal_state *was, pid_t root,
+			pid_t foreground)
 {
 	if (t->fd >= 0 && was->path && was->termios.len == TERMIOS2_SIZE &&
 	    tcgetpgrp(t->fd) == getpgrp() && tcgetattr(t->fd, &t->own) == 0)
 		t->changed = ioctl(t->fd, SET_TERMIOS2, was->termios.data) == 0;
-	terminal_lend(t, root);
+	terminal_lend(t, root, foreground);
 }
 
 void terminal_redraw(const struct terminal *t, const struct terminal_state *was, pid_t root)
 {
 	/* ignored by whoever does not ask for it */
 	if (t->fd >= 0 && was->path)
-		(void)kill(t->lent ? -getpgid(root) : root, SIGWINCH);
+		(void)kill(t->lent ? -tcgetpgrp(t->fd) : root, SIGWINCH);
 }
 
 void terminal_reclaim(struct terminal *t)
@@ -136,6 +138,7 @@ static bool stop_by(int signo)
 
 void terminal_stop_self(struct terminal *t, pid_t root, int stop_signal)
 {
+	pid_t group = t->lent ? tcgetpgrp(t->fd) : 0;
 	bool lent = t->lent;
 
 	t->stop_asked = false;
@@ -145,5 +148,5 @@ void terminal_stop_self(struct terminal *t, pid_t root, int stop_signal)
 	if (stop_signal == SIGSTOP || !stop_by(stop_signal))
 		(void)kill(getpid(), SIGSTOP);
 	if (lent)
-		terminal_lend(t, root);
+		terminal_lend(t, root, group == getpgrp() ? 0 : group);
 }

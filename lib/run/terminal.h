@@ -27,14 +27,17 @@ void terminal_init(struct terminal *t);
 void terminal_fini(struct terminal *t);
 /*
  * A restored job may lead a process group of its own, which the terminal does not know: makes that
- * the foreground group if ours is it now.
+ * the foreground group if ours is it now. group: another of the job's that had the terminal, 0: the
+ * root's.
  */
-void terminal_lend(struct terminal *t, pid_t root);
+void terminal_lend(struct terminal *t, pid_t root, pid_t group);
 /*
  * For a restored job, just before it is let go: the terminal gets the modes that the job's had, and
- * is lent. Nothing of it when the terminal is not ours now (we are in the background).
+ * is lent, to the group that had it (0: the root's). Nothing of it when the terminal is not ours
+ * now (we are in the background).
  */
-void terminal_hand_over(struct terminal *t, const struct terminal_state *was, pid_t root);
+void terminal_hand_over(struct terminal *t, const struct terminal_state *was, pid_t root,
+			pid_t foreground);
 /* Just after: full-screen programs redraw. */
 void terminal_redraw(const struct terminal *t, const struct terminal_state *was, pid_t root);
 /* Back to our group. */

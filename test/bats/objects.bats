@@ -61,6 +61,68 @@ modes() {
 	[ "$(cat "$T/second.end")" = "0 icanon echo" ] || fail "$(cat "$T/second.end")"
 }
 
+# type_at NAME TEXT: and waits until it has been typed.
+type_at() {
+	printf "$2" > "$T/type"
+	mv "$T/type" "$T/$1.type"
+	until_true "$CKPT_TEST_WAIT" test ! -e "$T/$1.type"
+}
+
+# on_screen NAME PATTERN: within a while.
+on_screen() {
+	until_true "$CKPT_TEST_WAIT" grep -qaE "$2" "$T/$1.screen" ||
+		fail "not on the screen: $2; but: $(tail -n 20 "$T/$1.screen")"
+}
+
+# The program of the terminal's foreground group.
+in_foreground() {
+	local group
+	group=$(ps -o tpgid= -p "$(descendants "$TERMINAL_PID" | tail -n 1)")
+	ps -o comm= -p $group
+}
+
+@test "an interactive shell with a program in the foreground comes back on another terminal" {
+	is_root || touch "$BASE.userns"
+	on_terminal first 24 80 env PS1='> ' "$RUN" -o "$CHAIN" --stats "$STATS" -- \
+		bash --norc --noprofile -i
+	on_screen first '> '
+	type_at first 'sleep 1000 &\n'
+	type_at first 'cat; echo cat ended by $?\n'
+	type_at first 'one\n'
+	on_screen first '^one.*'
+	until_true "$CKPT_TEST_WAIT" eval '[ "$(in_foreground)" = cat ]'
+	checkpoint
+	type_at first 'two\n'
+	victim_kill
+	wait_line "$T/first.end" .
+	on_terminal second 30 100 "$RESTART" "$CHAIN"
+	until_true "$CKPT_TEST_WAIT" eval '[ "$(in_foreground)" = cat ]' ||
+		fail "in the foreground: $(in_foreground)"
+	type_at second 'three\n'
+	on_screen second '^three.*three|three.?$'
+	# the signals of the keys are for cat alone
+	type_at second '\032'
+	on_screen second 'Stopped +cat'
+	type_at second 'fg\n'
+	until_true "$CKPT_TEST_WAIT" eval '[ "$(in_foreground)" = cat ]'
+	type_at second 'four\n'
+	on_screen second 'four'
+	type_at second '\003'
+	until_true "$CKPT_TEST_WAIT" eval '[ "$(in_foreground)" = bash ]'
+	type_at second 'echo $((6*7))-alive; jobs\n'
+	on_screen second '42-alive'
+	on_screen second 'Running +sleep 1000'
+	checkpoint
+	victim_kill
+	wait_line "$T/second.end" .
+	on_terminal third 24 80 "$RESTART" "$CHAIN"
+	type_at third 'kill %%1; wait; echo $((7*7))-alive\n'
+	on_screen third '49-alive'
+	type_at third 'exit 3\n'
+	wait_line "$T/third.end" '^3 icanon echo' || fail "$(cat "$T/third.end")"
+	SUP_PID=
+}
+
 # What a test left in /dev/shm goes by its directory's name.
 shm_left() {
 	local f
