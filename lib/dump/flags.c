@@ -46,18 +46,46 @@ static int read_smaps(const struct watched *w, struct arena *a, struct proc_map 
 	return rc < 0 ? rc : proc_maps_read(dirfd, true, a, ret, ret_n, err);
 }
 
+/* Who is there before the first stop; others are met at it. */
+static void meet(struct dump_job *job, pid_t pid, struct arena *a)
+{
+	CLEANUP_FD int dirfd = -1;
+	struct watched *w;
+	unsigned n;
+	pid_t *children;
+
+	if (proc_open_pid(pid, &dirfd, NULL) < 0 || watched_get(job, pid, dirfd, &w, NULL) < 0 ||
+	    proc_children(dirfd, a, &children, &n, NULL) < 0)
+		return;
+	for (unsigned i = 0; i < n; i++)
+		meet(job, children[i], a);
+}
+
+static void meet_all(struct dump_job *job)
+{
+	struct arena *a = arena_new();
+
+	if (a)
+		meet(job, job->root, a);
+	arena_free(a);
+}
+
 void flags_look(struct dumper *d)
 {
 	struct dump_job *job = d->job;
+	/* without PAGEMAP_SCAN, smaps also says which mappings hold anything */
+	bool useful = probe_get(PROBE_PAGEMAP_SCAN)->ok && !(d->tracker && d->tracker->soft) &&
+		      !(d->flags & DUMP_KILL);
 
 	if (job->careful)
 		job->careful--;
+	if (useful && !job->careful)
+		meet_all(job);
 	for (unsigned i = 0; i < job->n_watched; i++) {
 		struct watched *w = job->watched[i];
 
 		forget(w);
-		/* without PAGEMAP_SCAN, smaps also says which mappings hold anything */
-		if (job->careful || !d->tracker || !d->tracker->live || (d->flags & DUMP_KILL))
+		if (job->careful || !useful)
 			continue;
 		w->flags_arena = arena_new();
 		if (!w->flags_arena ||

@@ -278,10 +278,12 @@ int memory_capture(struct dumper *d, struct subject *s, const struct map_list *m
 	rc = capture_layout(d, s, err);
 	if (rc == 0)
 		rc = proc_pagemap_open(s->proc_dirfd, &pagemap_fd, err);
-	if (rc == 0 && d->tracker)
+	if (rc == 0)
 		rc = watched_get(d->job, s->pid, s->proc_dirfd, &w, err);
 	if (rc < 0)
 		return rc;
+	if (!d->tracker)
+		w = NULL;
 	list = pages_list_for(d, s->process->space, SOURCE_MEMORY, mem_fd);
 	if (!list)
 		return err_nomem(err);
