@@ -196,7 +196,7 @@ static int traced(void *arg, struct err *err)
 {
 	struct dumper *d = arg;
 	struct dump_result *r = d->result;
-	int64_t copy_ns;
+	int64_t copy_ns, thaw_ns;
 	int rc;
 
 	rc = fault_point("dump-start", err);
@@ -226,7 +226,9 @@ static int traced(void *arg, struct err *err)
 		}
 	}
 	files_let_go(&d->cap, rc == 0 && (d->flags & DUMP_KILL));
+	thaw_ns = trace_now_ns();
 	freeze_thaw(d->frozen);
+	r->thaw_us = (uint64_t)(trace_now_ns() - thaw_ns) / 1000;
 	if (d->writer)
 		image_writer_background(d->writer);
 	d->stop_us = (uint64_t)(trace_now_ns() - d->start_ns) / 1000;

@@ -34,7 +34,7 @@ struct dump_result {
 	char tracker[16];
 	char mode[16];
 	char why[96]; /* that mode */
-	uint64_t pause_us, freeze_us, scan_us, snapshot_us, write_us;
+	uint64_t pause_us, freeze_us, scan_us, snapshot_us, thaw_us, write_us;
 	uint64_t pages_present;
 	struct image_totals totals;
 	unsigned processes, threads;

@@ -95,8 +95,10 @@ static void put_times(FILE *f, const struct dump_result *r)
 	(void)fprintf(
 		f, ", \"pause_us\": %" PRIu64 ", \"freeze_us\": %" PRIu64 ", \"scan_us\": %" PRIu64,
 		r->pause_us, r->freeze_us, r->scan_us);
-	(void)fprintf(f, ", \"snapshot_us\": %" PRIu64 ", \"write_us\": %" PRIu64, r->snapshot_us,
-		      r->write_us);
+	(void)fprintf(f,
+		      ", \"snapshot_us\": %" PRIu64 ", \"thaw_us\": %" PRIu64
+		      ", \"write_us\": %" PRIu64,
+		      r->snapshot_us, r->thaw_us, r->write_us);
 }
 
 static void put_sizes(FILE *f, const struct dump_result *r)

@@ -256,7 +256,7 @@ told_intervals() {
 	victim_quit
 	python3 - "$STATS" <<'PY'
 import json, sys
-keys = '''seq kind state tracker result pause_us freeze_us scan_us snapshot_us write_us
+keys = '''seq kind state tracker result pause_us freeze_us scan_us snapshot_us thaw_us write_us
     pages_present pages_written pages_zero bytes_raw bytes_stored processes threads mode
     why error'''.split()
 rows = [json.loads(line) for line in open(sys.argv[1])]

@@ -4,7 +4,7 @@ import time
 
 from harness import DIRTY_1, DIRTY_10, DIRTY_50, DIRTY_ALL, Job, MIB, Unmeasured
 
-PARTS = ("freeze_us", "scan_us", "snapshot_us")
+PARTS = ("freeze_us", "scan_us", "snapshot_us", "thaw_us")
 
 
 def checkpoints(job, n, between=lambda: None):

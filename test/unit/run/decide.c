@@ -209,6 +209,7 @@ static void test_stats(void)
 		.freeze_us = 2,
 		.scan_us = 3,
 		.snapshot_us = 4,
+		.thaw_us = 14,
 		.write_us = 5,
 		.pages_present = 6,
 		.totals = { .pages_written = 70,
@@ -222,15 +223,16 @@ static void test_stats(void)
 	struct err err = { 0 };
 	char *line = stats_line(0, &r, NULL);
 
-	CHECK_STR(line, "{\"seq\": 7, \"kind\": \"incremental\", \"state\": "
-			"\"01ab00000000000000000000000000ff\", "
-			"\"tracker\": \"uffd\", \"result\": \"ok\", \"pause_us\": 1, "
-			"\"freeze_us\": 2, \"scan_us\": 3, "
-			"\"snapshot_us\": 4, \"write_us\": 5, \"pages_present\": 6, "
-			"\"pages_written\": 70, \"pages_zero\": 8, "
-			"\"bytes_raw\": 10, \"bytes_stored\": 11, \"processes\": 12, \"threads\": "
-			"13, \"mode\": \"copy\", \"why\": \"so\", "
-			"\"error\": null}\n");
+	CHECK_STR(line,
+		  "{\"seq\": 7, \"kind\": \"incremental\", \"state\": "
+		  "\"01ab00000000000000000000000000ff\", "
+		  "\"tracker\": \"uffd\", \"result\": \"ok\", \"pause_us\": 1, "
+		  "\"freeze_us\": 2, \"scan_us\": 3, "
+		  "\"snapshot_us\": 4, \"thaw_us\": 14, \"write_us\": 5, \"pages_present\": 6, "
+		  "\"pages_written\": 70, \"pages_zero\": 8, "
+		  "\"bytes_raw\": 10, \"bytes_stored\": 11, \"processes\": 12, \"threads\": "
+		  "13, \"mode\": \"copy\", \"why\": \"so\", "
+		  "\"error\": null}\n");
 	free(line);
 	err_set(&err, -ENOSPC, "cannot write '\"\\\n\x01\xff\xc3\xa4'");
 	line = stats_line(-ENOSPC, &r, &err);
