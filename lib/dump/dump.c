@@ -15,8 +15,10 @@
 #include "util/cleanup.h"
 #include "util/fault.h"
 #include "util/hash.h"
+#include "util/io.h"
 #include "util/log.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -216,6 +218,7 @@ static int traced(void *arg, struct err *err)
 	if (rc == 0)
 		rc = pages_write_now(d, d->writer, err);
 	d->copy_us = (uint64_t)(trace_now_ns() - copy_ns) / 1000;
+	d->job->at_stop = d->copied;
 	dump_release(d);
 	image_writer_go(d->writer);
 	if (rc == 0 && (d->flags & DUMP_KILL)) {
@@ -267,6 +270,22 @@ int dump_init(struct dumper *d, struct err *err)
 	return 0;
 }
 
+/* Whatever is needed at the stop is in memory before. */
+static void warm_up(struct dumper *d)
+{
+	uint64_t pages = d->job->at_stop;
+	CLEANUP_FREE char *text = NULL;
+	char path[48];
+
+	if (!d->job->parent_seq && strcmp(d->result->mode, "precopy") != 0) {
+		(void)snprintf(path, sizeof path, "/proc/%d/statm", d->job->root);
+		if (io_read_file(-1, path, &text, NULL) == 0)
+			(void)sscanf(text, "%*u %" SCNu64, &pages);
+	}
+	image_writer_warm(d->writer, pages);
+	memset(d->buf, 0, (size_t)MIN(pages + 1, (uint64_t)IMAGE_BLOCK_PAGES) * CKPT_PAGE_SIZE);
+}
+
 static int begin(struct dumper *d, struct err *err)
 {
 	struct dump_job *job = d->job;
@@ -295,6 +314,9 @@ static int begin(struct dumper *d, struct err *err)
 	if (d->hashing || ahead)
 		d->tracker = job->tracker;
 	(void)snprintf(r->tracker, sizeof r->tracker, "%s", d->tracker ? d->tracker->name : "none");
+	d->buf = malloc((size_t)IMAGE_BLOCK_PAGES * CKPT_PAGE_SIZE);
+	if (!d->buf)
+		return err_nomem(err);
 	rc = proc_host_read(d->arena, &d->tree->host, err);
 	d->tree->seq = r->seq;
 	rc = rc < 0 ? rc : open_writer(d, err);
@@ -303,8 +325,10 @@ static int begin(struct dumper *d, struct err *err)
 	if (rc == 0 && ahead)
 		rc = precopy_run(d, err);
 	d->fresh = d->tracker && d->tracker->live && !precopy_attached(job);
-	if (rc == 0)
+	if (rc == 0 && !d->flags_looked)
 		flags_look(d);
+	if (rc == 0)
+		warm_up(d);
 	return rc;
 }
 
@@ -345,6 +369,7 @@ int dump_checkpoint(struct dump_job *job, unsigned flags, struct dump_result *re
 	measure_say_why(&d);
 	ret->write_us = d.start_ns ? (uint64_t)(trace_now_ns() - d.begin_ns) / 1000 : 0;
 	arena_free(d.arena);
+	free(d.buf);
 	log_debug("checkpoint %llu: %d, pause %llu us", (unsigned long long)ret->seq, rc,
 		  (unsigned long long)ret->pause_us);
 	return rc;

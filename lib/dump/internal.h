@@ -40,6 +40,7 @@ struct page_list {
 	uint32_t space;
 	enum page_source source;
 	int fd;       /* which the extents that are added next are read from */
+	pid_t pid;    /* whose memory it is, when all are read from that; else 0 */
 	int later_fd; /* the same of a snapshot, at the same addresses; -1: none; borrowed, good
 			 until the image is complete */
 	struct extent *extents; /* ascending after pages_sort */
@@ -103,6 +104,7 @@ struct dump_job {
 	struct written written;
 	struct policy policy;
 	unsigned put_off;   /* attempts in a row that waited for inotify events to be read */
+	uint64_t at_stop;   /* pages that the last one copied while the job stood still */
 	bool no_snapshots;  /* their remains would not be reaped */
 	bool skip_snapshot; /* the last was killed (for lack of memory?): once without */
 };
@@ -135,11 +137,13 @@ struct dumper {
 	unsigned n_lists;
 	bool incremental;
 	const struct tracker *tracker; /* NULL: nobody will ask what changed since this image */
+	bool flags_looked;             /* dump/flags.c: just now */
 	bool attaching; /* a stop in which nothing is recorded, only a tracker attached */
 	bool hashing;   /* an increment may stand on it: hashes of what is not watched are kept */
 	struct dump_result *result;
 	struct image_writer *writer;
 	struct snapshots *snapshots; /* NULL: none taken */
+	uint8_t *buf;                /* IMAGE_BLOCK_PAGES pages: what is read to be looked at */
 	unsigned flags;
 	/* for the policy (dump/measure.c): */
 	struct policy_forecast forecast;
@@ -242,6 +246,14 @@ int process_end_remotes(struct dumper *d, struct err *err);
 /* Is it captured with another, whose memory it shares? */
 bool process_is_guest(const struct dumper *d, unsigned index);
 void process_release_all(struct dumper *d);
+
+/*
+ * dump/gather.c: scattered pages of a running or stopped process in few calls. Of the extents from
+ * first on, as many as are small and lie in the process's memory (those that come from the parent
+ * are passed by): their pages one after the other in buf (IMAGE_BLOCK_PAGES). Returns how many
+ * extents that was; 0: they cannot be read so.
+ */
+unsigned gather(const struct page_list *l, unsigned first, uint8_t *buf);
 
 /* dump/sync.c: what the job wrote to its files must be on disk before the image that relies on it
  * is. */

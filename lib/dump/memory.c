@@ -287,6 +287,7 @@ int memory_capture(struct dumper *d, struct subject *s, const struct map_list *m
 	list = pages_list_for(d, s->process->space, SOURCE_MEMORY, mem_fd);
 	if (!list)
 		return err_nomem(err);
+	list->pid = s->pid;
 	for (unsigned i = 0; rc == 0 && i < maps->n; i++)
 		rc = capture_map(d, s, &maps->maps[i], list, w, err);
 	if (rc == 0)

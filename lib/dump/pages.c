@@ -89,13 +89,22 @@ static void trim_overlaps(struct page_list *l)
 	}
 }
 
+static bool is_sorted(const struct page_list *l)
+{
+	for (unsigned i = 1; i < l->n_extents; i++)
+		if (l->extents[i - 1].page > l->extents[i].page)
+			return false;
+	return true;
+}
+
 void pages_sort(struct dumper *d)
 {
 	qsort(d->lists, d->n_lists, sizeof *d->lists, by_space);
 	for (unsigned i = 0; i < d->n_lists; i++) {
 		struct page_list *l = &d->lists[i];
 
-		qsort(l->extents, l->n_extents, sizeof *l->extents, by_page);
+		if (!is_sorted(l))
+			qsort(l->extents, l->n_extents, sizeof *l->extents, by_page);
 		trim_overlaps(l);
 	}
 }
@@ -207,27 +216,47 @@ static int submit_unless_zero(struct image_writer *w, uint32_t space, uint64_t p
 	return rc;
 }
 
-/* Reads one block's worth into the writer's buffer (or ours, to be compared) and passes it on;
+/* Does an image with hashes look at these pages before it takes them? */
+static bool is_looked_at(const struct dumper *d, const struct extent *e)
+{
+	return d->hashing && e->kind != EXTENT_CHANGED;
+}
+
+/* Passes on n pages from page on, which are in buf (not the writer's own). */
+static int pass_on(struct dumper *d, struct image_writer *w, uint32_t space, const struct extent *e,
+		   uint64_t page, unsigned n, const uint8_t *buf, struct err *err)
+{
+	void *out;
+
+	if (is_looked_at(d, e))
+		return e->kind == EXTENT_PARENT_OR_ZERO
+			       ? submit_unless_zero(w, space, page, n, buf, err)
+			       : submit_changed(d, w, space, page, n, buf, err);
+	out = image_writer_buffer(w, err);
+	if (!out)
+		return err && err->code ? err->code : -EIO;
+	memcpy(out, buf, (size_t)n * CKPT_PAGE_SIZE);
+	return image_writer_submit(w, space, page, n, err);
+}
+
+/* Reads one block's worth into the writer's buffer (or ours, to be looked at) and passes it on;
  * pages dealt with. */
 static int write_some(struct dumper *d, struct image_writer *w, const struct page_list *l,
-		      const struct extent *e, uint64_t done, uint8_t *own, struct err *err)
+		      const struct extent *e, uint64_t done, struct err *err)
 {
 	unsigned want = (unsigned)MIN(e->npages - done, (uint64_t)IMAGE_BLOCK_PAGES);
-	bool compare = e->kind != EXTENT_CHANGED && own;
-	uint8_t *buf = compare ? own : image_writer_buffer(w, err);
+	bool look = is_looked_at(d, e);
+	uint8_t *buf = look ? d->buf : image_writer_buffer(w, err);
 	int n, rc;
 
 	if (!buf)
 		return err && err->code ? err->code : -EIO;
 	n = read_pages(d, l, e, e->address + done * CKPT_PAGE_SIZE, want, buf, err);
-	if (!compare)
+	if (!look)
 		rc = image_writer_submit(w, l->space, e->page + done, n > 0 ? (unsigned)n : 0,
 					 n < 0 ? NULL : err);
-	else if (n > 0 && e->kind == EXTENT_PARENT_OR_ZERO)
-		rc = submit_unless_zero(w, l->space, e->page + done, (unsigned)n, buf, err);
 	else
-		rc = n > 0 ? submit_changed(d, w, l->space, e->page + done, (unsigned)n, buf, err)
-			   : 0;
+		rc = n > 0 ? pass_on(d, w, l->space, e, e->page + done, (unsigned)n, buf, err) : 0;
 	if (n < 0)
 		return n;
 	d->copied += e->later ? 0 : (unsigned)n;
@@ -235,12 +264,12 @@ static int write_some(struct dumper *d, struct image_writer *w, const struct pag
 }
 
 static int write_extent(struct dumper *d, struct image_writer *w, const struct page_list *l,
-			const struct extent *e, uint8_t *own, struct err *err)
+			const struct extent *e, struct err *err)
 {
 	if (e->kind == EXTENT_PARENT)
 		return image_writer_run(w, l->space, RUN_PARENT, e->page, e->npages, err);
 	for (uint64_t done = 0; done < e->npages;) {
-		int n = write_some(d, w, l, e, done, own, err);
+		int n = write_some(d, w, l, e, done, err);
 
 		if (n < 0)
 			return n;
@@ -249,21 +278,51 @@ static int write_extent(struct dumper *d, struct image_writer *w, const struct p
 	return 0;
 }
 
-static int write_pass(struct dumper *d, struct image_writer *w, bool later, struct err *err)
+/* Small extents from first on, read together; how many, 0: none. */
+static int write_gathered(struct dumper *d, struct image_writer *w, const struct page_list *l,
+			  unsigned first, struct err *err)
 {
-	CLEANUP_FREE uint8_t *own = NULL;
+	unsigned n = gather(l, first, d->buf);
+	const uint8_t *at = d->buf;
 	int rc = 0;
 
-	if (d->hashing) {
-		own = malloc((size_t)IMAGE_BLOCK_PAGES * CKPT_PAGE_SIZE);
-		if (!own)
-			return err_nomem(err);
+	for (unsigned i = first; rc == 0 && i < first + n; i++) {
+		const struct extent *e = &l->extents[i];
+
+		if (e->kind == EXTENT_PARENT) {
+			rc = write_extent(d, w, l, e, err);
+			continue;
+		}
+		d->copied += e->npages;
+		rc = pass_on(d, w, l->space, e, e->page, (unsigned)e->npages, at, err);
+		at += e->npages * CKPT_PAGE_SIZE;
 	}
+	return rc < 0 ? rc : (int)n;
+}
+
+static int write_list(struct dumper *d, struct image_writer *w, const struct page_list *l,
+		      bool later, struct err *err)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; rc >= 0 && i < l->n_extents; i += (unsigned)rc) {
+		rc = later ? 0 : write_gathered(d, w, l, i, err);
+		if (rc != 0)
+			continue;
+		if (l->extents[i].later == later)
+			rc = write_extent(d, w, l, &l->extents[i], err);
+		if (rc == 0)
+			rc = 1;
+	}
+	return rc < 0 ? rc : 0;
+}
+
+static int write_pass(struct dumper *d, struct image_writer *w, bool later, struct err *err)
+{
+	int rc = 0;
+
 	for (unsigned i = 0; rc == 0 && i < d->n_lists; i++)
-		for (unsigned j = 0; rc == 0 && j < d->lists[i].n_extents; j++)
-			if (d->lists[i].extents[j].later == later)
-				rc = write_extent(d, w, &d->lists[i], &d->lists[i].extents[j], own,
-						  err);
+		rc = write_list(d, w, &d->lists[i], later, err);
 	return rc;
 }
 

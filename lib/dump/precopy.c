@@ -30,6 +30,8 @@
 #define LOG_ROOM "dump"
 /* Between two looks that tell how fast the job writes. */
 #define PROBE_NS 2000000
+/* A round of so few pages leaves next to nothing: it may be the last. */
+#define NEARLY_DONE 8192
 
 /* A process while it runs: looked at anew in each round. */
 struct live {
@@ -349,6 +351,10 @@ static int rounds(struct precopy *p, struct err *err)
 		if (rc < 0 || p->io_goes_on)
 			return rc;
 		before = p->copied;
+		/* what takes its time before the stop, rather before the last look than after it */
+		if (before <= NEARLY_DONE)
+			flags_look(p->d);
+		p->d->flags_looked = before <= NEARLY_DONE;
 		rc = look_all(p, LOOK_AGAIN, &pages, err);
 		log_debug("round %u: %llu pages are left", round, (unsigned long long)pages);
 	} while (rc == 0 && policy_another_round(++round, pages, before));

@@ -34,8 +34,8 @@
 /* Linux 6.4 and 6.7 */
 #define FEATURE_WP_UNPOPULATED (1ull << 13)
 #define FEATURE_WP_ASYNC       (1ull << 15)
-/* So many pages are passed by in the time of a system call. */
-#define WORTH_A_CALL (256ull * CKPT_PAGE_SIZE)
+/* So many pages are passed by in the time that a call of its own would take. */
+#define WORTH_A_CALL (1024ull * CKPT_PAGE_SIZE)
 
 /* --- the descriptor ----------------------------------------------------------------------- */
 

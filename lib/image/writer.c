@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #define POOL_ALIGN   (2u << 20)
+#define WARM_ADVICE  23 /* MADV_POPULATE_WRITE, Linux 5.14 */
 #define THREAD_STACK (512u << 10)
 
 /* --- opening -------------------------------------------------------------------------------------
@@ -255,6 +256,7 @@ static void writer_free(struct image_writer *w)
 	buf_fini(&w->tree);
 	buf_fini(&w->blocks);
 	free(w->runs);
+	free(w->given);
 	free(w->pool);
 	free(w->slots);
 	free(w->tmp_name);
@@ -290,14 +292,14 @@ void image_writer_abort(struct image_writer *w)
 
 static int failure(struct image_writer *w, struct err *err)
 {
-	int rc = 0;
+	int rc;
 
+	if (!atomic_load_explicit(&w->failed, memory_order_relaxed))
+		return 0;
 	pthread_mutex_lock(&w->lock);
-	if (w->failed) {
-		rc = w->err.code;
-		if (err)
-			*err = w->err;
-	}
+	rc = w->err.code;
+	if (err)
+		*err = w->err;
 	pthread_mutex_unlock(&w->lock);
 	return rc;
 }
@@ -427,6 +429,32 @@ int image_writer_submit_stored(struct image_writer *w, uint32_t space, uint64_t 
 	return 0;
 }
 
+/* Runs without data do not travel with the slots: there may be far more of them. */
+static int note_run(struct image_writer *w, uint32_t space, uint32_t kind, uint64_t page,
+		    uint64_t npages, struct err *err)
+{
+	struct page_run *last = w->n_given ? &w->given[w->n_given - 1] : NULL;
+
+	if (last && last->space == space && last->kind == kind &&
+	    last->page + last->npages == page) {
+		last->npages += npages;
+		return 0;
+	}
+	if (w->n_given == w->room_given) {
+		unsigned room = MAX(w->room_given * 2, 256u);
+		struct page_run *bigger =
+			room > WRITER_MAX_RUNS ? NULL : realloc(w->given, room * sizeof *bigger);
+
+		if (!bigger)
+			return err_nomem(err);
+		w->given = bigger;
+		w->room_given = room;
+	}
+	w->given[w->n_given++] =
+		(struct page_run){ .space = space, .kind = kind, .page = page, .npages = npages };
+	return 0;
+}
+
 int image_writer_run(struct image_writer *w, uint32_t space, uint32_t kind, uint64_t page,
 		     uint64_t npages, struct err *err)
 {
@@ -442,14 +470,7 @@ int image_writer_run(struct image_writer *w, uint32_t space, uint32_t kind, uint
 	rc = check_range(w, space, page, npages, err);
 	if (rc < 0)
 		return rc;
-	if (w->open && w->open->n_segs == WRITER_SEGS)
-		queue_open(w);
-	if (!w->open)
-		w->open = take_slot(w, err);
-	if (!w->open)
-		return failure(w, err);
-	add_seg(w->open, space, RUN_OF(kind, w->generation), page, npages);
-	return 0;
+	return note_run(w, space, RUN_OF(kind, w->generation), page, npages, err);
 }
 
 void image_writer_generation(struct image_writer *w)
@@ -468,6 +489,14 @@ int image_writer_drain(struct image_writer *w, struct err *err)
 	w->draining = false;
 	pthread_mutex_unlock(&w->lock);
 	return failure(w, err);
+}
+
+void image_writer_warm(struct image_writer *w, uint64_t npages)
+{
+	uint64_t n = w->params.modest ? WRITER_SLOTS / 4 : WRITER_SLOTS;
+	uint64_t blocks = MIN(npages / IMAGE_BLOCK_PAGES + 1, n);
+
+	(void)madvise(w->pool, blocks * BLOCK_BYTES, WARM_ADVICE);
 }
 
 static void set_held(struct image_writer *w, bool held)

@@ -78,6 +78,11 @@ void image_writer_generation(struct image_writer *w);
 /* Waits until all that was submitted has been written. Not while it is held. */
 int image_writer_drain(struct image_writer *w, struct err *err);
 /*
+ * Has memory for so many pages at once ready: the first touch of a page costs as much as copying
+ * it. A hint.
+ */
+void image_writer_warm(struct image_writer *w, uint64_t npages);
+/*
  * From hold to go, what is submitted only gathers in memory, so that neither compression nor the
  * disk takes a core from the caller; when the blocks are used up writing begins by itself.
  */

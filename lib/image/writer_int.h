@@ -8,6 +8,7 @@
 #include "image/writer.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #define WRITER_SLOTS       96
 #define WRITER_SEGS        128
@@ -20,9 +21,8 @@
  *   buffer/submit/run ----->  zero pages out, compress,   ----->  in order: place blocks, note
  * runs, fills the open slot       checksum; in any order              write, hand the slots back
  *
- * A slot is one block's worth of pages and the list of what those pages are, in which zero and
- * parent runs stand between them in the caller's order. Slots are queued in a ring; the number of
- * slots bounds memory.
+ * A slot is one block's worth of pages and the list of what those pages are. Slots are queued in a
+ * ring; the number of slots bounds memory. What has no data stays with the caller until the end.
  */
 /* In the writer's memory a run's kind comes with the generation in which it was given. */
 #define RUN_OF(kind, generation) ((uint32_t)(kind) | (uint32_t)(generation) << 8)
@@ -32,8 +32,8 @@
 struct seg {
 	uint64_t page, npages;
 	uint32_t space;
-	uint32_t kind; /* enum run_kind; RUN_HERE: the next npages pages of data, some of which may
-			  be zero. With the generation, see RUN_OF */
+	uint32_t kind; /* RUN_HERE: the next npages pages of data, some of which may be zero. With
+			  the generation, see RUN_OF */
 };
 
 struct slot {
@@ -67,6 +67,8 @@ struct image_writer {
 	struct slot *open; /* gathers small submissions */
 	struct slot *lent; /* outstanding buffer */
 	uint32_t generation;
+	struct page_run *given; /* zero, parent and no pages; the output thread's at the end */
+	unsigned n_given, room_given;
 
 	/* under lock */
 	pthread_mutex_t lock;
@@ -76,7 +78,8 @@ struct image_writer {
 	struct slot *ring[WRITER_SLOTS];
 	uint64_t head, next_work,
 		tail; /* output takes at head, workers at next_work, the caller adds at tail */
-	bool finishing, stop, failed;
+	bool finishing, stop;
+	atomic_bool failed; /* set under lock */
 	bool held;     /* workers wait */
 	bool draining; /* the caller waits until nothing is queued */
 	struct err err;

@@ -96,19 +96,11 @@ static int add_stretch(struct image_writer *w, const struct slot *s, const struc
 static int add_slot_runs(struct image_writer *w, const struct slot *s, struct err *err)
 {
 	unsigned at = 0, stored = 0;
+	int rc = 0;
 
-	for (unsigned i = 0; i < s->n_segs; i++) {
-		const struct seg *seg = &s->seg[i];
-		struct page_run run = { .space = seg->space, .kind = seg->kind, .page = seg->page };
-		int rc;
-
-		run.npages = seg->npages;
-		rc = RUN_KIND(seg->kind) == RUN_HERE ? add_stretch(w, s, seg, &at, &stored, err)
-						     : add_run(w, &run, 0, err);
-		if (rc < 0)
-			return rc;
-	}
-	return 0;
+	for (unsigned i = 0; rc == 0 && i < s->n_segs; i++)
+		rc = add_stretch(w, s, &s->seg[i], &at, &stored, err);
+	return rc;
 }
 
 /* --- blocks --------------------------------------------------------------------------------------
@@ -196,15 +188,44 @@ static int given_twice(const struct image_writer *w, const struct page_run *run,
 
 static int sort_runs(struct image_writer *w, struct err *err)
 {
+	unsigned n = 0;
+
 	if (!w->unsorted)
 		return 0;
 	qsort(w->runs, w->n_runs, sizeof w->runs[0], by_space_page);
-	for (unsigned i = 1; i < w->n_runs; i++) {
-		const struct page_run *a = &w->runs[i - 1], *b = &w->runs[i];
+	for (unsigned i = 0; i < w->n_runs; i++) {
+		const struct page_run *run = &w->runs[i];
+		struct page_run *last = n ? &w->runs[n - 1] : NULL;
 
-		if (a->space == b->space && a->page + a->npages > b->page)
-			return given_twice(w, b, err);
+		if (last && last->space == run->space && last->page + last->npages > run->page)
+			return given_twice(w, run, err);
+		if (last && last->space == run->space && last->kind == run->kind &&
+		    run->kind != RUN_HERE && last->page + last->npages == run->page)
+			last->npages += run->npages;
+		else
+			w->runs[n++] = *run;
 	}
+	w->n_runs = n;
+	return 0;
+}
+
+/* What the caller has said of pages without data. */
+static int take_given(struct image_writer *w, struct err *err)
+{
+	struct page_run *all;
+
+	if (!w->n_given)
+		return 0;
+	all = realloc(w->runs, ((size_t)w->n_runs + w->n_given) * sizeof *all);
+	if (!all)
+		return err_nomem(err);
+	memcpy(all + w->n_runs, w->given, w->n_given * sizeof *all);
+	w->runs = all;
+	w->n_runs += w->n_given;
+	w->unsorted = true;
+	free(w->given);
+	w->given = NULL;
+	w->n_given = 0;
 	return 0;
 }
 
@@ -216,6 +237,9 @@ static int settle_runs(struct image_writer *w, struct err *err)
 
 	if (w->generation >= WRITER_GENERATIONS)
 		return err_set(err, -E2BIG, "cannot write '%s': too many generations", w->path);
+	rc = take_given(w, err);
+	if (rc < 0)
+		return rc;
 	if (w->generation == 0) {
 		rc = sort_runs(w, err);
 	} else {

@@ -31,14 +31,15 @@ static bool joins(const struct ranges *r, const struct span *last, uint64_t star
 
 static void coarsen(struct ranges *r)
 {
-	size_t n = 0;
+	size_t n = 0, small = 0;
 
 	r->limit = r->limit ? r->limit * 2 : FIRST_LIMIT;
 	for (size_t i = 0; i < r->n; i++) {
 		struct span s = r->v[i];
 
 		if (r->excess == RANGES_SHRINK) {
-			if (s.end - s.start > r->limit)
+			/* half of them at a time, all over the set */
+			if (s.end - s.start > r->limit || ++small % 2)
 				r->v[n++] = s;
 		} else if (n && joins(r, &r->v[n - 1], s.start)) {
 			r->v[n - 1].end = s.end;

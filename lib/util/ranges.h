@@ -12,10 +12,10 @@ struct span {
 
 /*
  * At most RANGES_MAX ranges. What a set that would need more becomes is its owner's choice: it
- * takes small gaps in (a superset, where too much does no harm), or gives small ranges up (a
- * subset).
+ * takes small gaps in (a superset, where too much does no harm), or gives small ranges up, half of
+ * them at a time (a subset). Every second page of a GiB still fits.
  */
-#define RANGES_MAX 32768u
+#define RANGES_MAX 131072u
 
 enum ranges_excess { RANGES_GROW, RANGES_SHRINK };
 
@@ -24,8 +24,8 @@ struct ranges {
 	struct span *v;
 	size_t n, room;
 	enum ranges_excess excess;
-	uint64_t limit; /* RANGES_GROW: gaps up to this are taken in; RANGES_SHRINK: ranges up to
-			   this are given up */
+	uint64_t limit; /* RANGES_GROW: gaps up to this are taken in; RANGES_SHRINK: of those up
+			   to this, some are given up */
 };
 
 void ranges_fini(struct ranges *r);
