@@ -295,10 +295,21 @@ int memory_capture(struct dumper *d, struct subject *s, const struct map_list *m
 	return rc < 0 ? rc : stat_files(s->process, err);
 }
 
+/* Flags from before the stop may still show a watch of ours that has been given up since, with the
+ * process that held it. */
+static bool others_watch(struct watched *w, const struct map_list *l)
+{
+	for (unsigned i = 0; i < l->n; i++)
+		if ((l->maps[i].advice & ADVICE_UFFD_WP) &&
+		    !uffd_is_ours(w, l->maps[i].start, l->maps[i].end))
+			return true;
+	return false;
+}
+
 int memory_read_maps(struct dumper *d, pid_t pid, int proc_dirfd, struct map_list *ret,
 		     struct err *err)
 {
-	const struct watched *w = NULL;
+	struct watched *w = NULL;
 	struct proc_stat st;
 	int rc = proc_stat_read(proc_dirfd, &st, err);
 
@@ -310,7 +321,7 @@ int memory_read_maps(struct dumper *d, pid_t pid, int proc_dirfd, struct map_lis
 		rc = proc_maps_read(proc_dirfd, false, d->arena, &ret->maps, &ret->n, err);
 		if (rc < 0 || d->attaching)
 			return rc;
-		if (flags_apply(w, ret->maps, ret->n)) {
+		if (flags_apply(w, ret->maps, ret->n) && !others_watch(w, ret)) {
 			ret->flags_from = w;
 			return 0;
 		}
