@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Memory that comes while its process runs. Its fresh mappings are registered with a userfaultfd: a
- * thread that touches a missing page waits until the page is put there. Worker threads go through
- * the images meanwhile, in the order of the file. Nothing is ever put over a page that is there, so
- * that it does not matter who comes first.
+ * Memory that comes while its processes run. Its fresh mappings are registered with a userfaultfd,
+ * one for each memory: a thread that touches a missing page waits until the page is put there.
+ * Worker threads go through the images meanwhile, in the order of the file. Nothing is ever put
+ * over a page that is there, so that it does not matter who comes first.
  */
 #include "restore/demand.h"
 
@@ -21,11 +21,16 @@
 #define MAX_WORKERS 4
 #define PAGE_BITS   (~(uint64_t)(CKPT_PAGE_SIZE - 1)) /* of an address, its page's */
 
+struct memory {
+	struct sink *sink;
+	struct piece **by_at;
+	size_t n;
+};
+
 struct demand {
 	struct filler *f;
-	const struct sink *sink;
-	struct piece **by_at; /* the process's */
-	size_t n;
+	struct memory *memories; /* parallel to the filler's sinks */
+	unsigned n_memories;
 	struct fill_room room;
 	pthread_t workers[MAX_WORKERS];
 	unsigned n_workers;
@@ -44,8 +49,8 @@ static bool all_fresh(const struct sink *s, uint64_t at, uint64_t end)
 	return true;
 }
 
-/* While the list is still as it was made: in the order of the addresses. */
-static struct piece *listed_at(struct filler *f, uint64_t at)
+/* While the list is still as it was made: sink by sink, in the order of the addresses. */
+static struct piece *listed_at(struct filler *f, const struct sink *s, uint64_t at)
 {
 	size_t lo = 0, hi = f->n;
 
@@ -53,21 +58,20 @@ static struct piece *listed_at(struct filler *f, uint64_t at)
 		size_t mid = lo + (hi - lo) / 2;
 		const struct piece *p = &f->pieces[mid];
 
-		if (p->sink != &f->sinks[0] || p->at + (uint64_t)p->npages * CKPT_PAGE_SIZE > at)
+		if (p->sink > s ||
+		    (p->sink == s && p->at + (uint64_t)p->npages * CKPT_PAGE_SIZE > at))
 			hi = mid;
 		else
 			lo = mid + 1;
 	}
-	return lo < f->n && f->pieces[lo].sink == &f->sinks[0] && f->pieces[lo].at <= at
-		       ? &f->pieces[lo]
-		       : NULL;
+	return lo < f->n && f->pieces[lo].sink == s && f->pieces[lo].at <= at ? &f->pieces[lo]
+									      : NULL;
 }
 
-static int want_now(struct filler *f, uint64_t addr, struct err *err)
+static int want_now(struct filler *f, const struct sink *s, uint64_t addr, struct err *err)
 {
-	const struct sink *s = &f->sinks[0];
 	uint64_t at = addr & PAGE_BITS;
-	struct piece *p = listed_at(f, at);
+	struct piece *p = listed_at(f, s, at);
 	int rc = 0;
 
 	if (p)
@@ -80,7 +84,8 @@ static int want_now(struct filler *f, uint64_t addr, struct err *err)
 }
 
 /* Where the kernel writes by itself or we do, and where the threads go on. */
-static int want_for_thread(struct filler *f, const struct thread *t, struct err *err)
+static int want_for_thread(struct filler *f, const struct sink *s, const struct thread *t,
+			   struct err *err)
 {
 	struct user_regs_struct gp;
 	uint64_t addrs[7];
@@ -96,26 +101,37 @@ static int want_for_thread(struct filler *f, const struct thread *t, struct err 
 	addrs[6] = gp.fs_base;
 	for (size_t i = 0; rc == 0 && i < ARRAY_SIZE(addrs); i++)
 		if (addrs[i])
-			rc = want_now(f, addrs[i], err);
+			rc = want_now(f, s, addrs[i], err);
+	return rc;
+}
+
+static int want_for_process(struct filler *f, const struct sink *s, const struct build_process *bp,
+			    struct err *err)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; rc == 0 && i < bp->state->n_threads; i++)
+		rc = want_for_thread(f, s, &bp->state->threads[i], err);
+	/* these are there, but not yet with their content */
+	for (unsigned i = 0; rc == 0 && i < bp->n_touched; i++)
+		rc = want_now(f, s, bp->touched[i], err);
 	return rc;
 }
 
 int demand_choose(struct filler *f, struct err *err)
 {
-	const struct build_process *bp = &f->r->procs[0];
-	const struct sink *s = &f->sinks[0];
 	int rc = 0;
 
-	for (size_t i = 0; i < f->n && f->pieces[i].sink == s; i++) {
+	for (size_t i = 0; i < f->n; i++) {
 		struct piece *p = &f->pieces[i];
 
-		p->later = all_fresh(s, p->at, p->at + (uint64_t)p->npages * CKPT_PAGE_SIZE);
+		p->later = p->sink->bp &&
+			   all_fresh(p->sink, p->at, p->at + (uint64_t)p->npages * CKPT_PAGE_SIZE);
 	}
-	for (unsigned i = 0; rc == 0 && i < bp->state->n_threads; i++)
-		rc = want_for_thread(f, &bp->state->threads[i], err);
-	/* these are there, but not yet with their content */
-	for (unsigned i = 0; rc == 0 && i < bp->n_touched; i++)
-		rc = want_now(f, bp->touched[i], err);
+	for (unsigned k = 0; rc == 0 && k < f->n_sinks; k++)
+		for (unsigned i = 0; rc == 0 && i < f->r->tree->n_processes; i++)
+			if (f->sinks[k].bp && f->r->procs[i].memory == f->sinks[k].bp)
+				rc = want_for_process(f, &f->sinks[k], &f->r->procs[i], err);
 	return rc;
 }
 
@@ -129,16 +145,35 @@ static int by_address(const void *a, const void *b)
 	return x->at < y->at ? -1 : x->at > y->at;
 }
 
-static int make_index(struct demand *d, struct err *err)
+static int make_index(struct memory *m, const struct filler *f, struct err *err)
 {
-	d->by_at = calloc(d->f->n, sizeof(struct piece *));
-	if (!d->by_at)
+	m->by_at = calloc(f->n + 1, sizeof(struct piece *));
+	if (!m->by_at)
 		return err_nomem(err);
-	for (size_t i = 0; i < d->f->n; i++)
-		if (d->f->pieces[i].sink == d->sink)
-			d->by_at[d->n++] = &d->f->pieces[i];
-	qsort(d->by_at, d->n, sizeof(struct piece *), by_address);
+	for (size_t i = 0; i < f->n; i++)
+		if (f->pieces[i].sink == m->sink)
+			m->by_at[m->n++] = &f->pieces[i];
+	qsort(m->by_at, m->n, sizeof(struct piece *), by_address);
 	return 0;
+}
+
+static int take_memories(struct demand *d, struct err *err)
+{
+	int rc = 0;
+
+	d->memories = calloc(d->f->n_sinks + (size_t)1, sizeof *d->memories);
+	if (!d->memories)
+		return err_nomem(err);
+	for (; rc == 0 && d->n_memories < d->f->n_sinks; d->n_memories++) {
+		struct memory *m = &d->memories[d->n_memories];
+
+		m->sink = &d->f->sinks[d->n_memories];
+		if (!m->sink->bp)
+			break;
+		m->sink->runs = true;
+		rc = make_index(m, d->f, err);
+	}
+	return rc;
 }
 
 static void *work(void *arg)
@@ -182,12 +217,10 @@ int demand_new(struct filler *f, struct demand **ret, struct err *err)
 		return err_nomem(err);
 	}
 	d->f = f;
-	d->sink = &f->sinks[0];
-	f->sinks[0].runs = true;
 	d->done_fd = eventfd(0, EFD_CLOEXEC);
 	rc = d->done_fd < 0 ? err_set(err, -errno, "cannot make an eventfd: %m") : 0;
 	if (rc == 0)
-		rc = make_index(d, err);
+		rc = take_memories(d, err);
 	if (rc == 0)
 		rc = fill_room_init(&d->room, err);
 	if (rc == 0)
@@ -212,7 +245,9 @@ void demand_free(struct demand *d)
 		(void)pthread_join(d->workers[--d->n_workers], NULL);
 	fill_room_fini(&d->room);
 	filler_free(d->f);
-	free(d->by_at);
+	for (unsigned i = 0; d->memories && i <= d->n_memories; i++)
+		free(d->memories[i].by_at);
+	free(d->memories);
 	if (d->done_fd >= 0)
 		(void)close(d->done_fd);
 	free(d);
@@ -223,33 +258,48 @@ int demand_done_fd(const struct demand *d)
 	return d->done_fd;
 }
 
-int demand_fault_fd(const struct demand *d)
+unsigned demand_count(const struct demand *d)
 {
-	return d->sink->uffd;
+	return d->n_memories;
+}
+
+unsigned demand_of(const struct demand *d, const struct build_process *bp)
+{
+	unsigned i = 0;
+
+	while (i < d->n_memories && d->memories[i].sink->bp != bp->memory)
+		i++;
+	return i;
+}
+
+int demand_fault_fd(const struct demand *d, unsigned which)
+{
+	return d->memories[which].sink->uffd;
 }
 
 /* The first piece that ends after the address. */
-static struct piece *piece_after(const struct demand *d, uint64_t at)
+static struct piece *piece_after(const struct memory *m, uint64_t at)
 {
-	size_t lo = 0, hi = d->n;
+	size_t lo = 0, hi = m->n;
 
 	while (lo < hi) {
 		size_t mid = lo + (hi - lo) / 2;
-		const struct piece *p = d->by_at[mid];
+		const struct piece *p = m->by_at[mid];
 
 		if (p->at + (uint64_t)p->npages * CKPT_PAGE_SIZE > at)
 			hi = mid;
 		else
 			lo = mid + 1;
 	}
-	return lo < d->n ? d->by_at[lo] : NULL;
+	return lo < m->n ? m->by_at[lo] : NULL;
 }
 
 /* [at, end) lies in fresh memory. */
-static int provide(struct demand *d, uint64_t at, uint64_t end, struct err *err)
+static int provide(struct demand *d, const struct memory *m, uint64_t at, uint64_t end,
+		   struct err *err)
 {
 	while (at < end) {
-		struct piece *p = piece_after(d, at);
+		struct piece *p = piece_after(m, at);
 		uint64_t next;
 		int rc = 0;
 
@@ -259,7 +309,9 @@ static int provide(struct demand *d, uint64_t at, uint64_t end, struct err *err)
 				rc = fill_pieces(d->f, p, p + 1, &d->room, err);
 		} else {
 			next = p ? MIN(p->at, end) : end;
-			rc = sink_zero(d->sink, at, next - at);
+			rc = sink_zero(m->sink, at, next - at);
+			if (rc == -ESRCH) /* it has just been killed */
+				return 0;
 			if (rc < 0)
 				err_set(err, rc, "cannot fill the job's memory at %#llx: %m",
 					(unsigned long long)at);
@@ -271,34 +323,36 @@ static int provide(struct demand *d, uint64_t at, uint64_t end, struct err *err)
 	return 0;
 }
 
-int demand_answer(struct demand *d, struct err *err)
+int demand_answer(struct demand *d, unsigned which, struct err *err)
 {
+	const struct memory *m = &d->memories[which];
 	struct uffd_msg msg;
 	int rc = 0;
 
-	while (rc == 0 && read(d->sink->uffd, &msg, sizeof msg) == (ssize_t)sizeof msg) {
+	while (rc == 0 && read(m->sink->uffd, &msg, sizeof msg) == (ssize_t)sizeof msg) {
 		uint64_t at = msg.arg.pagefault.address & PAGE_BITS;
 
 		if (msg.event != UFFD_EVENT_PAGEFAULT)
 			continue;
-		rc = provide(d, at, at + CKPT_PAGE_SIZE, err);
+		rc = provide(d, m, at, at + CKPT_PAGE_SIZE, err);
 		if (rc == 0) /* it may have been there before the question came */
-			sink_wake(d->sink, at, CKPT_PAGE_SIZE);
+			sink_wake(m->sink, at, CKPT_PAGE_SIZE);
 	}
 	return rc;
 }
 
-bool demand_concerns(const struct demand *d, struct range range)
+bool demand_concerns(const struct demand *d, unsigned which, struct range range)
 {
-	unsigned i = sink_find_fresh(d->sink, range.start);
+	const struct sink *s = d->memories[which].sink;
+	unsigned i = sink_find_fresh(s, range.start);
 
-	return range.start < range.end && i < d->sink->n_fresh &&
-	       d->sink->fresh[i].start < range.end;
+	return range.start < range.end && i < s->n_fresh && s->fresh[i].start < range.end;
 }
 
-int demand_range(struct demand *d, struct range range, struct err *err)
+int demand_range(struct demand *d, unsigned which, struct range range, struct err *err)
 {
-	const struct sink *s = d->sink;
+	const struct memory *m = &d->memories[which];
+	const struct sink *s = m->sink;
 	int rc = 0;
 
 	for (unsigned i = sink_find_fresh(s, range.start);
@@ -306,7 +360,7 @@ int demand_range(struct demand *d, struct range range, struct err *err)
 		uint64_t from = MAX(range.start & PAGE_BITS, s->fresh[i].start);
 		uint64_t end = MIN((range.end + ~PAGE_BITS) & PAGE_BITS, s->fresh[i].end);
 
-		rc = provide(d, from, end, err);
+		rc = provide(d, m, from, end, err);
 	}
 	return rc;
 }
@@ -320,6 +374,7 @@ int demand_end(struct demand *d, struct err *err)
 		return d->f->rc;
 	}
 	/* closing it also wakes whoever waits */
-	sink_close(&d->f->sinks[0]);
+	for (unsigned i = 0; i < d->n_memories; i++)
+		sink_close(d->memories[i].sink);
 	return fault_point("lazy-end", err);
 }

@@ -147,6 +147,10 @@ static int place_block(void *arg, uint32_t block, const uint8_t *pages, struct e
 
 		rc = sink_put(p->sink, p->at, pages + (size_t)p->in_block * CKPT_PAGE_SIZE,
 			      (size_t)p->npages * CKPT_PAGE_SIZE, err);
+		if (rc == -ESRCH && p->sink->runs) { /* it has been killed: nobody needs it */
+			err_clear(err);
+			rc = 0;
+		}
 		atomic_store(&p->done, rc == 0);
 	}
 	return rc;
@@ -278,11 +282,14 @@ void filler_free(struct filler *f)
 static int fill(struct filler *f, struct err *err)
 {
 	struct restoring *r = f->r;
+	bool none = false;
 	int rc;
 
 	f->sinks = calloc(r->tree->n_spaces + r->tree->n_processes + 1, sizeof *f->sinks);
 	rc = f->sinks ? add_all(f, err) : err_nomem(err);
-	if (rc == 0 && r->lazy && f->sinks[0].uffd < 0)
+	for (unsigned i = 0; i < f->n_sinks; i++)
+		none |= f->sinks[i].bp && f->sinks[i].uffd < 0;
+	if (rc == 0 && r->lazy && none)
 		restore_warn(r, "--lazy: no userfaultfd can be had here, so all memory is filled "
 				"before the job runs");
 	if (rc == 0 && r->lazy)

@@ -20,7 +20,7 @@ struct piece {
 
 struct filler {
 	struct restoring *r;
-	struct sink *sinks; /* the process's is the first */
+	struct sink *sinks; /* processes' first */
 	unsigned n_sinks;
 	struct piece *pieces; /* those for later last, each part by block */
 	size_t n, room;

@@ -5,9 +5,9 @@
  * one who supervises nor a thread of it. The caller is a child subreaper (prctl(2)), so that the
  * job becomes its child when the keeper ends.
  *
- * And the guard: a process that does nothing but hold the userfaultfd. When the keeper is killed,
- * the kernel closes its descriptors before it kills what it traced (do_exit); were that the last of
- * the userfaultfd, threads of the job would see empty pages for an instant.
+ * And the guard: a process that does nothing but hold the userfaultfds. When the keeper is killed,
+ * the kernel closes its descriptors before it kills what it traced (do_exit); were those the last
+ * of the userfaultfds, threads of the job would see empty pages for an instant.
  */
 #include "restore/keeper.h"
 
@@ -18,6 +18,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -166,23 +167,56 @@ void keeper_withdraw(const char *name)
 /* --- the guard -----------------------------------------------------------------------------------
  */
 
-_Noreturn static void guard_main(const struct restoring *r, int pipe_fd, int uffd)
+static int by_number(const void *a, const void *b)
 {
-	struct pollfd gone = { .events = POLLIN };
-	int fds[] = { dup(2), dup(pipe_fd), dup(uffd),
-		      (int)syscall(SYS_pidfd_open, r->procs[0].pid, 0) };
+	return *(const int *)a - *(const int *)b;
+}
+
+/* All others but the standard streams are closed; the list gets sorted. */
+static void close_others(int *fds, unsigned n)
+{
+	int at = 3;
+
+	qsort(fds, n, sizeof *fds, by_number);
+	for (unsigned i = 0; i < n; i++) {
+		if (fds[i] > at)
+			(void)syscall(SYS_close_range, at, fds[i] - 1, 0);
+		at = MAX(at, fds[i] + 1);
+	}
+	(void)syscall(SYS_close_range, at, ~0U, 0);
+}
+
+/* While any is there: they need not end in the order of the list. */
+static void wait_for_all(const int *pidfds, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		struct pollfd gone = { .fd = pidfds[i], .events = POLLIN };
+
+		while (gone.fd >= 0 && poll(&gone, 1, -1) < 0 && errno == EINTR)
+			;
+	}
+}
+
+_Noreturn static void guard_main(const struct restoring *r, int pipe_fd, const int *uffds,
+				 unsigned n_uffds)
+{
+	unsigned n = r->tree->n_processes;
+	int *pidfds = calloc(n, sizeof *pidfds);
+	int *keep = calloc(n + n_uffds + (size_t)1, sizeof *keep);
 	char done;
 
-	/* nothing else of what we came with is to be held open */
-	for (int i = 0; i < (int)ARRAY_SIZE(fds); i++)
-		fds[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 1000);
-	(void)syscall(SYS_close_range, 3, 999, 0);
+	for (unsigned i = 0; pidfds && keep && i < n; i++)
+		pidfds[i] = keep[i] = (int)syscall(SYS_pidfd_open, r->procs[i].pid, 0);
+	if (pidfds && keep) {
+		memcpy(keep + n, uffds, n_uffds * sizeof *uffds);
+		keep[n + n_uffds] = pipe_fd;
+		close_others(keep, n + n_uffds + 1);
+	}
 	keeper_withdraw("ckpt-guard");
 	(void)!chdir("/");
-	if (read(fds[1], &done, 1) == 1)
+	if (read(pipe_fd, &done, 1) == 1)
 		_exit(0);
-	gone.fd = fds[3];
-	(void)poll(&gone, 1, -1);
+	wait_for_all(pidfds, pidfds ? n : 0);
 	if (r->opts->warn)
 		r->opts->warn(r->opts->warn_arg,
 			      "the process that brought the job's memory was killed before all of "
@@ -191,7 +225,8 @@ _Noreturn static void guard_main(const struct restoring *r, int pipe_fd, int uff
 	_exit(1);
 }
 
-int guard_start(struct guard *g, const struct restoring *r, int uffd, struct err *err)
+int guard_start(struct guard *g, const struct restoring *r, const int *uffds, unsigned n,
+		struct err *err)
 {
 	int fds[2];
 
@@ -201,7 +236,7 @@ int guard_start(struct guard *g, const struct restoring *r, int uffd, struct err
 	g->pid = fork();
 	if (g->pid == 0) {
 		(void)close(fds[1]);
-		guard_main(r, fds[0], uffd);
+		guard_main(r, fds[0], uffds, n);
 	}
 	g->fd = fds[1];
 	(void)close(fds[0]);

@@ -12,6 +12,8 @@ struct guard {
 	int fd;
 };
 
-/* Holds the userfaultfd for as long as the process lives, or until guard_end. */
-int guard_start(struct guard *g, const struct restoring *r, int uffd, struct err *err);
+/* Holds the userfaultfds (those that are not -1) for as long as any process lives, or until
+ * guard_end. */
+int guard_start(struct guard *g, const struct restoring *r, const int *uffds, unsigned n,
+		struct err *err);
 void guard_end(struct guard *g);

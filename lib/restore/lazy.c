@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Looking after a process whose memory comes while it runs.
+ * Looking after processes whose memory comes while they run.
  *
  * A missing page that the program touches is brought by the userfaultfd (demand.c). One that the
  * kernel touches for it, in a system call, is not where only a privileged userfaultfd hears of that
- * (vm.unprivileged_userfaultfd): the call would fail with EFAULT. So the process stays traced,
+ * (vm.unprivileged_userfaultfd): the call would fail with EFAULT. So the processes stay traced,
  * every call stops before it begins, and what it can touch is brought first. A call of which that
  * is not known (calls.c) waits until all is there, and so does every call that would take mappings
  * away: while memory is missing, mappings do not change. Before a signal is delivered its frame's
  * place is brought, and before one that may dump core, everything.
  *
- * When all is there the userfaultfd is closed and every thread let go. Should we be killed before
- * that, the process must not go on with what it has: it is killed too (PTRACE_O_EXITKILL), and
- * until it is, a guard holds the userfaultfd open (keeper.c), so that no thread sees an empty page.
+ * So does one that can touch another process's memory: process_vm_readv, and opening /proc/PID/mem.
+ *
+ * When all is there the userfaultfds are closed and every thread let go. Should we be killed before
+ * that, no process must go on with what it has: they are killed too (PTRACE_O_EXITKILL), and until
+ * they are, a guard holds the userfaultfds open (keeper.c), so that no thread sees an empty page.
  */
 #include "restore/calls.h"
 #include "restore/demand.h"
@@ -28,6 +30,7 @@
 #include <linux/audit.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
 #include <sys/signalfd.h>
@@ -41,7 +44,14 @@
 
 enum state { RUNS, HELD, GONE };
 
+struct kept_process {
+	pid_t pid;
+	uint64_t brk;
+	unsigned memory; /* demand_of */
+};
+
 struct kept_thread {
+	const struct kept_process *of;
 	pid_t tid;
 	enum state state;
 	int sig; /* HELD: to be delivered when it is let go */
@@ -50,8 +60,8 @@ struct kept_thread {
 
 struct lazy {
 	struct demand *d;
-	pid_t pid;
-	uint64_t brk;
+	struct kept_process *procs;
+	struct pollfd *fds; /* signals, the background's end, and each memory's faults */
 	struct kept_thread *threads;
 	unsigned n_threads, alive;
 	int signal_fd;
@@ -77,47 +87,65 @@ static int hold(struct lazy *l, struct kept_thread *t, int sig, struct err *err)
  */
 
 /* The arrays that readv and its like are given, and what they lead to. */
-static int bring_iovecs(struct lazy *l, struct range where, struct err *err)
+static int bring_iovecs(struct lazy *l, const struct kept_process *p, struct range where,
+			struct err *err)
 {
-	int rc = where.start < where.end ? demand_range(l->d, where, err) : 0;
+	int rc = where.start < where.end ? demand_range(l->d, p->memory, where, err) : 0;
 
 	for (uint64_t at = where.start; rc == 0 && at < where.end;) {
 		uint64_t iov[MAX_IOVECS][2];
 		struct iovec to = { iov, MIN(sizeof iov, where.end - at) };
 		struct iovec from = { (void *)(uintptr_t)at, to.iov_len };
-		ssize_t n = process_vm_readv(l->pid, &to, 1, &from, 1, 0);
+		ssize_t n = process_vm_readv(p->pid, &to, 1, &from, 1, 0);
 
 		if (n < (ssize_t)sizeof iov[0])
 			break; /* the call will say EFAULT too */
 		for (ssize_t i = 0; rc == 0 && i < n / (ssize_t)sizeof iov[0]; i++)
 			if (iov[i][0] < iov[i][0] + iov[i][1])
 				rc = demand_range(
-					l->d, (struct range){ iov[i][0], iov[i][0] + iov[i][1] },
-					err);
+					l->d, p->memory,
+					(struct range){ iov[i][0], iov[i][0] + iov[i][1] }, err);
 		at += (uint64_t)n / sizeof iov[0] * sizeof iov[0];
 	}
 	return rc;
 }
 
+/* /proc/PID/mem, by its path, which is there by now. */
+static bool opens_memory(const struct kept_process *p, const struct call *c)
+{
+	char path[64];
+	struct iovec to = { path, sizeof path };
+	struct iovec from = { (void *)(uintptr_t)c->arg[c->nr == SYS_open ? 0 : 1], sizeof path };
+	ssize_t n;
+	size_t len;
+
+	if (c->nr != SYS_open && c->nr != SYS_openat)
+		return false;
+	n = process_vm_readv(p->pid, &to, 1, &from, 1, 0);
+	len = n > 0 ? strnlen(path, (size_t)n) : 0;
+	return len > 4 && !memcmp(path + len - 4, "/mem", 4);
+}
+
 /* Brings what the call can touch. 1: that is not known, or not to be had before all is there. */
-static int prepare_call(struct lazy *l, const struct call *c, struct err *err)
+static int prepare_call(struct lazy *l, const struct kept_process *p, const struct call *c,
+			struct err *err)
 {
 	struct call_memory m;
 	int rc;
 
-	if (!call_memory(c, &m) || demand_concerns(l->d, m.changes) ||
-	    demand_concerns(l->d, m.changes_too))
+	if (!call_memory(c, &m) || demand_concerns(l->d, p->memory, m.changes) ||
+	    demand_concerns(l->d, p->memory, m.changes_too))
 		return 1;
-	rc = bring_iovecs(l, m.iovecs, err);
+	rc = bring_iovecs(l, p, m.iovecs, err);
 	for (unsigned i = 0; rc == 0 && i < m.n; i++)
-		rc = demand_range(l->d, m.touches[i], err);
-	return rc;
+		rc = demand_range(l->d, p->memory, m.touches[i], err);
+	return rc == 0 && opens_memory(p, c) ? 1 : rc;
 }
 
 static int at_call(struct lazy *l, struct kept_thread *t, struct err *err)
 {
 	struct __ptrace_syscall_info info = { 0 };
-	struct call c = { .brk = l->brk };
+	struct call c = { .brk = t->of->brk };
 	int rc = 1;
 
 	if (ptrace(PTRACE_GET_SYSCALL_INFO, t->tid, sizeof info, &info) > 0) {
@@ -128,7 +156,7 @@ static int at_call(struct lazy *l, struct kept_thread *t, struct err *err)
 		for (unsigned i = 0; i < ARRAY_SIZE(c.arg); i++)
 			c.arg[i] = info.entry.args[i];
 		if (info.arch == AUDIT_ARCH_X86_64)
-			rc = prepare_call(l, &c, err);
+			rc = prepare_call(l, t->of, &c, err);
 	}
 	if (rc <= 0)
 		return rc < 0 ? rc : run_on(t, PTRACE_SYSCALL, 0, err);
@@ -168,10 +196,10 @@ static int at_signal(struct lazy *l, struct kept_thread *t, int sig, struct err 
 		return hold(l, t, sig, err);
 	rc = regs_get(t->tid, &regs, err);
 	if (rc == 0)
-		rc = demand_range(l->d, (struct range){ regs.gp.rsp - FRAME_BYTES, regs.gp.rsp },
-				  err);
+		rc = demand_range(l->d, t->of->memory,
+				  (struct range){ regs.gp.rsp - FRAME_BYTES, regs.gp.rsp }, err);
 	if (rc == 0)
-		rc = demand_range(l->d, t->altstack, err);
+		rc = demand_range(l->d, t->of->memory, t->altstack, err);
 	return rc < 0 ? rc : run_on(t, PTRACE_SYSCALL, sig, err);
 }
 
@@ -219,22 +247,21 @@ static int look_at_threads(struct lazy *l, struct err *err)
 	return rc == -ESRCH ? 0 : MIN(rc, 0);
 }
 
+enum { SIGNALS, DONE, FAULTS };
+
 static int turn(struct lazy *l, struct err *err)
 {
-	struct pollfd fds[] = {
-		{ .fd = l->signal_fd, .events = POLLIN },
-		{ .fd = demand_fault_fd(l->d), .events = POLLIN },
-		{ .fd = demand_done_fd(l->d), .events = POLLIN },
-	};
+	unsigned n = demand_count(l->d);
 	int rc = 0;
 
-	if (poll(fds, ARRAY_SIZE(fds), -1) < 0)
+	if (poll(l->fds, FAULTS + n, -1) < 0)
 		return errno == EINTR ? 0 : err_set(err, -errno, "cannot wait: %m");
-	if (fds[1].revents)
-		rc = demand_answer(l->d, err);
-	if (rc == 0 && fds[0].revents)
+	for (unsigned i = 0; rc == 0 && i < n; i++)
+		if (l->fds[FAULTS + i].revents & POLLIN)
+			rc = demand_answer(l->d, i, err);
+	if (rc == 0 && l->fds[SIGNALS].revents)
 		rc = look_at_threads(l, err);
-	if (rc == 0 && fds[2].revents) {
+	if (rc == 0 && l->fds[DONE].revents) {
 		rc = demand_end(l->d, err);
 		l->ended = rc == 0;
 	}
@@ -312,35 +339,76 @@ static int open_signals(struct lazy *l, struct err *err)
 	return l->signal_fd < 0 ? err_set(err, -errno, "cannot make a signalfd: %m") : 0;
 }
 
+static int list_threads(struct lazy *l, const struct restoring *r, struct err *err)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < r->tree->n_processes; i++)
+		n += r->procs[i].state->n_threads;
+	l->procs = calloc(r->tree->n_processes, sizeof *l->procs);
+	l->threads = calloc(n, sizeof *l->threads);
+	if (!l->procs || !l->threads)
+		return err_nomem(err);
+	for (unsigned i = 0; i < r->tree->n_processes; i++) {
+		const struct build_process *bp = &r->procs[i];
+
+		l->procs[i] = (struct kept_process){ .pid = bp->pid,
+						     .brk = bp->memory->state->mm.brk,
+						     .memory = demand_of(l->d, bp) };
+		for (unsigned j = 0; j < bp->state->n_threads; j++) {
+			const struct thread *t = bp->threads[j].state;
+
+			l->threads[l->n_threads++] = (struct kept_thread){
+				.of = &l->procs[i],
+				.tid = bp->threads[j].tid,
+				.altstack = { t->altstack_sp, t->altstack_sp + t->altstack_size },
+			};
+		}
+	}
+	l->alive = l->n_threads;
+	return 0;
+}
+
 static int begin(struct lazy *l, const struct restoring *r, struct err *err)
 {
-	const struct build_process *bp = &r->procs[0];
+	unsigned n = demand_count(l->d);
 	int rc = open_signals(l, err);
 
-	l->pid = bp->pid;
-	l->brk = bp->state->mm.brk;
-	l->n_threads = l->alive = bp->state->n_threads;
-	l->threads = calloc(l->n_threads, sizeof *l->threads);
-	if (rc == 0 && !l->threads)
+	if (rc == 0)
+		rc = list_threads(l, r, err);
+	l->fds = calloc(FAULTS + n, sizeof *l->fds);
+	if (rc == 0 && !l->fds)
 		rc = err_nomem(err);
-	for (unsigned i = 0; rc == 0 && i < l->n_threads; i++) {
-		const struct thread *t = bp->threads[i].state;
-
-		l->threads[i] = (struct kept_thread){
-			.tid = bp->threads[i].tid,
-			.altstack = { t->altstack_sp, t->altstack_sp + t->altstack_size },
-		};
-	}
+	if (rc < 0)
+		return rc;
+	l->fds[SIGNALS] = (struct pollfd){ .fd = l->signal_fd, .events = POLLIN };
+	l->fds[DONE] = (struct pollfd){ .fd = demand_done_fd(l->d), .events = POLLIN };
+	for (unsigned i = 0; i < n; i++)
+		l->fds[FAULTS + i] =
+			(struct pollfd){ .fd = demand_fault_fd(l->d, i), .events = POLLIN };
 	for (unsigned i = 0; rc == 0 && i < l->n_threads; i++)
 		rc = run_on(&l->threads[i], PTRACE_SYSCALL, 0, err);
 	return rc;
 }
 
+/* What holds the userfaultfds beside us. */
+static int start_guard(struct guard *g, const struct restoring *r, struct err *err)
+{
+	const struct filler *f = r->filler;
+	CLEANUP_FREE int *uffds = calloc(f->n_sinks, sizeof *uffds);
+
+	if (!uffds)
+		return err_nomem(err);
+	for (unsigned i = 0; i < f->n_sinks; i++)
+		uffds[i] = f->sinks[i].uffd;
+	return guard_start(g, r, uffds, f->n_sinks, err);
+}
+
 int lazy_serve(struct restoring *r, struct err *err)
 {
 	struct lazy l = { .signal_fd = -1 };
-	struct guard guard;
-	int rc = guard_start(&guard, r, r->filler->sinks[0].uffd, err);
+	struct guard guard = { .pid = -1, .fd = -1 };
+	int rc = start_guard(&guard, r, err);
 
 	keeper_withdraw("ckpt-keeper");
 	if (rc == 0)
@@ -352,13 +420,14 @@ int lazy_serve(struct restoring *r, struct err *err)
 	log_debug("lazy: %d, all memory is there: %d", rc, l.ended);
 	if (rc == 0 && l.ended)
 		let_go(&l);
-	if (rc < 0)
-		(void)kill(r->procs[0].pid, SIGKILL);
+	for (unsigned i = 0; rc < 0 && i < r->tree->n_processes; i++)
+		(void)kill(r->procs[i].pid, SIGKILL);
 	guard_end(&guard);
 	demand_free(l.d);
 	free(l.threads);
+	free(l.procs);
+	free(l.fds);
 	if (l.signal_fd >= 0)
 		(void)close(l.signal_fd);
-	/* what could not be filled any more was about to end */
-	return rc == -ESRCH ? 0 : rc;
+	return rc;
 }

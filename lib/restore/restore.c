@@ -387,18 +387,33 @@ int restore_with(struct resolved *state, const struct tree *tree, const struct r
 	return rc;
 }
 
-/* NULL, or why memory cannot come later. */
+static bool ends_with(const char *s, const char *end)
+{
+	size_t n = strlen(s), m = strlen(end);
+
+	return n >= m && !strcmp(s + n - m, end);
+}
+
+/* NULL, or why memory cannot come later. A process whose parent is not of the job gets another one
+ * when the keeper ends. */
 static const char *why_not_lazy(const struct tree *tree)
 {
-	if (tree->n_processes > 1)
-		return "the job has several processes";
-	if (tree->processes[0].stopped)
-		return "the job was stopped";
-	if (tree->processes[0].leader_ended)
-		return "the job's first thread has ended";
-	for (unsigned i = 0; i < tree->processes[0].n_threads; i++)
-		if (tree->processes[0].threads[i].parent_death_signal)
-			return "the job asked for a signal when its parent ends";
+	for (unsigned i = 0; i < tree->n_processes; i++) {
+		const struct process *p = &tree->processes[i];
+
+		if (p->stopped)
+			return "a process of the job was stopped";
+		if (p->leader_ended)
+			return "the first thread of one of its processes has ended";
+		for (unsigned j = 0; !p->ppid && j < p->n_threads; j++)
+			if (p->threads[j].parent_death_signal)
+				return "the job asked for a signal when its parent ends";
+	}
+	/* what is missing of that is not brought to who reads it */
+	for (unsigned i = 0; i < tree->n_files; i++)
+		if (tree->files[i].kind == FILE_PROC && tree->files[i].path &&
+		    ends_with(tree->files[i].path, "/mem"))
+			return "a process's memory is open as a file";
 	return NULL;
 }
 

@@ -164,6 +164,7 @@ int sink_open_process(struct sink *s, struct build_process *bp, bool for_later, 
 
 	*s = (struct sink){ .fd = build_remote_mem(bp->remote),
 			    .pid = bp->pid,
+			    .bp = bp,
 			    .uffd = -1,
 			    .kernel_faults = for_later && !probe_without("kernel_faults") };
 	rc = open_uffd(s, bp, err);

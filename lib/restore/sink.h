@@ -5,10 +5,11 @@
 #include "restore/internal.h"
 
 struct sink {
-	int fd;              /* /proc/PID/mem (borrowed), or the space's file (ours) */
-	pid_t pid;           /* 0: a file */
-	int uffd;            /* -1: none */
-	bool kernel_faults;  /* it hears of faults in system calls too */
+	int fd;                         /* /proc/PID/mem (borrowed), or the space's file (ours) */
+	pid_t pid;                      /* 0: a file */
+	const struct build_process *bp; /* whose memory it is; NULL: a file */
+	int uffd;                       /* -1: none */
+	bool kernel_faults;             /* it hears of faults in system calls too */
 	bool runs;           /* the process does: a page that is there may have been written to */
 	struct range *fresh; /* memory that it fills: each within one mapping, ascending */
 	unsigned n_fresh;

@@ -238,3 +238,68 @@ generations() { # NAME: like three_generations, two of them, lazily
 @test "threads, lazily" {
 	generations threads
 }
+
+# lazily NAME [ARGS]: with all that comes, and with what is asked for only.
+lazily() {
+	local how
+	saved "$@" || return 1
+	for how in _=_ "${UNPRIVILEGED[0]}"; do
+		KEEP=("$how")
+		victim_restart --lazy || fail "$how" || return 1
+		victim_poke || fail "$how" || return 1
+		victim_kill || return 1
+		grep -- '--lazy' "$T/restart$STARTS.stderr" | grep -v 'memory is open as a file' &&
+			fail "$how: it was not lazy" && return 1
+	done
+	KEEP=()
+}
+
+@test "threads that are blocked in system calls, lazily" {
+	lazily blocked
+}
+
+@test "two processes and the memory that they share, lazily" {
+	lazily instant pair
+}
+
+@test "processes that touch each other's missing memory" {
+	lazily pins writev
+	rm -rf "$CHAIN" "$BASE".*
+	lazily pins mem
+}
+
+@test "processes that share their memory without being threads, lazily" {
+	lazily tree_vm
+}
+
+@test "trees that are busy, with zombies, with shared memory, lazily" {
+	local name
+	for name in tree_busy tree_zombies tree_shm; do
+		lazily $name || fail "$name" || return 1
+		rm -rf "$CHAIN" "$BASE".*
+	done
+}
+
+# One of them is killed: the others get their memory.
+@test "a process of several is killed while memory is missing, the keeper is: all go" {
+	local child
+	saved instant pair
+	KEEP=("${ON_DEMAND[@]}")
+	restart_begin
+	child=$(descendants "$JOB")
+	kill -9 "$child"
+	wait_gone "$child"
+	until_true "$CKPT_TEST_WAIT" kill -0 "$JOB"
+	kill -9 "$KEEPER"
+	wait_gone "$JOB"
+	exit_of "$SUP_PID" "$CKPT_TEST_WAIT"
+	wait_line "$T/restart$STARTS.stderr" "was killed before all of it was there"
+	restart_begin
+	child=$(descendants "$JOB")
+	kill -9 "$KEEPER"
+	wait_gone "$JOB"
+	wait_gone "$child"
+	exit_of "$SUP_PID" "$CKPT_TEST_WAIT"
+	KEEP=()
+	victim_restart --lazy
+}
