@@ -138,6 +138,19 @@ int memfd_make(struct rebuild *rb, unsigned i, int *ret_fd, struct err *err);
  * them, when all files are open, and gives them their options. */
 int sockets_make(struct rebuild *rb, struct err *err);
 int sockets_fill(struct rebuild *rb, struct err *err);
+/* relay.c: is the description one that several processes get from the first who has it? */
+bool relay_needed(const struct tree *t, const struct file *f);
+/* In the maker: what stands for such a description until then. */
+int relay_make(int *ret_fd, struct err *err);
+/* How it is opened: by path if there is one, else with arg; what is for the message. */
+struct relay_call {
+	const char *what, *path;
+	long nr;
+	uint64_t arg, flags;
+};
+/* Before descriptors are put in place: p gets description number at of the tree, shared or not. */
+int relay_open(const struct rebuild *rb, const struct process *p, int at, struct placer *pl,
+	       const struct relay_call *call, struct err *err);
 /* pidfd.c: before descriptors are put in place, when all processes are there. */
 int pidfds_place(struct rebuild *rb, const struct process *p, struct placer *pl, struct err *err);
 /* procfile.c: the same for files about processes. */

@@ -60,7 +60,8 @@ static int open_pidfd(struct rebuild *rb, const struct file *f, int *ret_fd, str
 {
 	const struct file_pidfd *d = f->detail;
 
-	(void)rb;
+	if (d->pid && relay_needed(rb->tree, f))
+		return relay_make(ret_fd, err);
 	*ret_fd = d->pid ? (int)syscall(SYS_pidfd_open, getpid(), 0) : of_the_dead();
 	return *ret_fd < 0 ? err_set(err, -errno, "cannot open a pidfd: %m") : 0;
 }
@@ -74,15 +75,14 @@ int pidfds_place(struct rebuild *rb, const struct process *p, struct placer *pl,
 
 		if (!d || !d->pid)
 			continue;
-		rc = placer_room(pl, 4, 0, err);
+		rc = relay_open(rb, p, at, pl,
+				&(struct relay_call){ .what = "open a pidfd",
+						      .nr = SYS_pidfd_open,
+						      .arg = (uint64_t)rb->new_id(rb, d->pid),
+						      .flags = f->flags & O_NONBLOCK },
+				err);
 		if (rc < 0)
 			return rc;
-		/* what is the job's is not there yet: what is opened comes as 0, the lowest */
-		batch_call(pl->b, NULL, SYS_close, 0);
-		batch_call(pl->b, "open a pidfd", SYS_pidfd_open, rb->new_id(rb, d->pid),
-			   f->flags & O_NONBLOCK);
-		batch_call(pl->b, "put a pidfd in place", SYS_dup3, 0, rb->file_fds[at], O_CLOEXEC);
-		batch_call(pl->b, NULL, SYS_close, 0);
 	}
 	return 0;
 }

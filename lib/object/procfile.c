@@ -125,9 +125,12 @@ static int check(const struct rebuild *rb, const struct file *f, struct err *err
 static int open_procfile(struct rebuild *rb, const struct file *f, int *ret_fd, struct err *err)
 {
 	const char *rest, *path = rebuild_path(rb, f->path);
-	int fd = proc_pid(f->path, &rest) ? open("/dev/null", O_RDWR | O_CLOEXEC)
-					  : open(path, reopen_flags(f));
+	bool later = proc_pid(f->path, &rest);
+	int fd;
 
+	if (later && relay_needed(rb->tree, f))
+		return relay_make(ret_fd, err);
+	fd = later ? open("/dev/null", O_RDWR | O_CLOEXEC) : open(path, reopen_flags(f));
 	if (fd < 0)
 		return err_set(err, -errno, "cannot open '%s': %m", path);
 	*ret_fd = fd;
@@ -148,16 +151,14 @@ int procfiles_place(struct rebuild *rb, const struct process *p, struct placer *
 			return err_set(err, -ESRCH,
 				       "pid %d fd %d: cannot open '%s' again with new process ids",
 				       p->pid, p->fds[i].fd, f->path);
-		rc = placer_room(pl, 4, strlen(path) + 1, err);
+		rc = relay_open(rb, p, at, pl,
+				&(struct relay_call){ .what = path,
+						      .path = path,
+						      .nr = SYS_open,
+						      .flags = (uint64_t)reopen_flags(f) },
+				err);
 		if (rc < 0)
 			return rc;
-		/* what is the job's is not there yet: what is opened comes as 0, the lowest */
-		batch_call(pl->b, NULL, SYS_close, 0);
-		batch_call(pl->b, path, SYS_open, batch_in(pl->b, path, strlen(path) + 1),
-			   reopen_flags(f));
-		batch_call(pl->b, "put a file of /proc in place", SYS_dup3, 0, rb->file_fds[at],
-			   O_CLOEXEC);
-		batch_call(pl->b, NULL, SYS_close, 0);
 	}
 	return 0;
 }

@@ -225,6 +225,10 @@ time.sleep(600)' "$name"
 	three_generations semundo
 }
 
+@test "shared: one description of each kind in three processes, and a waiter on each" {
+	three_generations shared
+}
+
 @test "kin: what two processes have between them: terminal, memory, locks, queues, pidfds" {
 	three_generations kin
 }
