@@ -6,7 +6,8 @@
 load ../lib/common
 
 : "${CKPT_TEST_SEED:=$(date +%s%N | cut -c 6-15)}"
-: "${CKPT_TEST_ROUNDS:=6}" # rounds of each test
+: "${CKPT_TEST_ROUNDS:=4}" # rounds of each test
+: "${CKPT_TEST_INCREMENTS:=40}" # of each round
 COMPARE=$CKPT_BUILD/test/compare/compare
 PATIENCE=60
 
@@ -72,6 +73,15 @@ compare() {
 	[ "$status" -eq 0 ] || fail "after image $(stats_last seq): $out"
 }
 
+# drive STEPS: that many, an increment, compared; again and again.
+drive() {
+	local out status=0
+	out=$(fg 600 "$COMPARE" "$CHAIN" "$(job_pid)" "$SUP_PID" "$STATS" \
+		"$CKPT_TEST_INCREMENTS" "$1" 2>&1) || status=$?
+	[ "$status" -eq 0 ] || fail "after image $(stats_last seq): $out" || return 1
+	STEPS=$((STEPS + CKPT_TEST_INCREMENTS * $1))
+}
+
 # Now and then: from any state that the chain still has, merged before or not.
 restart_somewhere() {
 	local images=("$CHAIN"/*.img) n args=()
@@ -92,26 +102,26 @@ has_tracker() {
 	skip "$(head -n 1 "$T/why")"
 }
 
-# rounds STEPS OPTIONS...: STEPS steps, then a checkpoint, compared.
+# rounds STEPS OPTIONS...: STEPS steps, then a checkpoint, compared; in each round many times.
 rounds() {
 	local steps=$1 i
 	shift
-	RESTS=yes
+	RESTS=yes STEPS=0
 	is_root || touch "$BASE.userns"
 	victim_start --keep 1000 --full-every 12 "$@" -- changed "$SEED" "$steps" ||
 		return 1
+	wake_poke || return 1
 	for ((i = 0; i < CKPT_TEST_ROUNDS; i++)); do
-		wake_poke || return 1
-		checkpoint || return 1
-		compare || return 1
-		if [ "$(below 6)" -eq 0 ]; then
+		drive "$steps" || return 1
+		if [ "$(below 2)" -eq 0 ]; then
 			restart_somewhere || return 1
 		fi
 	done
 	wake_poke || return 1
 	victim_kill || return 1
 	restart || return 1
-	quit
+	quit || return 1
+	echo "$STEPS steps"
 }
 
 # runs OPTIONS...: the victim changes its memory all the time; what is restarted is one instant.
@@ -135,7 +145,7 @@ runs() {
 
 @test "uffd, copied while stopped: every byte, after every few steps" {
 	has_tracker uffd
-	rounds 60 --tracker uffd --mode stop
+	rounds 125 --tracker uffd --mode stop
 }
 
 @test "uffd, copied ahead: every byte" {
@@ -249,11 +259,11 @@ pins() {
 
 @test "softdirty: every byte" {
 	has_tracker softdirty
-	rounds 60 --tracker softdirty --mode stop
+	rounds 125 --tracker softdirty --mode stop
 }
 
 @test "hash: every byte" {
-	rounds 60 --tracker hash --mode stop
+	rounds 125 --tracker hash --mode stop
 }
 
 @test "whatever is taken by itself: one instant" {

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * compare CHAIN PID: every byte of the memory of a process that rests against the newest state of
- * the chain, resolved along its parents. PID is the first process of the tree. Says which page
- * differs.
+ * Every byte of the memory of a process that rests against the newest state of a chain, resolved
+ * along its parents. Says which page differs.
  */
+#include "compare.h"
+
 #include "image/chain.h"
 #include "image/reader.h"
 #include "util/cleanup.h"
@@ -13,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 struct state {
 	struct resolved *r;
@@ -139,46 +141,53 @@ static bool is_compared(const struct vma *v)
 	return !v->path || strcmp(v->path, "[stack]");
 }
 
-int main(int argc, char **argv)
+static void compare_process(struct state *s, const struct process *p)
 {
-	struct arena *arena = arena_new();
-	struct state s = { .mem_fd = -1 };
-	const struct process *p;
-	struct err err = { 0 };
-	struct chain *chain;
-	struct tree *tree = NULL;
-	char path[64];
-
-	if (argc != 3 || !arena)
-		return 2;
-	s.pages = malloc((size_t)IMAGE_BLOCK_PAGES * CKPT_PAGE_SIZE);
-	s.scratch = malloc(IMAGE_BLOCK_SCRATCH);
-	if (!s.pages || !s.scratch)
-		return 2;
-	if (chain_open(argv[1], CHAIN_READ, &chain, &err) < 0 || chain_scan(chain, &err) < 0)
-		die(&err);
-	if (!chain_newest(chain) ||
-	    chain_resolve(chain, chain_newest(chain)->name, &s.r, &err) < 0 ||
-	    image_reader_tree(resolved_image(s.r, 0), arena, &tree, &err) < 0)
-		die(&err);
-	s.tree = tree;
-	(void)snprintf(path, sizeof path, "/proc/%s/mem", argv[2]);
-	s.mem_fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (s.mem_fd < 0) {
-		perror(path);
-		return 2;
-	}
-	p = &tree->processes[0];
 	for (unsigned i = 0; i < p->n_vmas; i++) {
 		const struct vma *v = &p->vmas[i];
 
 		if (!is_compared(v))
 			continue;
 		if (v->kind == VMA_SHM)
-			compare_vma(&s, v->shm_space, v, v->offset / CKPT_PAGE_SIZE);
+			compare_vma(s, v->shm_space, v, v->offset / CKPT_PAGE_SIZE);
 		else
-			compare_vma(&s, p->space, v, v->start / CKPT_PAGE_SIZE);
+			compare_vma(s, p->space, v, v->start / CKPT_PAGE_SIZE);
 	}
-	printf("%lu pages compared, %lu differ\n", s.compared, s.bad);
-	return s.bad || !s.compared;
+}
+
+bool compare_newest(const char *dir, pid_t pid, unsigned long *ret_pages)
+{
+	struct arena *arena = arena_new();
+	struct state s = { .mem_fd = -1 };
+	struct err err = { 0 };
+	struct chain *chain;
+	struct tree *tree = NULL;
+	char path[64];
+
+	s.pages = malloc((size_t)IMAGE_BLOCK_PAGES * CKPT_PAGE_SIZE);
+	s.scratch = malloc(IMAGE_BLOCK_SCRATCH);
+	if (!arena || !s.pages || !s.scratch)
+		exit(2);
+	if (chain_open(dir, CHAIN_READ, &chain, &err) < 0 || chain_scan(chain, &err) < 0)
+		die(&err);
+	if (!chain_newest(chain) ||
+	    chain_resolve(chain, chain_newest(chain)->name, &s.r, &err) < 0 ||
+	    image_reader_tree(resolved_image(s.r, 0), arena, &tree, &err) < 0)
+		die(&err);
+	s.tree = tree;
+	(void)snprintf(path, sizeof path, "/proc/%d/mem", pid);
+	s.mem_fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (s.mem_fd < 0) {
+		perror(path);
+		exit(2);
+	}
+	compare_process(&s, &tree->processes[0]);
+	(void)close(s.mem_fd);
+	resolved_free(s.r);
+	chain_free(chain);
+	arena_free(arena);
+	free(s.pages);
+	free(s.scratch);
+	*ret_pages += s.compared;
+	return !s.bad && s.compared;
 }

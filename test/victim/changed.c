@@ -4,324 +4,18 @@
  * of what each page must hold.
  *
  * changed BASE SEED STEPS: STEPS steps for every poke, then all is verified; in between it rests,
- * so that a checkpoint can be compared with it byte by byte. changed BASE SEED run: steps all the
- * time; a poke has it verify between two of them.
+ * so that a checkpoint can be compared with it byte by byte. It rests until a SIGUSR2: that a poke
+ * is coming; or, queued with a value (test/compare/compare.c), that as many steps are wanted, after
+ * which all is verified and it rests again. changed BASE SEED run: steps all the time; a poke has
+ * it verify between two of them.
  */
-#include "victim.h"
+#include "changed.h"
 
 #include <malloc.h>
-#include <sys/uio.h>
 #include <sys/wait.h>
 
-#ifndef MADV_POPULATE_READ
-#define MADV_POPULATE_READ  22
-#define MADV_POPULATE_WRITE 23
-#endif
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE 25
-#endif
-#ifndef MADV_COLD
-#define MADV_COLD 20
-#endif
-#ifndef MADV_PAGEOUT
-#define MADV_PAGEOUT 21
-#endif
-
-#define REGIONS   48u
-#define MAX_PAGES 96u
-#define HUGE_LEN  (2ul << 20)
-#define BRK_MAX   64u
-#define STACKS    4u
-#define FILE_SEED 0xf11e0000ull
-
-enum kind { NOTHING, ANON, FILE_PRIVATE, SHARED, SHARED_FD, HUGE, BREAK };
-
-/* What a page must hold: a pattern's seed, BLANK (zero, or the file's page), either if MAYBE. */
-#define BLANK 0ull
-#define MAYBE (1ull << 63)
-
-static struct region {
-	enum kind kind;
-	char *at;
-	unsigned npages;
-	int prot, fd;
-	uint64_t page[HUGE_LEN / PAGE];
-} regions[REGIONS];
-
-static uint64_t rng, seeds, steps_done;
-static int file_fd;
-static char *recent; /* where something was unmapped last */
-
-static uint64_t rnd(uint64_t n)
-{
-	rng ^= rng << 13;
-	rng ^= rng >> 7;
-	rng ^= rng << 17;
-	return (rng * 0x2545f4914f6cdd1dull >> 33) % n;
-}
-
-/* --- the model ------------------------------------------------------------------------------ */
-
-static bool is_blank(const struct region *r, unsigned i)
-{
-	const char *p = r->at + i * PAGE;
-
-	return r->kind == FILE_PRIVATE ? page_is(p, FILE_SEED + i) : page_is_zero(p);
-}
-
-static void verify_page(const struct region *r, unsigned i)
-{
-	uint64_t want = r->page[i] & ~MAYBE;
-	const char *p = r->at + i * PAGE;
-	bool good = want == BLANK ? is_blank(r, i) : page_is(p, want);
-
-	if (!good && (r->page[i] & MAYBE))
-		good = is_blank(r, i);
-	check(good, "step %llu: page %u of region %d (kind %d, at %p) is not %#llx",
-	      (unsigned long long)steps_done, i, (int)(r - regions), (int)r->kind,
-	      (const void *)r->at, (unsigned long long)r->page[i]);
-}
-
-static void verify_region(struct region *r)
-{
-	if (r->kind == NOTHING || !r->npages)
-		return;
-	if (!(r->prot & PROT_READ))
-		check_sys(mprotect(r->at, r->npages * PAGE, PROT_READ) == 0);
-	for (unsigned i = 0; i < r->npages; i++)
-		verify_page(r, i);
-	if (!(r->prot & PROT_READ))
-		check_sys(mprotect(r->at, r->npages * PAGE, r->prot) == 0);
-}
-
-static void verify_all(void)
-{
-	for (unsigned i = 0; i < REGIONS; i++)
-		verify_region(&regions[i]);
-}
-
-/* --- making and unmaking -------------------------------------------------------------------- */
-
-static void forget(struct region *r)
-{
-	if (r->fd >= 0)
-		check_sys(close(r->fd) == 0);
-	r->kind = NOTHING;
-	r->fd = -1;
-}
-
-static void unmake(struct region *r)
-{
-	if (r->kind == NOTHING || r->kind == BREAK)
-		return;
-	check_sys(munmap(r->at, r->npages * PAGE) == 0);
-	recent = r->at;
-	forget(r);
-}
-
-static void *map(struct region *r, void *at, int how)
-{
-	size_t len = r->npages * PAGE;
-
-	switch (r->kind) {
-	case FILE_PRIVATE:
-		return mmap(at, len, r->prot, MAP_PRIVATE | how, file_fd, 0);
-	case SHARED:
-		return mmap(at, len, r->prot, MAP_SHARED | MAP_ANONYMOUS | how, -1, 0);
-	case SHARED_FD:
-		return mmap(at, len, r->prot, MAP_SHARED | how, r->fd, 0);
-	default:
-		return mmap(at, len, r->prot, MAP_PRIVATE | MAP_ANONYMOUS | how, -1, 0);
-	}
-}
-
-static void make_huge(struct region *r)
-{
-	char *p = mmap(NULL, 2 * HUGE_LEN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-		       0);
-	size_t head;
-
-	check_sys(p != MAP_FAILED);
-	head = -(uintptr_t)p & (HUGE_LEN - 1);
-	if (head)
-		check_sys(munmap(p, head) == 0);
-	check_sys(munmap(p + head + HUGE_LEN, HUGE_LEN - head) == 0);
-	r->at = p + head;
-	r->npages = HUGE_LEN / PAGE;
-	(void)madvise(r->at, HUGE_LEN, MADV_HUGEPAGE);
-}
-
-static void make(struct region *r)
-{
-	static const enum kind kinds[] = { ANON,   ANON,      ANON,         ANON,
-					   SHARED, SHARED_FD, FILE_PRIVATE, HUGE };
-
-	if (r->kind != NOTHING)
-		return;
-	r->kind = kinds[rnd(COUNT_OF(kinds))];
-	if (r->kind == HUGE && rnd(3))
-		r->kind = ANON;
-	r->npages = 1 + (unsigned)rnd(MAX_PAGES);
-	r->prot = PROT_READ | PROT_WRITE;
-	memset(r->page, 0, sizeof r->page);
-	if (r->kind == SHARED_FD) {
-		r->fd = memfd_create("changed", MFD_CLOEXEC);
-		check_sys(r->fd >= 0 && ftruncate(r->fd, (off_t)(r->npages * PAGE)) == 0);
-	}
-	if (r->kind == HUGE) {
-		make_huge(r);
-		return;
-	}
-	r->at = MAP_FAILED;
-	if (recent && rnd(2)) /* often at the address of something that has just gone */
-		r->at = map(r, recent, MAP_FIXED_NOREPLACE);
-	if (r->at == MAP_FAILED)
-		r->at = map(r, NULL, 0);
-	check_sys(r->at != MAP_FAILED);
-}
-
-/* Something else of the same kind at the same place, without a moment in between. */
-static void replace(struct region *r)
-{
-	if (r->kind == BREAK || r->kind == NOTHING || r->kind == SHARED_FD)
-		return;
-	r->prot = PROT_READ | PROT_WRITE;
-	check_sys(map(r, r->at, MAP_FIXED) == r->at);
-	memset(r->page, 0, sizeof r->page);
-}
-
-static void shrink(struct region *r)
-{
-	unsigned n;
-
-	if (r->kind == NOTHING || r->kind == BREAK || r->kind == HUGE)
-		return;
-	n = 1 + (unsigned)rnd(r->npages);
-	if (n < r->npages)
-		check_sys(munmap(r->at + n * PAGE, (r->npages - n) * PAGE) == 0);
-	r->npages = n;
-}
-
-/* Moves, grows or shrinks; what is new is blank. */
-static void move(struct region *r)
-{
-	unsigned n = r->npages;
-	char *to;
-
-	if (r->kind != ANON)
-		return;
-	if (rnd(2))
-		n = 1 + (unsigned)rnd(MAX_PAGES);
-	if (rnd(2)) {
-		char *room = mmap(NULL, n * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-		check_sys(room != MAP_FAILED);
-		to = mremap(r->at, r->npages * PAGE, n * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, room);
-	} else {
-		to = mremap(r->at, r->npages * PAGE, n * PAGE, MREMAP_MAYMOVE);
-	}
-	check_sys(to != MAP_FAILED);
-	if (to != r->at)
-		recent = r->at;
-	for (unsigned i = r->npages; i < n; i++)
-		r->page[i] = BLANK;
-	r->at = to;
-	r->npages = n;
-}
-
-static void protect(struct region *r)
-{
-	static const int prots[] = { PROT_NONE, PROT_READ, PROT_READ | PROT_WRITE };
-
-	if (r->kind == NOTHING || !r->npages)
-		return;
-	r->prot = prots[rnd(COUNT_OF(prots))];
-	check_sys(mprotect(r->at, r->npages * PAGE, r->prot) == 0);
-}
-
-/* --- writing -------------------------------------------------------------------------------- */
-
-static void fill(struct region *r, unsigned i, unsigned how)
-{
-	static char buf[PAGE];
-	uint64_t seed = ++seeds;
-	struct iovec from = { buf, PAGE }, to = { r->at + i * PAGE, PAGE };
-	int p[2];
-
-	if (how < 2) {
-		page_fill(r->at + i * PAGE, seed);
-	} else {
-		page_fill(buf, seed);
-		if (how == 2) {
-			check_sys(pipe(p) == 0 && write(p[1], buf, PAGE) == (ssize_t)PAGE);
-			check_sys(read(p[0], r->at + i * PAGE, PAGE) == (ssize_t)PAGE);
-			check_sys(close(p[0]) == 0 && close(p[1]) == 0);
-		} else {
-			check_sys(process_vm_writev(getpid(), &from, 1, &to, 1, 0) ==
-				  (ssize_t)PAGE);
-		}
-	}
-	r->page[i] = seed;
-}
-
-static void writes(struct region *r)
-{
-	unsigned n = 1 + (unsigned)rnd(12), how = (unsigned)rnd(4), at, step = 1 + (unsigned)rnd(3);
-
-	if (r->kind == NOTHING || !r->npages || !(r->prot & PROT_WRITE))
-		return;
-	at = (unsigned)rnd(r->npages);
-	for (; n && at < r->npages; n--, at += step)
-		fill(r, at, how);
-}
-
-/* --- advice --------------------------------------------------------------------------------- */
-
-static void blank(struct region *r, unsigned first, unsigned n)
-{
-	for (unsigned i = first; i < first + n; i++)
-		r->page[i] = BLANK;
-}
-
-static void advise(struct region *r)
-{
-	static const int hints[] = { MADV_POPULATE_READ, MADV_POPULATE_WRITE, MADV_COLLAPSE,
-				     MADV_PAGEOUT,       MADV_COLD,           MADV_NORMAL };
-	unsigned first, n;
-
-	if (r->kind == NOTHING || !r->npages)
-		return;
-	first = (unsigned)rnd(r->npages);
-	n = 1 + (unsigned)rnd(r->npages - first);
-	switch (rnd(4)) {
-	case 0:
-		if (madvise(r->at + first * PAGE, n * PAGE, MADV_DONTNEED) == 0 &&
-		    r->kind != SHARED && r->kind != SHARED_FD)
-			blank(r, first, n);
-		break;
-	case 1:
-		if (madvise(r->at + first * PAGE, n * PAGE, MADV_FREE) == 0)
-			for (unsigned i = first; i < first + n; i++)
-				r->page[i] |= r->page[i] ? MAYBE : 0;
-		break;
-	case 2:
-		if ((r->kind == SHARED || r->kind == SHARED_FD) && (r->prot & PROT_WRITE) &&
-		    madvise(r->at + first * PAGE, n * PAGE, MADV_REMOVE) == 0)
-			blank(r, first, n);
-		break;
-	default: /* whether it is heeded or refused, nothing may change */
-		(void)madvise(r->at + first * PAGE, n * PAGE, hints[rnd(COUNT_OF(hints))]);
-	}
-}
-
-/* Read only: the zero page comes in, or the file's. */
-static void touch(struct region *r)
-{
-	if (r->kind == NOTHING || !r->npages || !(r->prot & PROT_READ))
-		return;
-	for (unsigned i = (unsigned)rnd(r->npages); i < r->npages; i += 1 + (unsigned)rnd(5))
-		verify_page(r, i);
-}
+#define BRK_MAX 64u
+#define STACKS  4u
 
 /* --- the heap, threads, children ------------------------------------------------------------ */
 
@@ -341,6 +35,7 @@ static void move_break(struct region *r)
 struct sleeper {
 	pthread_t thread;
 	int state; /* 0 none, 1 runs, 2 told to end */
+	pid_t tid; /* once its pages are written */
 	uint64_t seed;
 };
 static struct sleeper sleepers[STACKS];
@@ -352,6 +47,7 @@ static void *sleeper_main(void *arg)
 
 	for (unsigned i = 0; i < 6; i++)
 		page_fill(pages + i * PAGE, s->seed + i);
+	__atomic_store_n(&s->tid, gettid_raw(), __ATOMIC_RELEASE);
 	while (__atomic_load_n(&s->state, __ATOMIC_ACQUIRE) == 1)
 		syscall(SYS_futex, &s->state, 0 /* FUTEX_WAIT */, 1, NULL, NULL, 0);
 	for (unsigned i = 0; i < 6; i++)
@@ -366,7 +62,11 @@ static void threads(void)
 	if (s->state == 0) {
 		s->state = 1;
 		s->seed = seeds += 6;
+		s->tid = 0;
 		s->thread = thread_start(sleeper_main, s);
+		while (!__atomic_load_n(&s->tid, __ATOMIC_ACQUIRE))
+			sleep_ms(1);
+		thread_wait_blocked(s->tid, SYS_futex); /* when we rest, nobody writes */
 		return;
 	}
 	__atomic_store_n(&s->state, 2, __ATOMIC_RELEASE);
@@ -441,10 +141,12 @@ static void step(void)
 	}
 }
 
-static void leave_by_exec(char **argv)
+/* owes_answer: to a poke, which the new program gives. */
+static void leave_by_exec(char **argv, bool owes_answer)
 {
 	char seed[32], steps[32];
-	char *args[] = { argv[0], argv[1], seed, argv[3], steps, NULL };
+	char *args[] = { argv[0], argv[1], seed, argv[3], steps, owes_answer ? "answer" : NULL,
+			 NULL };
 
 	(void)snprintf(seed, sizeof seed, "%llu", (unsigned long long)rnd(1u << 30) + 1);
 	(void)snprintf(steps, sizeof steps, "%llu", (unsigned long long)steps_done);
@@ -489,18 +191,48 @@ static bool told_to_quit(void)
 	return readlink(victim_path("poke"), poke, sizeof poke) == 4 && !memcmp(poke, "quit", 4);
 }
 
-/* Waits for SIGUSR2 without a trace in memory (victim_wait polls). */
-static void rest(void)
+/* Waits for SIGUSR2 without a trace in memory (victim_wait polls). Returns how many steps are
+ * wanted, 0: a poke is coming. */
+static int rest(void)
 {
 	siginfo_t si;
 	sigset_t set;
 
 	if (told_to_quit())
-		return;
+		return 0;
 	sigemptyset(&set);
 	sigaddset(&set, SIGUSR2);
 	while (sigwaitinfo(&set, &si) != SIGUSR2)
 		;
+	return si.si_code == SI_QUEUE ? si.si_value.sival_int : 0;
+}
+
+static void steps(int n)
+{
+	while (n-- > 0)
+		step();
+	verify_all();
+}
+
+/* Pokes are answered one by one, and in between steps made as they are asked for. */
+static void work(char **argv)
+{
+	for (;;) {
+		int n = rest();
+
+		if (n > 0) {
+			steps(n);
+			if (rnd(12) == 0)
+				leave_by_exec(argv, false);
+			continue;
+		}
+		if (!victim_wait())
+			return;
+		steps(atoi(argv[3]));
+		if (rnd(12) == 0 && !told_to_quit())
+			leave_by_exec(argv, true);
+		victim_ok();
+	}
 }
 
 static int wanted;
@@ -542,17 +274,8 @@ int main(int argc, char **argv)
 		victim_ready();
 	if (!strcmp(argv[3], "run"))
 		run();
-	if (argv[4])
+	if (argv[4] && argv[5])
 		victim_ok(); /* what the program before left to say */
-	rest();
-	while (victim_wait()) {
-		for (int i = atoi(argv[3]); i > 0; i--)
-			step();
-		verify_all();
-		if (rnd(12) == 0 && !told_to_quit())
-			leave_by_exec(argv);
-		victim_ok();
-		rest();
-	}
+	work(argv);
 	return 0;
 }
