@@ -2,6 +2,7 @@
 /* ckpt-run: runs a program, or takes on a running one, and checkpoints its process tree. */
 #include "options.h"
 #include "dump/dump.h"
+#include "proc/orphans.h"
 #include "run/attach.h"
 #include "run/claim.h"
 #include "run/launch.h"
@@ -327,6 +328,27 @@ static int prepare(struct request *q, struct session *s, struct err *err)
 	return rc < 0 ? rc : fault_point("run-claimed", err);
 }
 
+/* Who may have come from the tree that is taken on, but nobody can tell. */
+static int name_left(pid_t root, bool quiet, struct arena *a, struct err *err)
+{
+	const unsigned most = 8;
+	struct orphans o;
+	int rc = proc_orphans(root, a, &o, err);
+
+	if (rc < 0 || quiet)
+		return rc;
+	for (unsigned i = 0; i < o.n_left && i < most; i++)
+		fprintf(stderr,
+			PROGRAM
+			": process %d (%s) of the same session is not in the tree, and left "
+			"alone: its parent has ended\n",
+			o.left[i].pid, o.left[i].comm);
+	if (o.n_left > most)
+		fprintf(stderr, PROGRAM ": nor are %u more processes of that session\n",
+			o.n_left - most);
+	return 0;
+}
+
 /* Starts the program: 0 once it runs. */
 static int start(const struct request *q, struct session *s, struct err *err)
 {
@@ -403,7 +425,10 @@ static int run(struct request *q, struct session *s, int *ret_status, struct err
 	if (rc < 0)
 		return rc;
 	s->root = q->pid;
-	rc = q->pid ? signals_open(&s->signal_fd, err) : start(q, s, err);
+	if (q->pid)
+		rc = name_left(q->pid, q->o.quiet, s->arena, err);
+	if (rc == 0)
+		rc = q->pid ? signals_open(&s->signal_fd, err) : start(q, s, err);
 	if (rc == 0)
 		rc = supervise_job(q, s, &end, err);
 	if (rc < 0)

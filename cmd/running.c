@@ -45,6 +45,12 @@ static void print_json(pid_t pid, const struct able *able)
 			printf("null");
 		putchar('}');
 	}
+	printf("], \"left\": [");
+	for (unsigned i = 0; i < able->n_left; i++) {
+		printf("%s{\"pid\": %d, \"name\": ", i ? ", " : "", able->left[i].pid);
+		put_string(able->left[i].comm);
+		putchar('}');
+	}
 	printf("]}\n");
 }
 
@@ -53,6 +59,16 @@ static void put_text(const char *s)
 {
 	for (; *s; s++)
 		putchar((unsigned char)*s < 0x20 || *s == 0x7f ? '?' : *s);
+}
+
+/* Of these nobody can tell. */
+static void put_left(const struct able *able)
+{
+	for (unsigned i = 0; i < able->n_left; i++) {
+		printf("note: process %d (", able->left[i].pid);
+		put_text(able->left[i].comm);
+		printf(") of the same session is not in the tree: its parent has ended\n");
+	}
 }
 
 static void print_text(pid_t pid, const struct able *able)
@@ -72,6 +88,7 @@ static void print_text(pid_t pid, const struct able *able)
 		printf(" is not supported%s%s%s\n", o->hint ? " (" : "", o->hint ? o->hint : "",
 		       o->hint ? ")" : "");
 	}
+	put_left(able);
 }
 
 int running_inspect(pid_t pid, bool json, bool *ret_can, struct err *err)

@@ -11,6 +11,7 @@
 
 #include "dump/internal.h"
 #include "dump/tracing.h"
+#include "proc/orphans.h"
 #include "trace/stop.h"
 #include "util/cleanup.h"
 #include "util/fault.h"
@@ -253,6 +254,26 @@ static bool parent_there(const struct dump_job *job)
 	return faccessat(chain_dirfd(job->chain), name, R_OK, 0) == 0;
 }
 
+/* Of a tree that we do not look after: whoever else belongs to it. Before the stop: it takes time,
+ * and who is made meanwhile is a child of somebody who belongs to it. */
+static int find_orphans(struct dumper *d, struct err *err)
+{
+	struct orphans o;
+	pid_t *pids;
+	int rc = proc_orphans(d->job->root, d->arena, &o, err);
+
+	if (rc < 0 || !o.n_belong)
+		return rc;
+	pids = arena_array(d->arena, o.n_belong, sizeof *pids);
+	if (!pids)
+		return err_nomem(err);
+	for (unsigned i = 0; i < o.n_belong; i++)
+		pids[i] = o.belong[i].pid;
+	d->freeze.also = pids;
+	d->freeze.n_also = o.n_belong;
+	return 0;
+}
+
 int dump_init(struct dumper *d, struct err *err)
 {
 	d->arena = arena_new();
@@ -267,7 +288,7 @@ int dump_init(struct dumper *d, struct err *err)
 	d->freeze = (struct freeze_opts){ .root = d->job->root,
 					  .adopted = d->job->adopted,
 					  .timeout_ms = FREEZE_TIMEOUT_MS };
-	return 0;
+	return d->job->adopted ? 0 : find_orphans(d, err);
 }
 
 /* Whatever is needed at the stop is in memory before. */

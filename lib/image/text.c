@@ -156,6 +156,23 @@ static void put_settings_line(FILE *f, const struct settings *s)
 	putc('\n', f);
 }
 
+/* Where it was, for the record: those of the root, and whether others were elsewhere. */
+static void put_cgroup_line(FILE *f, const struct tree *t)
+{
+	const char *first = t->n_processes ? t->processes[0].cgroup : NULL;
+	unsigned elsewhere = 0;
+
+	if (!first || !first[0])
+		return;
+	for (unsigned i = 1; i < t->n_processes; i++)
+		elsewhere += t->processes[i].cgroup && strcmp(t->processes[i].cgroup, first);
+	fputs("cgroup     ", f);
+	put_name(f, first);
+	if (elsewhere)
+		fprintf(f, " (%u processes in others)", elsewhere);
+	fputs(" (not restored)\n", f);
+}
+
 void text_summary(FILE *f, const struct image_view *v, int64_t now_ns)
 {
 	const struct tree *t = v->tree;
@@ -186,6 +203,7 @@ void text_summary(FILE *f, const struct image_view *v, int64_t now_ns)
 	fprintf(f, "processes  %u\nthreads    %" PRIu64 "\n", t->n_processes, threads);
 	fprintf(f, "segments   %" PRIu64 ", %s mapped\n", segments, text_size(size, mapped));
 	fprintf(f, "files      %u, %" PRIu64 " descriptors\n", t->n_files, fds);
+	put_cgroup_line(f, t);
 }
 
 /* --- processes and threads -----------------------------------------------------------------------

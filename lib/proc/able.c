@@ -316,6 +316,26 @@ static int look_at_tree(struct looking *l, bool find, struct err *err)
 	return 0;
 }
 
+/* With the root, as it were: their children are found like its. */
+static int add_orphans(struct looking *l, pid_t root, struct err *err)
+{
+	struct orphans o;
+	int rc = proc_orphans(root, l->a, &o, err);
+
+	if (rc < 0)
+		return rc;
+	for (unsigned i = 0; i < o.n_belong; i++) {
+		pid_t *p = arena_push(l->a, &l->pids, &l->n_pids, sizeof *p);
+
+		if (!p)
+			return err_nomem(err);
+		*p = o.belong[i].pid;
+	}
+	l->able->left = o.left;
+	l->able->n_left = o.n_left;
+	return 0;
+}
+
 int able_look(pid_t root, struct arena *a, struct able *ret, struct err *err)
 {
 	struct looking l = { .a = a, .able = ret };
@@ -330,6 +350,8 @@ int able_look(pid_t root, struct arena *a, struct able *ret, struct err *err)
 	rc = proc_open_pid(getpid(), &self, err);
 	if (rc == 0)
 		rc = proc_status_read(self, a, &l.own, err);
+	if (rc == 0)
+		rc = add_orphans(&l, root, err);
 	if (rc == 0)
 		rc = look_at_tree(&l, true, err);
 	return rc < 0 ? rc : look_at_tree(&l, false, err);

@@ -2,6 +2,7 @@
 /* Can a running tree be checkpointed? Looked at from outside, without touching it. */
 #pragma once
 
+#include "proc/orphans.h"
 #include "util/arena.h"
 #include "util/err.h"
 
@@ -18,6 +19,8 @@ struct able {
 	unsigned n_processes, n_threads;
 	struct obstacle *obstacles;
 	unsigned n_obstacles;
+	struct orphan *left; /* see proc/orphans.h */
+	unsigned n_left;
 };
 
 /*

@@ -189,12 +189,12 @@ int plan_check(struct restoring *r, struct err *err)
 	rc = births_plan(r->tree, r->arena, &r->births, err);
 	if (rc == 0)
 		rc = check_host(r, err);
+	if (rc == 0) /* first: who lacks its rights cannot have its files either */
+		rc = attrs_check(&r->rb, err);
 	for (unsigned i = 0; rc == 0 && i < r->tree->n_processes; i++)
 		rc = check_memory(r, &r->tree->processes[i], err);
 	if (rc == 0)
 		rc = files_check(&r->rb, err);
-	if (rc == 0)
-		rc = attrs_check(&r->rb, err);
 	if (rc == 0)
 		rc = decide_pids(r, err);
 	if (rc == 0)

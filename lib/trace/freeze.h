@@ -45,6 +45,9 @@ struct freeze_opts {
 	bool adopted;
 	const pid_t *ignore;
 	unsigned n_ignore;
+	/* Others that belong to the job though nobody in it is their parent. */
+	const pid_t *also;
+	unsigned n_also;
 	unsigned timeout_ms;
 };
 

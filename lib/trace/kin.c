@@ -53,9 +53,15 @@ static void find_reaper(struct kin *k)
 int kin_begin(struct kin *k, const struct freeze_opts *o, struct frozen *f, struct arena *scratch,
 	      struct err *err)
 {
+	int rc;
+
 	*k = (struct kin){ .o = o, .f = f, .scratch = scratch };
 	find_reaper(k);
-	return add(k, o->root, -1, err);
+	rc = add(k, o->root, -1, err);
+	for (unsigned i = 0; rc == 0 && i < o->n_also; i++)
+		if (!idmap_get(&k->known, o->also[i], NULL))
+			rc = add(k, o->also[i], -1, err);
+	return rc;
 }
 
 void kin_end(struct kin *k)

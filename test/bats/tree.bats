@@ -36,6 +36,44 @@ load ../lib/common
 	three_generations tree_vm
 }
 
+# All users that it becomes may look at its directory, and complain.
+creds_start_ok() {
+	chmod 711 "$T"
+	: > "$BASE.out"
+	chmod 666 "$BASE.out"
+}
+
+@test "tree_creds: ids, groups, capabilities, securebits, roots that differ within a tree" {
+	creds_start_ok
+	three_generations tree_creds
+}
+
+@test "inspect names the cgroup" {
+	local group
+	group=$(sed -n 's/^0:://p' /proc/self/cgroup)
+	[ -n "$group" ] || skip "no cgroup version 2"
+	victim_start -- empty
+	checkpoint
+	run fg 20 "$INSPECT" "$CHAIN"
+	grep -qF "cgroup     $group (not restored)" <<< "$output" || fail "$output"
+	victim_quit
+}
+
+@test "tree_creds: who may not have the credentials is told so, by process, before anything is made" {
+	local user=65534 pid
+	is_root || skip "needs to make such a job"
+	creds_start_ok
+	victim_start -- tree_creds
+	checkpoint
+	victim_kill
+	chown -R "$user" "$CHAIN"
+	fg 20 setpriv --reuid="$user" --regid="$user" --clear-groups \
+		env HOME="$T" "$RESTART" "$CHAIN" > restart.stdout 2>&1 && fail "it was restarted"
+	grep -qE 'pid [0-9]+: cannot become uid [0-9]+ from uid 65534' restart.stdout ||
+		fail "$(cat restart.stdout)"
+	[ -z "$(test_processes)" ] || fail "left: $(test_processes)"
+}
+
 @test "leader_ended: the first thread has ended, others go on" {
 	three_generations leader_ended
 }
@@ -53,6 +91,53 @@ load ../lib/common
 		victim_quit
 		rm -f "$BASE".*
 	done
+}
+
+# A session whose leader ($T/root) loops, with an orphan ($T/orphan) whose parent has ended; or
+# "below": the loop is in a child of the leader.
+session_with_orphan() {
+	local loop='echo $$ > root.new; mv root.new root; while :; do sleep 0.05; done'
+	[ "${1:-}" != below ] || loop="bash -c '$loop' & wait"
+	door alone setsid bash -c "(sleep 1000 & echo \$! > orphan.new); mv orphan.new orphan; $loop"
+	until_true "$CKPT_TEST_WAIT" test -s root
+	SUP_PID=''
+	orphan=$(cat orphan)
+	until_true "$CKPT_TEST_WAIT" eval '[ "$(ps -o ppid= -p $orphan)" -ne "$DOOR_PID" ]'
+}
+
+@test "--pid: orphans in a session that the tree leads belong to it" {
+	local orphan root session
+	session_with_orphan
+	root=$(cat root)
+	session=$(ps -o sid= -p "$orphan")
+	[ "$session" -eq "$root" ]
+	fg 20 "$INSPECT" --pid "$root" > inspect.stdout
+	# the shell, the orphan, and maybe a sleep of the shell's
+	grep -qE ': [23] processes' inspect.stdout || fail "$(cat inspect.stdout)"
+	fg 20 "$RUN" --once --kill -o "$CHAIN" --pid "$root" > run.stdout 2>&1 ||
+		fail "$(cat run.stdout)"
+	[ ! -s run.stdout ] || fail "$(cat run.stdout)"
+	wait_gone "$orphan"
+	wait_gone "$root"
+	door again "$RESTART" "$CHAIN"
+	is_root || return 0 # its ids are in a namespace
+	until_true "$CKPT_TEST_WAIT" kill -0 "$orphan"
+	[ "$(ps -o sid= -p "$orphan")" -eq "$session" ]
+	kill "$orphan" "$root"
+}
+
+@test "--pid: orphans of which nobody can tell are left alone, and named" {
+	local orphan root
+	session_with_orphan below
+	root=$(cat root)
+	fg 20 "$INSPECT" --pid "$root" > inspect.stdout
+	grep -q "process $orphan (sleep) of the same session is not in the tree" inspect.stdout ||
+		fail "$(cat inspect.stdout)"
+	fg 20 "$RUN" --once --kill -o "$CHAIN" --pid "$root" > run.stdout 2>&1 ||
+		fail "$(cat run.stdout)"
+	grep -q "process $orphan (sleep) of the same session" run.stdout || fail "$(cat run.stdout)"
+	kill -0 "$orphan"
+	kill "$orphan" "$DOOR_PID"
 }
 
 @test "inspect --pid, and ckpt-run --pid: a tree whose first threads have ended" {
