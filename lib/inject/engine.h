@@ -34,6 +34,8 @@ struct remote {
 	struct remote *host; /* of another process with this memory; NULL: there is none */
 	unsigned guests;     /* how many have one of our slots */
 	bool no_stub;        /* the stub is the host's */
+	uint64_t annex;      /* more stubs for guests, a page each; 0: none */
+	unsigned annex_used; /* slots of theirs */
 	pid_t stopped;       /* a thread that is stopped, while others may run; 0: the first */
 	bool borrowed;       /* trace/outlive.h has been told */
 	const struct thread_regs *leader_regs;

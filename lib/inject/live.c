@@ -29,6 +29,8 @@
 
 #define LOG_ROOM       "inject"
 #define STUB_BYTES_MAX 2560
+#define ANNEX_PAGES    128
+#define ANNEX_BYTES    (ANNEX_PAGES * CKPT_PAGE_SIZE)
 
 static const uint8_t zeros[STUB_BYTES_MAX];
 
@@ -59,16 +61,69 @@ static uint64_t room_in(struct remote *r, const struct proc_map *m)
 	return 0;
 }
 
-/* A process that shares the host's memory uses its stub, with a slot of its own. */
-static bool take_slot(struct remote *r)
+/* --- guests -------------------------------------------------------------------------------- */
+
+static int64_t run_one(struct remote *r, long nr, uint64_t a, uint64_t len, struct err *err)
 {
-	if (!r->host || r->host->guests + 1 >= r->host->n_slots)
-		return false;
-	r->stub = r->host->stub;
-	r->first_slot = ++r->host->guests;
+	struct batch *b = batch_new(r);
+	int64_t rc = -ENOMEM;
+
+	if (!b)
+		return err_nomem(err);
+	(void)batch_call(b, NULL, nr, a, len, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS,
+			 (uint64_t)-1, 0);
+	rc = batch_run(b, r->threads[0].tid, err);
+	if (rc == 0)
+		rc = batch_ret(b, 0);
+	batch_free(b);
+	return rc;
+}
+
+/*
+ * Pages for more stubs. Nobody who heals can give them back, since others may still be in them:
+ * where ckpt-run and its tracer are killed at once, they stay.
+ */
+static int open_annex(struct remote *host, struct err *err)
+{
+	int64_t at = host->annex ? 0 : run_one(host, SYS_mmap, 0, ANNEX_BYTES, err);
+
+	if (at > 0 || at < -4095)
+		host->annex = (uint64_t)at;
+	return host->annex ? fault_point("inject-annex", err) : -ENOMEM;
+}
+
+static void close_annex(struct remote *host)
+{
+	if (host->annex && !host->left_inside)
+		(void)run_one(host, SYS_munmap, host->annex, ANNEX_BYTES, NULL);
+	host->annex = 0;
+}
+
+/* A process that shares the host's memory uses its stub, with a slot of its own; or when there is
+ * none left, one in the annex. 1: it has one. */
+static int take_slot(struct remote *r, struct err *err)
+{
+	struct remote *host = r->host;
+	int rc;
+
+	if (!host)
+		return 0;
+	if (host->guests + 1 < host->n_slots) {
+		r->stub = host->stub;
+		r->first_slot = ++host->guests;
+	} else {
+		rc = open_annex(host, err);
+		if (rc < 0 || host->annex_used == ANNEX_PAGES * STUB_MAX_SLOTS)
+			return rc == -ENOMEM ? 0 : rc;
+		r->stub = host->annex + host->annex_used / STUB_MAX_SLOTS * CKPT_PAGE_SIZE;
+		r->first_slot = host->annex_used++ % STUB_MAX_SLOTS;
+	}
 	r->n_slots = 1;
 	r->no_stub = true;
-	return true;
+	rc = r->stub != host->stub && r->first_slot == 0
+		     ? engine_write(r, r->stub, stub_begin, STUB_BYTES(1), err)
+		     : 0;
+	return rc < 0 ? rc : 1;
 }
 
 static int find_room(struct remote *r, struct err *err)
@@ -79,9 +134,10 @@ static int find_room(struct remote *r, struct err *err)
 	unsigned n;
 	int rc;
 
-	if (take_slot(r)) {
+	rc = take_slot(r, err);
+	if (rc != 0) {
 		arena_free(a);
-		return 0;
+		return MIN(rc, 0);
 	}
 	if (!a)
 		return err_nomem(err);
@@ -373,6 +429,7 @@ int live_end(struct remote *r, struct err *err)
 	if (r->leader_regs) {
 		struct live_thread leader = { .tid = r->threads[0].tid, .regs = r->leader_regs };
 
+		close_annex(r);
 		if (r->arena && r->undo)
 			undo(r);
 		if (r->arena) {

@@ -59,7 +59,7 @@ creds_start_ok() {
 	victim_quit
 }
 
-@test "tree_creds: who may not have the credentials is told so, by process, before anything is made" {
+@test "tree_creds: who may not have them is told so, by process, before anything is made" {
 	local user=65534 pid
 	is_root || skip "needs to make such a job"
 	creds_start_ok
@@ -98,7 +98,8 @@ creds_start_ok() {
 session_with_orphan() {
 	local loop='echo $$ > root.new; mv root.new root; while :; do sleep 0.05; done'
 	[ "${1:-}" != below ] || loop="bash -c '$loop' & wait"
-	door alone setsid bash -c "(sleep 1000 & echo \$! > orphan.new); mv orphan.new orphan; $loop"
+	door alone setsid bash -c "(sleep 1000 & echo \$! > orphan.new)
+		mv orphan.new orphan; $loop"
 	until_true "$CKPT_TEST_WAIT" test -s root
 	SUP_PID=''
 	orphan=$(cat orphan)
@@ -188,7 +189,7 @@ vm_mode() {
 	SUP_PID=''
 	wait_victim '^ready '
 	for point in inject-stub:1 inject-stub:3 inject-thread:{1,3,6,9} inject-mapped:{1,2,5,8} \
-		dump-captured inject-unmapped:{1,4,7,8}; do
+		inject-annex:{1,9} inject-mapped:20 dump-captured inject-unmapped:{1,8,21,28}; do
 		KEEP=("CKPT_FAULT=$point=killall")
 		door take "$RUN" --overwrite -o "$CHAIN" -i 0.03 --pid "$job"
 		KEEP=()

@@ -12,7 +12,7 @@
 #include <sched.h>
 #include <sys/wait.h>
 
-enum { LAST = 8, STACK = 128 * 1024 };
+enum { LAST = 8, COUNTERS = 20, STACK = 128 * 1024 };
 
 /* In private memory: who changes it changes it for all that share it. */
 static uint64_t counter, thread_turns, asked_turns;
@@ -101,6 +101,41 @@ static bool below;
 
 static int member(void *arg);
 
+/* More of them, for more have to be asked at once than there is room for in one stub. */
+static uint64_t counts[COUNTERS];
+static pid_t counters[COUNTERS];
+
+static int count(void *arg)
+{
+	for (;; sleep_ms(2))
+		__atomic_fetch_add((uint64_t *)arg, 1, __ATOMIC_RELAXED);
+	return 0;
+}
+
+static void start_counters(void)
+{
+	for (int i = 0; i < COUNTERS; i++) {
+		char *stack = mmap(NULL, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+				   -1, 0);
+
+		check_sys(stack != MAP_FAILED);
+		counters[i] = clone(count, stack + STACK,
+				    CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | SIGCHLD,
+				    &counts[i]);
+		check_sys(counters[i] > 0);
+	}
+}
+
+static void check_counters(void)
+{
+	uint64_t before[COUNTERS];
+
+	memcpy(before, counts, sizeof before);
+	for (int i = 0; i < COUNTERS; i++)
+		while (__atomic_load_n(&counts[i], __ATOMIC_RELAXED) == before[i])
+			sleep_ms(1);
+}
+
 static void start(int n, int flags)
 {
 	char *stack = mmap(NULL, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -160,6 +195,7 @@ static void ask_all(void)
 		check((counter != before) == (i < 6), "member %d: the counter", i);
 	}
 	family_verify(0);
+	check_counters();
 }
 
 int main(int argc, char **argv)
@@ -178,6 +214,7 @@ int main(int argc, char **argv)
 	start(3, CLONE_VM | CLONE_FS | CLONE_SIGHAND | SIGCHLD);
 	start(4, CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | SIGCHLD |
 			 (below ? 0 : CLONE_PARENT));
+	start_counters();
 	family_wait(LAST);
 	victim_ready();
 	while (victim_wait()) {
@@ -186,5 +223,7 @@ int main(int argc, char **argv)
 	}
 	for (int i = 1; i < LAST; i++)
 		(void)kill(family[i].pid, SIGKILL);
+	for (int i = 0; i < COUNTERS; i++)
+		(void)kill(counters[i], SIGKILL);
 	return 0;
 }
