@@ -42,13 +42,29 @@ uint64_t cadence_cost(const struct dump_result *r, uint64_t cpu_ns, unsigned n_c
 	       (r->incremental ? r->totals.pages_written * fault : 0);
 }
 
-void cadence_note(struct cadence *c, uint64_t cost_ns)
+void cadence_note(struct cadence *c, bool incremental, bool failed, uint64_t cost_ns)
 {
-	c->cost_ns = c->n ? c->cost_ns / 2 + cost_ns / 2 : cost_ns;
-	c->n++;
+	uint64_t *known = incremental ? &c->increment_ns : &c->full_ns;
+
+	if (failed && cost_ns <= (*known ? *known : FIRST_COST_NS))
+		return;
+	*known = MAX(*known ? *known / 2 + cost_ns / 2 : cost_ns, UINT64_C(1));
+}
+
+uint64_t cadence_mean(const struct cadence *c, const struct settings *s)
+{
+	uint64_t full = c->full_ns ? c->full_ns : FIRST_COST_NS, increment = c->increment_ns;
+
+	if (!s->incremental)
+		return full;
+	if (!increment) /* about to be known; most likely it is far cheaper */
+		increment = MIN(full, FIRST_COST_NS);
+	if (!s->full_every || !c->full_ns)
+		return increment;
+	return full / s->full_every + increment / s->full_every * (s->full_every - 1);
 }
 
 uint64_t cadence_next(const struct cadence *c, const struct settings *s)
 {
-	return cadence_interval(c->n ? c->cost_ns : FIRST_COST_NS, s->mtbf_ns, s->max_overhead);
+	return cadence_interval(cadence_mean(c, s), s->mtbf_ns, s->max_overhead);
 }

@@ -14,10 +14,9 @@
  */
 uint64_t cadence_interval(uint64_t cost_ns, uint64_t mtbf_ns, uint32_t max_overhead);
 
-/* What checkpoints cost, as measured so far. Zeroed: nothing yet. */
+/* What full images and increments cost, as measured so far. Zeroed: nothing yet. */
 struct cadence {
-	uint64_t cost_ns;
-	unsigned n;
+	uint64_t full_ns, increment_ns;
 };
 
 /*
@@ -26,7 +25,11 @@ struct cadence {
  * found changed.
  */
 uint64_t cadence_cost(const struct dump_result *r, uint64_t cpu_ns, unsigned n_cpus);
-/* The newest counts for half. */
-void cadence_note(struct cadence *c, uint64_t cost_ns);
-/* The next interval; before any has been measured, one that suits a cheap checkpoint. */
+/*
+ * The newest of its kind counts for half. One that failed has cost the job, too, but maybe less
+ * than one that succeeds: it can only raise the estimate.
+ */
+void cadence_note(struct cadence *c, bool incremental, bool failed, uint64_t cost_ns);
+/* On average, with a full image every so often; before any has been measured, a cheap one. */
+uint64_t cadence_mean(const struct cadence *c, const struct settings *s);
 uint64_t cadence_next(const struct cadence *c, const struct settings *s);

@@ -200,13 +200,14 @@ static void learn(struct supervisor *s, const struct attempt *a)
 {
 	long n_cpus = sysconf(_SC_NPROCESSORS_ONLN);
 
-	if (!s->o->settings->mtbf_ns || s->o->once)
+	if (!s->o->settings->mtbf_ns || s->o->once || !a->result.pause_us)
 		return;
-	cadence_note(&s->cadence,
+	cadence_note(&s->cadence, a->result.incremental, a->rc < 0,
 		     cadence_cost(&a->result, a->cpu_ns, n_cpus > 0 ? (unsigned)n_cpus : 1));
 	s->schedule.interval_ns = cadence_next(&s->cadence, s->o->settings);
 	report_verbose(&s->report, "a checkpoint costs %.1f ms: the next in %.1f s",
-		       (double)s->cadence.cost_ns / 1e6, (double)s->schedule.interval_ns / 1e9);
+		       (double)cadence_mean(&s->cadence, s->o->settings) / 1e6,
+		       (double)s->schedule.interval_ns / 1e9);
 }
 
 static uint64_t first_interval(const struct supervise_opts *o)
@@ -226,8 +227,7 @@ static void on_attempt(struct supervisor *s)
 	checkpointer_take(s->cp, &a);
 	s->busy = false;
 	signals_watch_children(s->signal_fd, true);
-	if (a.rc == 0)
-		learn(s, &a);
+	learn(s, &a);
 	outcome = a.rc == 0 ? ATTEMPT_OK : a.rc == -EAGAIN ? ATTEMPT_AGAIN : ATTEMPT_FAILED;
 	schedule_attempted(&s->schedule, outcome, s->again, schedule_now());
 	report_attempt(&s->report, &a, s->schedule.backoff_ns >= PERSISTENT_NS, !s->o->once);

@@ -170,12 +170,54 @@ static void test_cadence(void)
 	CHECK_INT(cadence_cost(&r, 0, 2), 3000000);
 
 	CHECK_INT(cadence_next(&c, &settings), cadence_interval(S / 100, 86400 * S, 0));
-	cadence_note(&c, 8 * S);
+	cadence_note(&c, false, false, 8 * S);
 	CHECK_INT(cadence_next(&c, &settings), cadence_interval(8 * S, 86400 * S, 0));
-	cadence_note(&c, 2 * S);
-	CHECK_INT(c.cost_ns, 5 * S);
+	cadence_note(&c, false, false, 2 * S);
+	CHECK_INT(c.full_ns, 5 * S);
 	settings.max_overhead = 1000;
 	CHECK_INT(cadence_next(&c, &settings), 999 * 5 * S);
+}
+
+/* A job's checkpoints change: full images among increments, a job that grows, attempts that fail.
+ */
+static void test_cadence_changes(void)
+{
+	struct settings settings = { .mtbf_ns = 86400 * S, .incremental = 1, .full_every = 50 };
+	struct cadence c = { 0 };
+	uint64_t calm, now;
+
+	cadence_note(&c, false, true, 1);
+	CHECK_INT(cadence_next(&c, &settings), cadence_interval(S / 100, 86400 * S, 0));
+	/* after a dear full image it does not wait long for an increment's price */
+	cadence_note(&c, false, false, 2 * S);
+	CHECK(cadence_mean(&c, &settings) < S / 10);
+	cadence_note(&c, true, false, S / 100);
+	calm = cadence_next(&c, &settings);
+	CHECK_INT(cadence_mean(&c, &settings), 2 * S / 50 + S / 100 / 50 * 49);
+	/* the next full one, 49 later, costs the same, and changes nothing */
+	cadence_note(&c, false, false, 2 * S);
+	CHECK_INT(cadence_next(&c, &settings), calm);
+	/* increments that cost a hundred times as much: within three of them it is 9 times slower
+	 */
+	for (int i = 0; i < 3; i++)
+		cadence_note(&c, true, false, S);
+	now = cadence_next(&c, &settings);
+	CHECK(now > 4 * calm && now < 10 * calm);
+	/* and as quick as before after some that are cheap again */
+	for (int i = 0; i < 10; i++)
+		cadence_note(&c, true, false, S / 100);
+	CHECK(cadence_next(&c, &settings) < calm * 11 / 10);
+	/* a refusal is cheap: no reason to try oftener; a full disk is found late */
+	now = cadence_next(&c, &settings);
+	cadence_note(&c, true, true, S / 1000);
+	CHECK_INT(cadence_next(&c, &settings), now);
+	cadence_note(&c, true, true, S);
+	CHECK(cadence_next(&c, &settings) > 2 * now);
+	/* never a full one again, or only such */
+	settings.full_every = 0;
+	CHECK_INT(cadence_mean(&c, &settings), c.increment_ns);
+	settings.incremental = 0;
+	CHECK_INT(cadence_mean(&c, &settings), c.full_ns);
 }
 
 static void test_trouble(void)
@@ -305,6 +347,7 @@ int main(void)
 	test_from_tree();
 	test_schedule();
 	test_cadence();
+	test_cadence_changes();
 	test_trouble();
 	test_stats();
 	test_find();
