@@ -5,18 +5,23 @@
 #include "proc/proc.h"
 #include "proc/text.h"
 #include "util/cleanup.h"
+#include "util/hash.h"
 #include "util/idmap.h"
 #include "util/io.h"
 
 #include <fcntl.h>
+#include <linux/kcmp.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 struct seen {
 	pid_t pid, ppid, session, group;
 	uid_t uid;
+	uint64_t layout;   /* of its memory: alike in those that share it, or have been forked */
+	bool above;        /* the root descends from it */
 	bool inside, ours; /* of the tree; ckpt-run itself and who comes from it or before it */
 };
 
@@ -32,6 +37,14 @@ static struct seen *seen_at(const struct looker *l, pid_t pid)
 	uint32_t at;
 
 	return pid > 0 && idmap_get(&l->by_pid, pid, &at) ? &l->v[at] : NULL;
+}
+
+/* 0: unknown, as to those who may not look at it. */
+static uint64_t layout_of(const struct proc_stat *st)
+{
+	const uint64_t v[] = { st->start_code, st->start_stack, st->arg_start };
+
+	return st->start_stack ? hash64(v, sizeof v) : 0;
 }
 
 static int look_at_all(struct looker *l, struct err *err)
@@ -65,7 +78,8 @@ static int look_at_all(struct looker *l, struct err *err)
 					      .ppid = st.ppid,
 					      .session = st.session,
 					      .group = st.pgrp,
-					      .uid = owner.st_uid };
+					      .uid = owner.st_uid,
+					      .layout = layout_of(&st) };
 	}
 	return 0;
 }
@@ -127,6 +141,24 @@ static int add(struct looker *l, struct orphan **list, unsigned *n, pid_t pid, s
 	return o->comm ? 0 : err_nomem(err);
 }
 
+/* Somebody of the tree whose memory it has (CLONE_VM), or NULL. */
+static const struct seen *shares_memory(const struct looker *l, const struct seen *s)
+{
+	for (unsigned i = 0; s->layout && i < l->n; i++)
+		if (l->v[i].inside && l->v[i].layout == s->layout &&
+		    syscall(SYS_kcmp, s->pid, l->v[i].pid, KCMP_VM, 0, 0) == 0)
+			return &l->v[i];
+	return NULL;
+}
+
+/* Who shares memory with the tree must be captured with it. */
+static int refuse_above(const struct seen *s, const struct seen *inside, struct err *err)
+{
+	err_set(err, -EOPNOTSUPP, "pid %d: it shares its memory with process %d, its ancestor",
+		inside->pid, s->pid);
+	return err_hint(err, "take on that one, with --pid %d", s->pid);
+}
+
 /* Until nobody new is found: what an orphan leads may have others in it. */
 static int find_belonging(struct looker *l, struct orphans *ret, struct err *err)
 {
@@ -137,10 +169,17 @@ static int find_belonging(struct looker *l, struct orphans *ret, struct err *err
 		more = false;
 		for (unsigned i = 0; rc == 0 && i < l->n; i++) {
 			struct seen *s = &l->v[i];
+			const struct seen *with;
 
 			if (s->inside || s->ours)
 				continue;
-			if (led_from_inside(l, s->ppid)) {
+			with = shares_memory(l, s);
+			if (with && s->above)
+				return refuse_above(s, with, err);
+			if (with && !led_from_inside(l, s->ppid)) {
+				s->inside = more = true;
+				rc = add(l, &ret->belong, &ret->n_belong, s->pid, err);
+			} else if (led_from_inside(l, s->ppid)) {
 				s->inside = more = true;
 			} else if (led_from_inside(l, s->session) || led_from_inside(l, s->group)) {
 				const struct seen *p = seen_at(l, s->ppid);
@@ -183,6 +222,9 @@ int proc_orphans(pid_t root, struct arena *a, struct orphans *ret, struct err *e
 	if (r) {
 		find_ours(&l);
 		r->inside = true;
+		for (struct seen *s = seen_at(&l, r->ppid); s && !s->above;
+		     s = seen_at(&l, s->ppid))
+			s->above = true;
 		rc = find_belonging(&l, ret, err);
 		if (rc == 0)
 			rc = find_left(&l, r, ret, err);

@@ -25,6 +25,7 @@ struct orphans {
 /*
  * Of a root that we are not the parent of. Who is in a session or process group that a process of
  * the tree leads belongs to it: one gets there by descent only, or (into a group) by the shell that
- * made both one job. Never the caller, nor its descendants and ancestors.
+ * made both one job. So does who shares memory with it (-EOPNOTSUPP where that is an ancestor of
+ * the root). Never the caller, nor its descendants and ancestors.
  */
 int proc_orphans(pid_t root, struct arena *a, struct orphans *ret, struct err *err);

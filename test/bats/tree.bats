@@ -181,6 +181,21 @@ vm_mode() {
 	vm_mode --tracker hash
 }
 
+@test "tree_vm: --pid takes on who shares memory with the tree" {
+	local job child
+	door alone "$VICTIMS/victim-tree_vm" "$BASE"
+	job=$DOOR_PID
+	SUP_PID=''
+	wait_victim '^ready '
+	child=$(pgrep -P "$job" | head -n 1)
+	run fg 20 "$RUN" --once -o other --pid "$child"
+	grep -qE "pid [0-9]+: it shares its memory with process $job, its ancestor" \
+		<<< "$output" || fail "$output"
+	fg 20 "$RUN" --once --kill -o "$CHAIN" --pid "$job"
+	victim_restart
+	victim_quit
+}
+
 # Each has a slot of its own in the one stub, or a stub of its own.
 @test "tree_vm: ckpt-run and its tracer die in the middle: who shares memory heals by itself" {
 	local point job
