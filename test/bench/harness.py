@@ -14,7 +14,7 @@ DIRTY_10, DIRTY_1, VERIFY, DIRTY_50, DIRTY_ALL = 1, 2, 3, 4, 5  # the orders of 
 PR_SET_CHILD_SUBREAPER = 36
 MIB = 1 << 20
 PROGRAMS = ["cmd/ckpt-run", "cmd/ckpt-restart", "cmd/ckpt-inspect", "cmd/ckpt-merge"] + [
-    "test/bench/bench-" + name for name in ("loop", "many", "memory", "threads", "work")]
+    "test/bench/bench-" + name for name in ("loop", "many", "memory", "threads", "tree", "work")]
 
 
 class Unmeasured(Exception):

@@ -92,14 +92,14 @@ def stop_and_continue(job):
     return (time.monotonic() - begin) * 1e3
 
 
-def add_cost(report, q, job, name, baseline=None):
+def add_cost(report, q, job, name, baseline=None, pause=None, restart=None):
     lines = checkpoints(job, q.runs)
-    add_pause(report, f"{name}: pause as felt", lines)
+    add_pause(report, f"{name}: pause as felt", lines, pause)
     report.add("  pause in --stats", "ms", ms(lines, "pause_us"), None, baseline)
     report.add("  durable", "s", values(lines, "durable_s"))
     report.add("  peak memory of ckpt-run", "MiB", [job.peak_kib() / 1024], 64)
     job.crash()
-    report.add("  restart: first instruction", "s", restarts(job, q.runs, warm)[0])
+    report.add("  restart: first instruction", "s", restarts(job, q.runs, warm)[0], restart)
     return lines
 
 
@@ -118,6 +118,17 @@ def row_threads(room, report, q):
         lines = add_cost(report, q, job, f"{n} threads")
         report.add("  of it, to stop and to resume", "ms", stop_and_resume(lines),
                    60 if n == 1000 else None, ("SIGSTOP", stops))
+        job.discard()
+
+
+def row_tree(room, report, q):
+    """Trees of 1 to 1000 processes, with threads and descriptors."""
+    for processes, threads, fds in q.trees:
+        job = Job(room, ["bench-tree", processes, threads, fds], [])
+        job.checkpoint()
+        add_cost(report, q, job, f"{processes} processes of {threads} threads, {fds} descriptors",
+                 pause=150 if processes == 100 else None,
+                 restart=0.5 if processes == 100 else None)
         job.discard()
 
 
@@ -173,5 +184,5 @@ def restart_copy(room, q, job):
 
 
 ROWS = {"slowdown": row_slowdown, "overhead-10": row_overhead_10, "overhead-60": row_overhead_60,
-        "threads": row_threads, "mappings": row_mappings, "descriptors": row_descriptors,
-        "chain": row_chain}
+        "threads": row_threads, "tree": row_tree, "mappings": row_mappings,
+        "descriptors": row_descriptors, "chain": row_chain}
