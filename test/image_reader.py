@@ -53,7 +53,7 @@ POSIX_LOCK = [("file", "u32"), ("write", "u32"), ("start", "u64"), ("len", "u64"
 CONTENT = [("space", "u32"), ("seals", "u32"), ("memfd_flags", "u32"), ("nlink_was_zero", "u32")]
 PACKET = [("data", "blob")]
 PIPE = [("pipe", "u64"), ("capacity", "u32"), ("has_content", "u32"), ("no_readers", "u32"),
-        ("no_writers", "u32"), ("packets", [PACKET])]
+        ("no_writers", "u32"), ("packets", [PACKET]), ("deleted", "u32")]
 EVENTFD = [("count", "u64"), ("semaphore", "u32")]
 TIMERFD = [("clockid", "i32"), ("settime_flags", "u32"), ("ticks", "u64"), ("value_ns", "u64"),
            ("interval_ns", "u64")]

@@ -5,11 +5,14 @@
  *
  * All ends of a pipe are the same on restore: the first one opened makes the pipe and puts the
  * content in; the others are opened through /proc/self/fd/N of one that is there. A FIFO is opened
- * by its name; opening it for both first keeps the other opens from blocking.
+ * by its name; opening it for both first keeps the other opens from blocking. One that was deleted
+ * gets a name for a moment.
  */
 #include "object/kinds.h"
 
 #include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -127,12 +130,10 @@ static int capture(struct capture *c, const struct open_file *of, struct file *f
 
 	if (!d)
 		return err_nomem(err);
-	if (of->deleted)
-		return refuse(of, err, "the FIFO '%s' was deleted; that is not supported",
-			      of->link);
 	if (capacity < 0)
 		return fd_error(of, err, -errno, "cannot ask for the size of '%s': %m", of->link);
 	d->pipe = f->ino;
+	d->deleted = of->deleted;
 	d->capacity = (uint32_t)capacity;
 	d->no_readers = of->no_readers;
 	d->no_writers = of->never_written ? NEVER_WRITTEN : of->no_writers;
@@ -146,9 +147,13 @@ static int capture(struct capture *c, const struct open_file *of, struct file *f
 
 static int check_fifo(const struct rebuild *rb, const struct file *f, struct err *err)
 {
+	const struct file_pipe *d = f->detail;
 	struct stat st;
-	int rc = check_path(rb, f, &st, err);
+	int rc;
 
+	if (d->deleted)
+		return 0;
+	rc = check_path(rb, f, &st, err);
 	if (rc == 0 && !S_ISFIFO(st.st_mode))
 		rc = err_set(err, -EINVAL, "'%s' is not a FIFO any more",
 			     rebuild_path(rb, f->path));
@@ -290,6 +295,55 @@ static int prepare_fifo(struct rebuild *rb, const struct file *f, int both, stru
 	return put_content(rb, f, both, err);
 }
 
+/* A name for the moment, so that it can be opened. */
+static int make_nameless(const struct file *f, int flags)
+{
+	static const char *const places[] = { "/tmp", "/dev/shm", "/var/tmp" };
+	int fd = -1, saved;
+
+	for (size_t i = 0; i < ARRAY_SIZE(places) && fd < 0; i++) {
+		char dir[32], path[48];
+
+		(void)snprintf(dir, sizeof dir, "%s/.ckpt-XXXXXX", places[i]);
+		if (!mkdtemp(dir))
+			continue;
+		(void)snprintf(path, sizeof path, "%s/fifo", dir);
+		if (mkfifo(path, 0600) == 0)
+			fd = open(path, flags);
+		saved = errno;
+		(void)unlink(path);
+		(void)rmdir(dir);
+		errno = saved;
+	}
+	if (fd >= 0)
+		(void)fchmod(fd, (f->mode & 07777) | 0600);
+	return fd < 0 ? -errno : fd;
+}
+
+/* Its first end makes it; the others come from that one. */
+static int open_nameless(struct rebuild *rb, const struct file *f, int *ret_fd, struct err *err)
+{
+	const struct file_pipe *d = f->detail;
+	int there = made_end(rb, f), rc,
+	    flags = (d->no_writers == NEVER_WRITTEN ? O_RDONLY : O_RDWR) | O_NONBLOCK | O_CLOEXEC;
+	CLEANUP_FD int base = there < 0 ? make_nameless(f, flags) : reopen_fd(there, flags);
+
+	if (base < 0)
+		return err_set(err, base,
+			       "cannot make the FIFO '%s', which has no name any more: %m",
+			       f->path);
+	rc = there >= 0                       ? 0
+	     : d->no_writers == NEVER_WRITTEN ? set_capacity(d, base, err)
+					      : put_content(rb, f, base, err);
+	if (rc < 0)
+		return rc;
+	rc = reopen_fd(base, end_flags(f));
+	if (rc < 0)
+		return err_set(err, rc, "cannot open an end of the FIFO '%s' again: %m", f->path);
+	*ret_fd = rc;
+	return 0;
+}
+
 static int open_fifo(struct rebuild *rb, const struct file *f, int *ret_fd, struct err *err)
 {
 	const struct file_pipe *d = f->detail;
@@ -297,6 +351,8 @@ static int open_fifo(struct rebuild *rb, const struct file *f, int *ret_fd, stru
 	CLEANUP_FD int both = -1;
 	int fd, rc;
 
+	if (d->deleted)
+		return open_nameless(rb, f, ret_fd, err);
 	/* A reader that no writer has met must not meet one now: it would see an end of file when
 	 * that goes. */
 	if (d->no_writers != NEVER_WRITTEN) {

@@ -83,6 +83,7 @@ struct file_pipe {
 	struct pipe_packet
 		*packets; /* unread bytes, front first; one element unless in packet mode */
 	unsigned n_packets;
+	uint32_t deleted; /* FILE_FIFO: it has no name any more */
 };
 
 struct pipe_packet {

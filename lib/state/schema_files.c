@@ -53,6 +53,7 @@ static SCHEMA(packet_schema, "packet", T);
 static const struct field pipe_schema_fields[] = {
 	VAL(T, pipe),       VAL(T, capacity),   VAL(T, has_content),
 	VAL(T, no_readers), VAL(T, no_writers), LIST(T, packets, packet_schema),
+	VAL(T, deleted),
 };
 static SCHEMA(pipe_schema, "pipe", T);
 #undef T

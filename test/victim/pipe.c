@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Victim: pipes with unread content, sizes, packet mode, half-closed ones, and a FIFO. */
+/* Victim: pipes with unread content, sizes, packet mode, half-closed ones, and FIFOs. */
 #include "victim.h"
 
 #include <poll.h>
 #include <sys/ioctl.h>
 
-enum { PLAIN, BIG, PACKET, NO_WRITER, NO_READER, EMPTY, FIFO, NPIPES };
+enum { PLAIN, BIG, PACKET, NO_WRITER, NO_READER, EMPTY, FIFO, NAMELESS, UNMET, NPIPES };
 
 static int fds[NPIPES][2];
 
@@ -49,6 +49,21 @@ static void drain_big(uint64_t round)
 	}
 }
 
+/* FIFOs that have no name any more; no writer has ever opened the second. */
+static void set_up_nameless(void)
+{
+	const char *path = victim_path("gone");
+
+	check_sys(mkfifo(path, 0620) == 0 && chmod(path, 0620) == 0);
+	fds[NAMELESS][0] = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	fds[NAMELESS][1] = open(path, O_WRONLY);
+	check_sys(fds[NAMELESS][0] >= 0 && fds[NAMELESS][1] >= 0 && unlink(path) == 0);
+	check_sys(mkfifo(path, 0600) == 0);
+	fds[UNMET][0] = open(path, O_RDONLY | O_NONBLOCK);
+	check_sys(fds[UNMET][0] >= 0 && unlink(path) == 0);
+	put(NAMELESS, "nameless");
+}
+
 static void set_up(void)
 {
 	check_sys(pipe2(fds[PLAIN], O_CLOEXEC) == 0 && pipe2(fds[BIG], 0) == 0 &&
@@ -69,6 +84,7 @@ static void set_up(void)
 	put(PACKET, "three");
 	put(NO_WRITER, "last words");
 	put(FIFO, "in the fifo");
+	set_up_nameless();
 	check_sys(close(fds[NO_WRITER][1]) == 0 && close(fds[NO_READER][0]) == 0);
 }
 
@@ -94,6 +110,21 @@ static void check_ends(void)
 	      "the pipe without a reader");
 	check(read(fds[EMPTY][0], &left, 1) == -1 && errno == EAGAIN, "the empty pipe: %s",
 	      strerror(errno));
+}
+
+static void check_nameless(void)
+{
+	struct pollfd p = { .fd = fds[UNMET][0], .events = POLLIN };
+	struct stat st;
+
+	check(poll(&p, 1, 0) == 0, "the FIFO that nobody has written to: %x", p.revents);
+	get(UNMET, "");
+	check_sys(fstat(fds[NAMELESS][1], &st) == 0);
+	check(S_ISFIFO(st.st_mode) && (st.st_mode & 07777) == 0620 && st.st_nlink == 0,
+	      "mode %o, %lu names", st.st_mode, (unsigned long)st.st_nlink);
+	check(fcntl(fds[NAMELESS][1], F_GETFD) == 0, "no FD_CLOEXEC of the nameless one");
+	get(NAMELESS, "nameless");
+	put(NAMELESS, "nameless");
 }
 
 int main(int argc, char **argv)
@@ -125,6 +156,7 @@ int main(int argc, char **argv)
 			get(NO_WRITER, "");
 		get(FIFO, "in the fifo");
 		put(FIFO, "in the fifo");
+		check_nameless();
 		victim_ok();
 	}
 	return 0;

@@ -75,13 +75,6 @@ static void fanotify(void)
 	move_fd(fanotify_init(FAN_CLASS_NOTIF, O_RDONLY), 9);
 }
 
-static void deleted_fifo(void)
-{
-	CHECK(mkfifo(in_dir("f"), 0600) == 0);
-	move_fd(open(in_dir("f"), O_RDWR), 9);
-	CHECK(unlink(in_dir("f")) == 0);
-}
-
 static void other_name(void)
 {
 	move_fd(open(in_dir("f"), O_CREAT | O_RDWR, 0600), 9);
@@ -149,7 +142,6 @@ static const struct test tests[] = {
 	  .setup = fanotify,
 	  .fails = "fd 9: fanotify is not supported",
 	  .root_only = true },
-	REFUSED("deleted FIFO", deleted_fifo, "the FIFO"),
 	REFUSED("deleted file with a name elsewhere", other_name, "'/tmp"),
 	REFUSED("namespace", namespace_file, "a network namespace is not supported"),
 	REFUSED("/proc file of another process", other_process, "'/proc/"),
