@@ -151,3 +151,14 @@ sys.exit(data != open(sys.argv[2], "rb").read())' "$PORT" "$T/www/file" 2>/dev/n
 	kill -QUIT "$SUP_PID" || true
 	kill_tree "$SUP_PID"
 }
+
+node_serves() {
+	"$PYTHON" "$PROGRAMS/service_client.py" "$PORT" "$T/remembered" 2> "$T/client.stderr"
+}
+
+@test "a node.js service with timers and worker threads, asked from outside" {
+	need node
+	PORT=$(free_port)
+	serve_through "node $PROGRAMS/service.js $PORT" node_serves
+	kill_tree "$SUP_PID"
+}
