@@ -10,9 +10,9 @@
  * is set). All this happens within one connect(2), and only what has ended already is touched.
  *
  * Both ends may be in TIME_WAIT (they were closed at the same moment). Then the other one's port
- * cannot be bound either; connecting from it works a second later where the addresses are those of
- * the loopback device (tcp_make.c). With CAP_NET_ADMIN any can simply be ended. What is left after
- * that must be waited for.
+ * cannot be bound either; connecting from it works a second later, where the addresses are those
+ * of the loopback device and the kernel had chosen that port (tcp_make.c). With CAP_NET_ADMIN any
+ * can simply be ended. What is left after that must be waited for.
  */
 #include "object/socket.h"
 

@@ -35,7 +35,7 @@ one_run() {
 	SUP_PID=$DOOR_PID
 	before=0
 	for round in 1 2 3; do
-		until_true 60 or_ended "$before" || fail "round $round: no checkpoint" || return 1
+		until_true 100 or_ended "$before" || fail "round $round: no checkpoint" || return 1
 		# At most a sixth of what the whole takes, so that it does not end before the third
 		# round.
 		sleep "$(printf '%d.%03d' $(((m = RANDOM % (took / 6 + 1)) / 1000)) $((m % 1000)))"

@@ -25,6 +25,16 @@ int main(int argc, char **argv)
 	MPI_Comm_size(MPI_COMM_WORLD, &size);
 	for (int i = 0; i < N; i++)
 		out[i] = (uint64_t)rank * 1000003u + (uint64_t)i;
+	/*
+	 * A word goes round first: were all to send at once, two connections between the same ranks
+	 * would be made over TCP and one closed, at both ends at once, which holds their ports for
+	 * a minute (TIME_WAIT).
+	 */
+	if (rank > 0)
+		MPI_Recv(in, 1, MPI_UINT64_T, rank - 1, 0, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+	MPI_Send(out, 1, MPI_UINT64_T, (rank + 1) % size, 0, MPI_COMM_WORLD);
+	if (rank == 0)
+		MPI_Recv(in, 1, MPI_UINT64_T, size - 1, 0, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
 	for (int r = 0; r < rounds; r++) {
 		/* from a few words (sent at once) to 16 KiB (announced first, then fetched) */
 		int n = r % 3 == 0 ? 8 : r % 3 == 1 ? 512 : N;
