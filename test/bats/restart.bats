@@ -109,7 +109,7 @@ load ../lib/common
 	three_generations file_deleted
 }
 
-@test "pipe: pipes with unread content, sizes, packet mode, half-closed ones, and FIFOs, one of them deleted" {
+@test "pipe: unread content, sizes, packet mode, half-closed ones, and FIFOs, also deleted" {
 	three_generations pipe
 }
 

@@ -52,7 +52,8 @@ one_run() {
 	exit_of "$SUP_PID" 300 || return 1
 	# Content and names of files are not rolled back: what the program itself has deleted since
 	# the checkpoint is an error that names it (README, "What does not").
-	if [ "$STATUS" -eq 125 ] && grep -q "cannot find .*'$T/job/.*No such file" "$T"/*.stderr; then
+	if [ "$STATUS" -eq 125 ] &&
+		grep -q "cannot find .*'$T/job/.*No such file" "$T"/*.stderr; then
 		grep -h "cannot find" "$T"/*.stderr
 		return 75
 	fi
