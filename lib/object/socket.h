@@ -66,6 +66,8 @@ const struct socket_option *socket_option(const struct file_socket *d, int level
 /* As much room as we may have, so that what was unread fits. */
 void socket_make_room(int fd, int name);
 
+/* socket_queue.c: a process's id as the job sees it, 0: it has ended. */
+int32_t socket_job_pid(struct capture *c, pid_t pid);
 /* socket_queue.c: what is unread in the socket of description i, and the files on their way. */
 int socket_queue_capture(struct capture *c, unsigned i, struct err *err);
 
@@ -119,6 +121,20 @@ int netlink_make(struct rebuild *rb, struct err *err);
 
 /* unix_capture.c */
 int unix_survey(struct sockets *s, struct err *err);
+/* unix_peer.c: what SO_PEERCRED shows. */
+struct unix_peer {
+	int32_t pid; /* 0: whoever */
+	uint32_t uid, gid;
+};
+void unix_peer_capture(struct capture *c, const struct open_file *of);
+struct unix_peer unix_peer_of(const struct file_socket *d);
+/* Of the first process that has that file. */
+struct unix_peer unix_peer_holder(const struct tree *t, uint32_t file);
+/* The calls that make it so, as if `who` did them. */
+int unix_listen_as(const struct rebuild *rb, const struct unix_peer *who, int fd, int backlog);
+int unix_connect_as(const struct rebuild *rb, const struct unix_peer *who, const struct file *to,
+		    int fd);
+int unix_pair_as(const struct rebuild *rb, const struct unix_peer *who, int type, int ret[2]);
 /* unix_names.c */
 bool unix_has_path(const struct blob *addr);
 int unix_name_check(const struct rebuild *rb, const struct file *f, struct err *err);

@@ -110,7 +110,7 @@ static int peek_at(const struct queue *q, size_t off, size_t len, struct peeked 
 }
 
 /* The sender's id as the job sees it; one that has ended has none. */
-static int32_t job_pid(struct capture *c, pid_t pid)
+int32_t socket_job_pid(struct capture *c, pid_t pid)
 {
 	CLEANUP_FD int dirfd = -1;
 	struct proc_status st;
@@ -135,7 +135,7 @@ static int add_message(const struct queue *q, const uint8_t *data, size_t len, s
 		return err_nomem(err);
 	if (p->has_creds) {
 		m->has_creds = 1;
-		m->pid = job_pid(q->c, p->creds.pid);
+		m->pid = socket_job_pid(q->c, p->creds.pid);
 		m->uid = p->creds.uid;
 		m->gid = p->creds.gid;
 	}

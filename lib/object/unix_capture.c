@@ -175,6 +175,7 @@ static int link_one(struct sockets *s, struct open_file *of, struct err *err)
 		return 0;
 	}
 	d->state = SOCKET_PLAIN;
+	unix_peer_capture(s->c, of);
 	if (u->shutdown & 1)
 		d->traits |= SOCKET_SHUT_READ;
 	if (u->shutdown & 2)

@@ -82,8 +82,8 @@ static int give_name(struct making *m, unsigned i, struct err *err)
 
 /* --- connections through a listening socket --------------------------------------------------- */
 
-/* The connection that fd has just asked for: others may ask at the same time. */
-static int accept_own(int listener)
+/* The connection that has just been asked for as that peer: others may ask at the same time. */
+static int accept_own(int listener, const struct unix_peer *peer)
 {
 	for (;;) {
 		struct ucred who = { 0 };
@@ -92,7 +92,8 @@ static int accept_own(int listener)
 
 		if (fd < 0)
 			return -errno;
-		if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len) == 0 && who.pid == getpid())
+		if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len) == 0 &&
+		    (who.pid == getpid() || who.pid == peer->pid))
 			return fd;
 		(void)close(fd);
 	}
@@ -104,6 +105,7 @@ static int make_accepted(struct making *m, unsigned i, int listener, const struc
 {
 	CLEANUP_FD int fd = -1;
 	CLEANUP_FD int accepted = -1;
+	const struct unix_peer who = unix_peer_of(socket_of(file_at(m, i)));
 	int other = other_end(m, i), rc = new_socket(m, i, &fd, err);
 
 	if (rc == 0 && other >= 0) {
@@ -115,11 +117,11 @@ static int make_accepted(struct making *m, unsigned i, int listener, const struc
 	}
 	if (rc < 0)
 		return rc;
-	rc = unix_name_connect(m->rb, name,
-			       other >= 0 ? m->rb->file_fds[other] : m->rb->socket_temps[i]);
+	rc = unix_connect_as(m->rb, &who, name,
+			     other >= 0 ? m->rb->file_fds[other] : m->rb->socket_temps[i]);
 	if (rc < 0)
 		return fail(m, i, rc, err, "connect a unix socket again");
-	accepted = accept_own(listener);
+	accepted = accept_own(listener, &who);
 	if (accepted < 0)
 		return fail(m, i, accepted, err, "accept a connection again");
 	m->named[i] = true;
@@ -151,11 +153,12 @@ static int make_waiting(struct making *m, unsigned i, struct err *err)
 
 	for (unsigned k = 0; k < d->n_waiting; k++) {
 		int at = file_index(m->rb->tree, d->waiting[k].file);
+		struct unix_peer who = unix_peer_holder(m->rb->tree, d->waiting[k].file);
 
 		rc = give_name(m, (unsigned)at, err);
 		if (rc < 0)
 			return rc;
-		rc = unix_name_connect(m->rb, file_at(m, i), m->rb->file_fds[at]);
+		rc = unix_connect_as(m->rb, &who, file_at(m, i), m->rb->file_fds[at]);
 		if (rc < 0)
 			return fail(m, (unsigned)at, rc, err, "connect a unix socket again");
 	}
@@ -165,33 +168,42 @@ static int make_waiting(struct making *m, unsigned i, struct err *err)
 static int make_listening(struct making *m, unsigned i, struct err *err)
 {
 	const struct file_socket *d = socket_of(file_at(m, i));
-	int fd = m->rb->file_fds[i], rc;
+	const struct unix_peer who = unix_peer_of(d);
+	int fd = m->rb->file_fds[i],
+	    rc = unix_listen_as(m->rb, &who, fd, MAX(MANY_WAITING, (int)d->backlog));
 
-	if (listen(fd, MANY_WAITING) < 0)
-		return fail(m, i, -errno, err, "listen on a unix socket");
+	if (rc < 0)
+		return fail(m, i, rc, err, "listen on a unix socket");
 	rc = make_all_accepted(m, fd, file_at(m, i), err);
 	if (rc == 0) /* a connection that waits for accept has them from here */
 		rc = socket_options_put(d, fd, err);
 	if (rc == 0)
 		rc = make_waiting(m, i, err);
-	if (rc == 0 && listen(fd, (int)d->backlog) < 0)
-		rc = fail(m, i, -errno, err, "listen on a unix socket");
-	return rc;
+	if (rc < 0)
+		return rc;
+	rc = unix_listen_as(m->rb, &who, fd, (int)d->backlog);
+	return rc < 0 ? fail(m, i, rc, err, "listen on a unix socket") : 0;
 }
 
 /* Those whose listening socket has gone. */
 static int make_orphans(struct making *m, unsigned i, struct err *err)
 {
 	const struct file *f = file_at(m, i);
+	int other = other_end(m, i);
+	/* who listened is what the end that connected sees */
+	const struct unix_peer who =
+		unix_peer_of(other < 0 ? socket_of(f) : socket_of(file_at(m, (unsigned)other)));
 	CLEANUP_FD int fd = -1;
 	int rc = new_socket(m, i, &fd, err);
 
 	if (rc == 0)
 		rc = unix_name_bind(m->rb, f, fd, err);
-	if (rc == 0 && listen(fd, MANY_WAITING) < 0)
-		rc = fail(m, i, -errno, err, "listen on a unix socket");
-	if (rc == 0)
-		rc = make_all_accepted(m, fd, f, err);
+	if (rc < 0)
+		return rc;
+	rc = unix_listen_as(m->rb, &who, fd, MANY_WAITING);
+	if (rc < 0)
+		return fail(m, i, rc, err, "listen on a unix socket");
+	rc = make_all_accepted(m, fd, f, err);
 	return rc < 0 ? rc : unix_name_drop(m->rb, f, err);
 }
 
@@ -202,10 +214,11 @@ static int make_pair(struct making *m, unsigned i, struct err *err)
 	const struct file_socket *d = socket_of(file_at(m, i));
 	CLEANUP_FD int a = -1;
 	CLEANUP_FD int b = -1;
-	int fds[2];
+	const struct unix_peer who = unix_peer_of(d);
+	int fds[2], rc = unix_pair_as(m->rb, &who, (int)d->type, fds);
 
-	if (socketpair(AF_UNIX, (int)d->type | SOCK_CLOEXEC, 0, fds) < 0)
-		return fail(m, i, -errno, err, "make a pair of unix sockets");
+	if (rc < 0)
+		return fail(m, i, rc, err, "make a pair of unix sockets");
 	a = fds[0];
 	b = fds[1];
 	return keep_pair(m, i, &a, &b, err);

@@ -245,6 +245,8 @@ struct file_socket {
 	unsigned n_waiting;
 	struct blob groups; /* netlink: the multicast groups, a bit each */
 	struct tcp_state tcp;
+	int32_t peer_pid; /* unix: SO_PEERCRED; 0: none, or not known */
+	uint32_t peer_uid, peer_gid;
 };
 
 /* The schema of struct file's detail for a kind; NULL when the kind has none (or is unknown). */

@@ -180,6 +180,9 @@ static const struct field socket_schema_fields[] = {
 	LIST(T, waiting, socket_right_schema),
 	VAL(T, groups),
 	SUB(T, tcp, tcp_schema),
+	VAL(T, peer_pid),
+	VAL(T, peer_uid),
+	VAL(T, peer_gid),
 };
 static SCHEMA(socket_schema, "socket", T);
 #undef T

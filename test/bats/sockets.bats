@@ -36,6 +36,10 @@ load ../lib/common
 	three_generations sock_family
 }
 
+@test "sock_peer: who is at the other end of a unix socket, also one that has ended" {
+	three_generations sock_peer
+}
+
 @test "sock_more: multicast, filters, netlink, buffers, timeouts" {
 	three_generations sock_more
 }
