@@ -12,6 +12,7 @@
 #include "util/cleanup.h"
 #include "util/fault.h"
 
+#include <ctype.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -120,7 +121,8 @@ static void take_fd_rule(struct request *q)
 	long fd = strtol(q->o.arg, &end, 10);
 
 	for (uint32_t i = 1; *end == '=' && end != q->o.arg && i < ARRAY_SIZE(words); i++) {
-		if (strcmp(end + 1, words[i]) != 0 || fd < 0 || fd > INT32_MAX)
+		if (strcmp(end + 1, words[i]) != 0 || !isdigit((unsigned char)q->o.arg[0]) ||
+		    fd > INT32_MAX)
 			continue;
 		s->fd_rules[s->n_fd_rules++] = (struct fd_rule){ (int32_t)fd, i };
 		return;

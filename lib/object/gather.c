@@ -201,6 +201,28 @@ static bool has_cloexec(const struct subject *s, int fd, struct arena *a)
 	return proc_fdinfo_read(s->proc_dirfd, fd, a, &info, NULL) == 0 && (info.flags & O_CLOEXEC);
 }
 
+/* So that the other end of a pipe is not taken for one that leads out of the job. */
+static int note_left_out(struct capture *c, const struct subject *s, int fd, struct err *err)
+{
+	struct left_out *out;
+	struct stat st, link;
+	char name[32];
+
+	(void)snprintf(name, sizeof name, "fd/%d", fd);
+	if (fstatat(s->proc_dirfd, name, &st, 0) < 0 ||
+	    fstatat(s->proc_dirfd, name, &link, AT_SYMLINK_NOFOLLOW) < 0)
+		return 0;
+	out = arena_push(c->arena, &c->left_out, &c->n_left_out, sizeof *out);
+	if (!out)
+		return err_nomem(err);
+	/* proc_pid_fd(5): the link's mode says what it was opened for */
+	*out = (struct left_out){ .dev = st.st_dev,
+				  .ino = st.st_ino,
+				  .reads = link.st_mode & S_IRUSR,
+				  .writes = link.st_mode & S_IWUSR };
+	return 0;
+}
+
 static int gather_subject(struct gathering *g, struct subject *s, struct err *err)
 {
 	unsigned n = 0;
@@ -213,6 +235,9 @@ static int gather_subject(struct gathering *g, struct subject *s, struct err *er
 		enum fd_action rule = fd_rule(&g->c->tree->settings, fds[i]);
 		struct seen *seen;
 
+		rc = rule == FD_CLOSE || rule == FD_NULL ? note_left_out(g->c, s, fds[i], err) : 0;
+		if (rc < 0)
+			return rc;
 		if (rule == FD_CLOSE)
 			continue;
 		seen = arena_push(g->c->arena, &g->seen, &g->n_seen, sizeof *seen);

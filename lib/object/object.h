@@ -33,6 +33,13 @@ struct space_source {
 	int fd; /* pread at any offset; owned by the capture */
 };
 
+/* A descriptor that --fd leaves out of the image. */
+struct left_out {
+	dev_t dev;
+	ino_t ino;
+	bool reads, writes;
+};
+
 struct capture {
 	struct arena *arena;
 	struct tree *tree;
@@ -53,7 +60,9 @@ struct capture {
 	/* Unread inotify events: put_off says that they made this attempt fail; they are to be lost
 	 * if they are still there. */
 	bool put_off, lose_events;
-	int *held;       /* connections that stay under repair until the job has ended */
+	struct left_out *left_out; /* what --fd leaves out */
+	unsigned n_left_out;
+	int *held; /* connections that stay under repair until the job has ended */
 	unsigned n_held;
 	struct socket_fresh *fresh_sockets; /* working memory of object/socket_options.c */
 	struct subject *flight; /* stands for whoever has what is on its way in a socket */

@@ -17,6 +17,8 @@
  *                                     whose reader has ended: a restart gives it a new one)
  *   writers only    no POLLERR        outside: there is a reader somewhere
  *
+ * An end that the job itself has, but that --fd leaves out, counts as closed.
+ *
  * A FIFO's reader shows no POLLHUP either when no writer has come yet; tee(2), which takes nothing
  * out, then tells: from an empty pipe it returns 0 without a writer and EAGAIN with one.
  */
@@ -89,8 +91,18 @@ static bool still_waiting(int fd)
 	return tee(fd, out, 1, SPLICE_F_NONBLOCK) == 0;
 }
 
+/* Is an end of that kind left out of the image? */
+static bool left_out(const struct capture *c, const struct open_file *of, bool reader)
+{
+	for (unsigned i = 0; i < c->n_left_out; i++)
+		if (c->left_out[i].dev == of->st.st_dev && c->left_out[i].ino == of->st.st_ino &&
+		    (reader ? c->left_out[i].reads : c->left_out[i].writes))
+			return true;
+	return false;
+}
+
 /* of: one of the n descriptions of one pipe. */
-static void survey_one(struct open_file *const *of, unsigned n, bool ours)
+static void survey_one(const struct capture *c, struct open_file *const *of, unsigned n, bool ours)
 {
 	const struct open_file *reader = NULL, *writer = NULL;
 	bool outside = ours, no_readers = false, no_writers = false, never = false;
@@ -104,10 +116,10 @@ static void survey_one(struct open_file *const *of, unsigned n, bool ours)
 	if (reader && !writer) {
 		never = of[0]->link[0] == '/' && !shows(reader->dup, POLLHUP) &&
 			still_waiting(reader->dup);
-		no_writers = never || shows(reader->dup, POLLHUP);
+		no_writers = never || shows(reader->dup, POLLHUP) || left_out(c, reader, false);
 		outside = !no_writers;
 	} else if (writer && !reader) {
-		no_readers = shows(writer->dup, POLLERR);
+		no_readers = shows(writer->dup, POLLERR) || left_out(c, writer, true);
 		outside = ours || !no_readers;
 	}
 	for (unsigned i = 0; i < n; i++) {
@@ -143,7 +155,7 @@ int pipes_survey(struct capture *c, const struct inode_list *own, struct err *er
 		end = i + 1;
 		while (end < n && same_inode(&pipes[i]->st, &pipes[end]->st))
 			end++;
-		survey_one(pipes + i, end - i, inode_listed(own, &pipes[i]->st));
+		survey_one(c, pipes + i, end - i, inode_listed(own, &pipes[i]->st));
 	}
 	return 0;
 }

@@ -295,9 +295,48 @@ with_rule() {
 	victim_quit
 }
 
+@test "--fd N=close for one end of a pipe: the other comes back as one whose other end is closed" {
+	local n
+	cat > "$T/job.py" <<'END'
+import os, select, sys, time
+a, b = os.pipe()
+os.dup2(a, 40)
+os.dup2(b, 41)
+os.close(a)
+os.close(b)
+def hung_up(fd):
+    p = select.poll()
+    p.register(fd, 0)
+    return bool(p.poll(0))
+print("ready", flush=True)
+while True:
+    for fd in 40, 41:
+        try:
+            os.fstat(fd)
+        except OSError:
+            print("left", 81 - fd, "hung up" if hung_up(81 - fd) else "waiting", flush=True)
+            sys.exit(0)
+    time.sleep(0.01)
+END
+	for n in 40 41; do
+		rm -rf "$CHAIN" "$STATS"
+		door "pipe$n" "$RUN" -o "$CHAIN" --stats "$STATS" --fd "$n=close" -- \
+			python3 "$T/job.py"
+		SUP_PID=$DOOR_PID
+		wait_line "$T/pipe$n.stdout" '^ready$'
+		checkpoint || return 1
+		victim_kill
+		run fg 20 "$RESTART" --no-checkpoint "$CHAIN"
+		[ "$status" -eq 0 ] || fail "$n: $output" || return 1
+		grep -q "^left $((81 - n)) hung up$" "$T/pipe$n.stdout" ||
+			fail "$n: $(cat "$T/pipe$n.stdout")" || return 1
+	done
+}
+
 @test "--fd and --unsupported take only what they know" {
 	local bad
-	for bad in --fd=3 --fd=close --fd=x=close --fd=3=open --fd=-1=close --unsupported=ignore; do
+	for bad in --fd=3 --fd= --fd==close --fd=+3=close "--fd= 3=close" --fd=close --fd=x=close \
+		--fd=3=open --fd=-1=close --unsupported=ignore; do
 		run fg 20 "$RUN" -o "$CHAIN" "$bad" -- true
 		[ "$status" -eq 2 ] || fail "$bad: $status" || return 1
 	done
