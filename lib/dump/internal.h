@@ -97,6 +97,7 @@ struct dump_job {
 	struct hashes *hashes;
 	bool by_thread; /* dump/tracing.h */
 	const struct tracker *tracker;
+	bool has_foreign;   /* some memory is under the program's own userfaultfd */
 	bool shares_memory; /* by CLONE_VM, or first threads have ended; or it was so once */
 	struct watched **watched;
 	unsigned n_watched;
@@ -139,6 +140,7 @@ struct dumper {
 	const struct tracker *tracker; /* NULL: nobody will ask what changed since this image */
 	bool flags_looked;             /* dump/flags.c: just now */
 	bool attaching; /* a stop in which nothing is recorded, only a tracker attached */
+	bool has_foreign; /* some memory is under a userfaultfd of the program's own */
 	bool hashing;   /* an increment may stand on it: hashes of what is not watched are kept */
 	struct dump_result *result;
 	struct image_writer *writer;
@@ -166,6 +168,16 @@ int memory_read_maps(struct dumper *d, pid_t pid, int proc_dirfd, struct map_lis
 		     struct err *err);
 int memory_capture(struct dumper *d, struct subject *s, const struct map_list *maps, int mem_fd,
 		   struct err *err);
+/*
+ * dump/foreign.c: mappings under a userfaultfd of the program's own: which these are (their flags
+ * must be known), whether the process has such a descriptor, whether they can be restored, and
+ * their pages.
+ */
+void foreign_mark(struct dumper *d, struct watched *w, struct map_list *maps);
+bool foreign_descriptor(int proc_dirfd, struct arena *a);
+bool foreign_allowed(struct dumper *d, const struct proc_map *m);
+int foreign_scan(struct dumper *d, struct subject *s, const struct map_list *maps,
+		 struct page_list *list, int pagemap_fd, struct err *err);
 /* Build ids of mapped files: after the thaw, since reading them takes time. */
 void memory_describe_files(struct dumper *d);
 

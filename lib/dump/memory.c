@@ -32,7 +32,7 @@ static bool starts_with(const char *s, const char *prefix)
 	return !strncmp(s, prefix, strlen(prefix));
 }
 
-static int check_supported(const struct subject *s, const struct proc_map *m, struct watched *w,
+static int check_supported(struct dumper *d, const struct subject *s, const struct proc_map *m,
 			   struct err *err)
 {
 	const struct refusal *r = refusal_of_mapping(m->path);
@@ -44,9 +44,8 @@ static int check_supported(const struct subject *s, const struct proc_map *m, st
 		return refuse(s, m, "memory with a protection key", err);
 	if (m->advice & ADVICE_HUGETLB)
 		return refuse(s, m, "hugetlb memory", err);
-	if ((m->advice & ADVICE_UFFD_MISSING) ||
-	    ((m->advice & ADVICE_UFFD_WP) && !(w && uffd_is_ours(w, m->start, m->end))))
-		return refuse(s, m, "memory under the program's own userfaultfd", err);
+	if (m->foreign && !foreign_allowed(d, m))
+		return refuse(s, m, "memory under somebody's userfaultfd", err);
 	if ((m->advice & ADVICE_IO) && m->path[0] != '[') {
 		(void)snprintf(what, sizeof what, "device memory (%.100s)", m->path);
 		return refuse(s, m, what, err);
@@ -150,10 +149,10 @@ static int take_whole(struct dumper *d, struct page_list *list, const struct pro
 }
 
 static int capture_map(struct dumper *d, struct subject *s, const struct proc_map *m,
-		       struct page_list *list, struct watched *w, struct err *err)
+		       struct page_list *list, struct err *err)
 {
 	struct vma *v;
-	int rc = check_supported(s, m, w, err);
+	int rc = check_supported(d, s, m, err);
 
 	if (rc < 0)
 		return rc;
@@ -168,7 +167,7 @@ static int capture_map(struct dumper *d, struct subject *s, const struct proc_ma
 		.dev = m->dev,
 		.ino = m->ino,
 		.flags = m->shared ? MAP_SHARED : MAP_PRIVATE,
-		.advice = m->advice & ~(uint32_t)ADVICE_UFFD_WP,
+		.advice = m->advice & ~(uint32_t)(ADVICE_UFFD_WP | ADVICE_UFFD_MISSING),
 		.pkey = m->pkey,
 		.path = m->path[0] ? m->path : NULL,
 	};
@@ -178,7 +177,8 @@ static int capture_map(struct dumper *d, struct subject *s, const struct proc_ma
 	if (starts_with(m->path, "[anon:"))
 		v->anon_name =
 			arena_printf(d->arena, "%.*s", (int)strlen(m->path) - 7, m->path + 6);
-	if (rc == 0 && v->kind == VMA_ANON && !track_private(m) && !(m->advice & ADVICE_DROPPABLE))
+	if (rc == 0 && v->kind == VMA_ANON && !track_private(m) && !m->foreign &&
+	    !(m->advice & ADVICE_DROPPABLE))
 		rc = take_whole(d, list, m, v, err);
 	return rc;
 }
@@ -289,9 +289,11 @@ int memory_capture(struct dumper *d, struct subject *s, const struct map_list *m
 		return err_nomem(err);
 	list->pid = s->pid;
 	for (unsigned i = 0; rc == 0 && i < maps->n; i++)
-		rc = capture_map(d, s, &maps->maps[i], list, w, err);
+		rc = capture_map(d, s, &maps->maps[i], list, err);
 	if (rc == 0)
 		rc = scan_process(d, s, maps, list, w, pagemap_fd, err);
+	if (rc == 0)
+		rc = foreign_scan(d, s, maps, list, pagemap_fd, err);
 	return rc < 0 ? rc : stat_files(s->process, err);
 }
 
@@ -306,16 +308,11 @@ static bool others_watch(struct watched *w, const struct map_list *l)
 	return false;
 }
 
-int memory_read_maps(struct dumper *d, pid_t pid, int proc_dirfd, struct map_list *ret,
+static int read_maps(struct dumper *d, struct watched *w, int proc_dirfd, struct map_list *ret,
 		     struct err *err)
 {
-	struct watched *w = NULL;
-	struct proc_stat st;
-	int rc = proc_stat_read(proc_dirfd, &st, err);
+	int rc;
 
-	if (rc < 0)
-		return rc;
-	w = watched_find(d->job, pid, st.start_time);
 	ret->flags_from = NULL;
 	if (d->attaching || (w && w->n_flags)) {
 		rc = proc_maps_read(proc_dirfd, false, d->arena, &ret->maps, &ret->n, err);
@@ -329,6 +326,22 @@ int memory_read_maps(struct dumper *d, pid_t pid, int proc_dirfd, struct map_lis
 	rc = proc_maps_read(proc_dirfd, true, d->arena, &ret->maps, &ret->n, err);
 	return rc < 0 || !scan_by_map(d) ? rc
 					 : proc_maps_unhide(proc_dirfd, ret->maps, ret->n, err);
+}
+
+int memory_read_maps(struct dumper *d, pid_t pid, int proc_dirfd, struct map_list *ret,
+		     struct err *err)
+{
+	struct watched *w = NULL;
+	struct proc_stat st;
+	int rc = proc_stat_read(proc_dirfd, &st, err);
+
+	if (rc < 0)
+		return rc;
+	w = watched_find(d->job, pid, st.start_time);
+	rc = read_maps(d, w, proc_dirfd, ret, err);
+	if (rc == 0)
+		foreign_mark(d, w, ret);
+	return rc;
 }
 
 /* Its build id, unless another file has taken its place since. */

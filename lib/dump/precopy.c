@@ -156,6 +156,8 @@ static int find(struct precopy *p, struct live *l, enum look how, uint64_t *ret_
 
 	if (how != LOOK_PROBE)
 		ranges_clear(&l->what);
+	if (rc == 0 && how == LOOK_FIRST && foreign_descriptor(l->target.proc_dirfd, l->arena))
+		return err_set(err, -EBUSY, "process %d has a userfaultfd", l->w->pid);
 	if (rc == 0)
 		rc = track_find(d->tracker, &l->target, &found, err);
 	if (rc < 0)

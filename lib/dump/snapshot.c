@@ -237,7 +237,7 @@ int snapshots_take(struct dumper *d, struct err *err)
 	bool any = false;
 	int rc = 0;
 
-	if (!wanted(d))
+	if (!wanted(d) || d->has_foreign)
 		return 0;
 	if (d->job->skip_snapshot) {
 		d->job->skip_snapshot = false;

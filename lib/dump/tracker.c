@@ -72,7 +72,9 @@ int track_find(const struct tracker *tracker, const struct track_target *t, stru
 
 bool track_private(const struct proc_map *m)
 {
-	if (m->shared || (m->advice & ADVICE_DROPPABLE) || !strcmp(m->path, "[vsyscall]") ||
+	if (m->shared || m->foreign)
+		return false;
+	if ((m->advice & ADVICE_DROPPABLE) || !strcmp(m->path, "[vsyscall]") ||
 	    !strcmp(m->path, "[vdso]") || !strncmp(m->path, "[vvar", 5))
 		return false;
 	/* a nameless file's clean pages exist nowhere else: they are read, whatever the tables say

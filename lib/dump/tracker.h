@@ -90,7 +90,8 @@ int tracker_check(const char *name, struct err *err);
 int track_find(const struct tracker *tracker, const struct track_target *t, struct ranges *found,
 	       struct err *err);
 
-/* Private memory whose pages are found in page tables: neither special nor a nameless file's. */
+/* Private memory whose pages are found in page tables: neither special nor a nameless file's nor
+ * under the program's own userfaultfd (dump/foreign.c). */
 bool track_private(const struct proc_map *m);
 /*
  * Calls each for stretches of such mappings (maps[first] to maps[last]), as long as can be: what

@@ -84,6 +84,7 @@ struct proc_map {
 	uint32_t pkey;
 	uint64_t rss_bytes, swap_bytes; /* smaps only */
 	bool has_flags;
+	bool foreign; /* set by whoever knows: under a userfaultfd of the program's own */
 };
 /* with_flags: smaps (slow: walks page tables), else maps. */
 int proc_maps_parse(char *text, struct arena *a, struct proc_map **ret, unsigned *ret_n,

@@ -293,3 +293,34 @@ pins() {
 	grep -q '"why": "asked for stop"' "$STATS"
 	victim_quit
 }
+
+# What the program protects and looks for is its own business: the victim finds exactly what it
+# wrote.
+@test "memory under a userfaultfd of the program's own, which is left out: all that is there" {
+	local how
+	is_root || touch "$BASE.userns"
+	for how in "auto auto" "auto precopy" "auto snapshot" "hash stop"; do
+		rm -rf "$CHAIN" "$BASE".[op]* "$STATS"
+		victim_start --tracker "${how% *}" --mode "${how#* }" --fd 9=close -- mem_uffd
+		for _ in 1 2 3; do
+			victim_poke || return 1
+			checkpoint || return 1
+			checkpoint || return 1
+		done
+		grep -q '"mode": "stop"' "$STATS" || fail "$how: $(cat "$STATS")" || return 1
+		! grep -qE '"mode": "(precopy|snapshot)"' "$STATS" ||
+			fail "$how: $(cat "$STATS")" || return 1
+		victim_poke || return 1
+		victim_kill || return 1
+		victim_restart || fail "$how" || return 1
+		checkpoint || return 1
+		victim_poke || return 1
+		victim_kill || return 1
+		victim_restart || fail "$how" || return 1
+		victim_quit || return 1
+	done
+}
+
+@test "memory that was under a userfaultfd until the program closed it" {
+	three_generations mem_uffd closed
+}
