@@ -80,8 +80,8 @@ struct image_writer {
 		tail; /* output takes at head, workers at next_work, the caller adds at tail */
 	bool finishing, stop;
 	atomic_bool failed; /* set under lock */
-	bool held;     /* workers wait */
-	bool draining; /* the caller waits until nothing is queued */
+	bool held;          /* workers wait */
+	bool draining;      /* the caller waits until nothing is queued */
 	struct err err;
 
 	pthread_t worker[WRITER_MAX_WORKERS], output;
@@ -104,6 +104,10 @@ struct image_writer {
 
 /* Remembers the first failure and wakes everyone. */
 void writer_fail(struct image_writer *w, const struct err *err);
+/* What has failed so far, also in err; 0: nothing. */
+int writer_failure(struct image_writer *w, struct err *err);
+/* What has been gathered goes to the workers. */
+void writer_queue_open(struct image_writer *w);
 /* Each thread of the writer calls it first: so that it can be told to step back. */
 void writer_enroll(struct image_writer *w);
 /* A worker thread: prepares slots until there are no more. */
