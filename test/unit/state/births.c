@@ -133,6 +133,7 @@ static int32_t first_with_files(const struct tree *t, const struct proc *q)
 static void add_member(struct arena *a, struct tree *t, const struct proc *q)
 {
 	if (q->alive) {
+		int32_t files_of = first_with_files(t, q); /* of those that are in the list */
 		struct process *s = arena_push(a, &t->processes, &t->n_processes, sizeof *s);
 
 		*s = (struct process){ .pid = q->pid,
@@ -141,7 +142,7 @@ static void add_member(struct arena *a, struct tree *t, const struct proc *q)
 				       .sid = inside(q->sid, OUTSIDE_SID),
 				       .exit_signal = SIGCHLD,
 				       .space = (uint32_t)q->memory,
-				       .files_of = first_with_files(t, q),
+				       .files_of = files_of,
 				       .child_subreaper = q->subreaper };
 	} else if (q->zombie) {
 		struct zombie *z = arena_push(a, &t->zombies, &t->n_zombies, sizeof *z);
@@ -237,11 +238,12 @@ static int compare_sharing(void)
 {
 	for (unsigned i = 0; i < plan->n; i++)
 		for (unsigned k = 0; k < i; k++) {
-			const struct proc *a = &p[find(plan->v[i].pid)],
-					  *b = &p[find(plan->v[k].pid)];
+			const struct proc *a, *b;
 
 			if (plan->v[i].kind != BIRTH_PROCESS || plan->v[k].kind != BIRTH_PROCESS)
 				continue;
+			a = &p[find(plan->v[i].pid)];
+			b = &p[find(plan->v[k].pid)];
 			if ((a->memory == b->memory) != (made[i].memory == made[k].memory))
 				return wrong("memory, as has", a->pid, b->pid, a->memory);
 			if ((a->files == b->files) != (made[i].files == made[k].files))
