@@ -262,6 +262,8 @@ static int find_orphans(struct dumper *d, struct err *err)
 	pid_t *pids;
 	int rc = proc_orphans(d->job->root, d->arena, &o, err);
 
+	d->freeze.also = NULL;
+	d->freeze.n_also = 0;
 	if (rc < 0 || !o.n_belong)
 		return rc;
 	pids = arena_array(d->arena, o.n_belong, sizeof *pids);
@@ -345,6 +347,8 @@ static int begin(struct dumper *d, struct err *err)
 		rc = hashes_begin(job->hashes, d->incremental, err);
 	if (rc == 0 && ahead)
 		rc = precopy_run(d, err);
+	if (rc == 0 && ahead && !job->adopted) /* that took its time */
+		rc = find_orphans(d, err);
 	d->fresh = d->tracker && d->tracker->live && !precopy_attached(job);
 	if (rc == 0 && !d->flags_looked)
 		flags_look(d);

@@ -45,6 +45,14 @@ bool foreign_descriptor(int proc_dirfd, struct arena *a)
 	return false;
 }
 
+bool foreign_left_out(struct dumper *d, const struct subject *s)
+{
+	const struct settings *set = d->job->settings;
+
+	return (set->n_fd_rules || set->close_unsupported) &&
+	       foreign_descriptor(s->proc_dirfd, d->arena);
+}
+
 /* A descriptor in the job is refused by itself, or left out because the user said so. One outside
  * of it may be needed by those who have it. */
 bool foreign_allowed(struct dumper *d, const struct proc_map *m)
@@ -67,15 +75,16 @@ static int on_run(void *arg, const struct page_class_run *run, struct err *err)
 	uint64_t n = (run->end - run->start) / CKPT_PAGE_SIZE;
 
 	if (run->classes & PAGE_GUARD) {
-		struct range *g = arena_push(f->d->arena, &f->vma->guards, &f->vma->n_guards,
-					     sizeof *g);
+		struct range *g =
+			arena_push(f->d->arena, &f->vma->guards, &f->vma->n_guards, sizeof *g);
 
 		if (!g)
 			return err_nomem(err);
 		*g = (struct range){ run->start, run->end };
 		return 0;
 	}
-	if (!(run->classes & (PAGE_ANON | PAGE_SWAPPED)))
+	if (!(run->classes & (PAGE_ANON | PAGE_SWAPPED)) &&
+	    !(f->vma->kind == VMA_ANON && f->vma->ino)) /* a nameless file's: nowhere else */
 		return 0;
 	f->d->result->pages_present += n;
 	return pages_add(f->d, f->list, EXTENT_COMPARE, run->start / CKPT_PAGE_SIZE, n,

@@ -23,7 +23,8 @@ unsigned gather(const struct page_list *l, unsigned first, uint8_t *buf)
 	unsigned n = 0, i;
 	ssize_t got;
 
-	if (!l->pid || l->source != SOURCE_MEMORY)
+	if (!l->pid || l->source != SOURCE_MEMORY || l->extents[first].kind == EXTENT_PARENT ||
+	    !is_small(l, &l->extents[first]))
 		return 0;
 	for (i = first; i < l->n_extents && n < MAX_PIECES; i++) {
 		const struct extent *e = &l->extents[i];

@@ -139,9 +139,9 @@ struct dumper {
 	bool incremental;
 	const struct tracker *tracker; /* NULL: nobody will ask what changed since this image */
 	bool flags_looked;             /* dump/flags.c: just now */
-	bool attaching; /* a stop in which nothing is recorded, only a tracker attached */
+	bool attaching;   /* a stop in which nothing is recorded, only a tracker attached */
 	bool has_foreign; /* some memory is under a userfaultfd of the program's own */
-	bool hashing;   /* an increment may stand on it: hashes of what is not watched are kept */
+	bool hashing;     /* an increment may stand on it: hashes of what is not watched are kept */
 	struct dump_result *result;
 	struct image_writer *writer;
 	struct snapshots *snapshots; /* NULL: none taken */
@@ -175,6 +175,9 @@ int memory_capture(struct dumper *d, struct subject *s, const struct map_list *m
  */
 void foreign_mark(struct dumper *d, struct watched *w, struct map_list *maps);
 bool foreign_descriptor(int proc_dirfd, struct arena *a);
+/* Has the process one that is left out? What it goes on registering must not be taken: it is not
+ * watched. */
+bool foreign_left_out(struct dumper *d, const struct subject *s);
 bool foreign_allowed(struct dumper *d, const struct proc_map *m);
 int foreign_scan(struct dumper *d, struct subject *s, const struct map_list *maps,
 		 struct page_list *list, int pagemap_fd, struct err *err);

@@ -273,6 +273,7 @@ int memory_capture(struct dumper *d, struct subject *s, const struct map_list *m
 	CLEANUP_FD int pagemap_fd = -1;
 	struct watched *w = NULL;
 	struct page_list *list;
+	bool foreign;
 	int rc;
 
 	rc = capture_layout(d, s, err);
@@ -282,7 +283,10 @@ int memory_capture(struct dumper *d, struct subject *s, const struct map_list *m
 		rc = watched_get(d->job, s->pid, s->proc_dirfd, &w, err);
 	if (rc < 0)
 		return rc;
-	if (!d->tracker)
+	foreign = d->tracker && foreign_left_out(d, s);
+	if (foreign)
+		d->tracker->forget(w);
+	if (!d->tracker || foreign)
 		w = NULL;
 	list = pages_list_for(d, s->process->space, SOURCE_MEMORY, mem_fd);
 	if (!list)

@@ -110,7 +110,7 @@ void pages_sort(struct dumper *d)
 }
 
 /*
- * The page cannot be read. Beyond the end of a nameless file there is nothing; a guard page on
+ * The page cannot be read. Beyond the end of a file there is nothing; a guard page on
  * Linux 6.13 and 6.14 looks swapped and is known only by this. Anything else is memory that we
  * would lose.
  */
@@ -130,6 +130,8 @@ static int unreadable(struct dumper *d, const struct page_list *l, uint64_t addr
 			if (address < v->start || address >= v->end)
 				continue;
 			if (v->kind == VMA_ANON && v->ino)
+				return 0;
+			if (v->kind == VMA_FILE && v->offset + (address - v->start) >= v->file_size)
 				return 0;
 			if (code != -EFAULT)
 				break;

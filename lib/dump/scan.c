@@ -86,15 +86,21 @@ static int add_watched(struct scan *z, uint64_t start, uint64_t end, uint32_t ma
 	return rc;
 }
 
-/* A run within one mapping. */
+/*
+ * A run within one mapping. Of a file's mapping, what looks swapped may be a page that was given up
+ * (MADV_DONTNEED): the kernel leaves a mark of its protection in its place, and the file's page
+ * comes back. So these are looked at.
+ */
 static int add_run(struct scan *z, uint64_t start, uint64_t end, uint32_t classes, struct err *err)
 {
+	bool given_up = z->maps->maps[z->map].ino && (classes & PAGE_SWAPPED);
+
 	if (classes & PAGE_GUARD)
 		return add_guard(z, start, end, err);
 	if (!(classes & (PAGE_ANON | PAGE_SWAPPED)))
 		return 0;
 	z->d->result->pages_present += (end - start) / CKPT_PAGE_SIZE;
-	if (z->w && z->d->tracker->is_watched(z->w, classes))
+	if (z->w && !given_up && z->d->tracker->is_watched(z->w, classes))
 		return add_watched(z, start, end, classes, err);
 	return add(z, EXTENT_COMPARE, start, end, err);
 }
@@ -167,7 +173,7 @@ static int scan_once(struct stretch_scan *x, struct track_target *t, struct err 
 	int rc = track_stretches(t, look_stretch, x, err);
 
 	t->runs = &x->runs;
-	if (rc == 0 && d->tracker)
+	if (rc == 0 && d->tracker && t->w)
 		rc = track_find(d->tracker, t, NULL, err);
 	for (size_t i = 0; rc == 0 && i < x->runs.n; i++)
 		rc = on_run(&x->z, &x->runs.v[i], err);
@@ -222,6 +228,6 @@ int scan_process(struct dumper *d, struct subject *s, const struct map_list *map
 
 	if (!scan_by_map(d))
 		return scan_once(&x, &t, err);
-	rc = d->tracker ? track_find(d->tracker, &t, NULL, err) : 0;
+	rc = d->tracker && w ? track_find(d->tracker, &t, NULL, err) : 0;
 	return rc < 0 ? rc : track_stretches(&t, scan_maps, &x, err);
 }

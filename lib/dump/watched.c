@@ -34,24 +34,30 @@ static uint64_t layout_of(const struct proc_stat *st)
 	return hash64(v, sizeof v);
 }
 
-static bool has_its_memory(const struct dumper *d, const struct watched *w)
+static bool has_its_memory(const struct dumper *d, struct watched *w)
 {
-	CLEANUP_FD int dirfd = -1;
-	struct proc_stat st;
+	for (unsigned i = 0; i < d->frozen->n_procs; i++) {
+		CLEANUP_FD int dirfd = -1;
+		struct proc_stat st;
+		bool same;
 
-	for (unsigned i = 0; i < d->frozen->n_procs; i++)
-		if (d->frozen->procs[i].threads[0].tid == w->pid)
-			return proc_open_pid(w->pid, &dirfd, NULL) == 0 &&
-			       proc_stat_read(dirfd, &st, NULL) == 0 &&
-			       st.start_time == w->start_time && layout_of(&st) == w->layout &&
-			       !process_is_guest(d, i);
+		if (d->frozen->procs[i].threads[0].tid != w->pid)
+			continue;
+		if (proc_open_pid(w->pid, &dirfd, NULL) < 0 ||
+		    proc_stat_read(dirfd, &st, NULL) < 0 || st.start_time != w->start_time ||
+		    process_is_guest(d, i))
+			return false;
+		same = layout_of(&st) == w->layout;
+		w->layout = layout_of(&st);
+		return same;
+	}
 	return false;
 }
 
 /*
  * What a process had registered stays so while others have its memory, when it has ended or left it
  * by exec; or other threads, when the first one has. Then whoever is the first to have it starts
- * anew.
+ * anew. (They may have begun to share it, and ended, since the last stop.)
  */
 int watched_settle(struct dumper *d, struct err *err)
 {
@@ -60,8 +66,9 @@ int watched_settle(struct dumper *d, struct err *err)
 	for (unsigned i = 0; i < d->frozen->n_procs; i++)
 		job->shares_memory |= process_is_guest(d, i) ||
 				      d->frozen->procs[i].threads[0].tid != d->frozen->procs[i].pid;
-	for (unsigned i = 0; job->shares_memory && i < job->n_watched; i++)
-		if (!has_its_memory(d, job->watched[i]))
+	for (unsigned i = 0; i < job->n_watched; i++)
+		if ((job->shares_memory || job->watched[i]->uffd >= 0) &&
+		    !has_its_memory(d, job->watched[i]))
 			job->tracker->forget(job->watched[i]);
 	return fault_point("dump-settled", err);
 }

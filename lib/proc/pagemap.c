@@ -273,12 +273,16 @@ static int scan_exceptions(int fd, uint64_t start, uint64_t end, struct merger *
 		.return_mask = CATEGORY_PRESENT | CATEGORY_SWAPPED | CATEGORY_PFNZERO |
 			       CATEGORY_WPALLOWED | CATEGORY_WRITTEN | guard,
 	};
-	int rc;
+	const uint64_t border = MIN(end, USER_END4);
+	int rc = 0;
 
-	end = MIN(end, USER_END4);
 	m->at = start;
-	rc = proc_pagemap_query(fd, start, end, &what, add_unusual, m, err);
-	return rc < 0 ? rc : add_usual(m, end, err);
+	if (start < border)
+		rc = proc_pagemap_query(fd, start, border, &what, add_unusual, m, err);
+	if (rc == 0)
+		rc = add_usual(m, border, err);
+	/* whether there is anything beyond, the query itself finds out */
+	return rc == 0 && end > border ? scan_ioctl(fd, MAX(start, border), end, m, err) : rc;
 }
 
 static int run_scan(struct merger *m, uint64_t start, uint64_t end, struct err *err)
