@@ -6,17 +6,24 @@
  * call in order and takes all of them back if one fails; an adjustment that would get out of
  * [-32768, 32767] is ERANGE, an operation that would have to wait EAGAIN (IPC_NOWAIT). So this list
  *
- *	-value			the semaphore is 0 now
+ *	-value IPC_NOWAIT	the semaphore is 0 now,
+ *	wait for 0 IPC_NOWAIT	if that was its value
  *	+a, -a SEM_UNDO		it still is, and the adjustment has grown by a (a <= 32767; else
- *twice) -32768 IPC_NOWAIT	never possible
+ *				in steps)
+ *	-32768 IPC_NOWAIT	never possible
  *
  * says whether adjustment + a > 32767, in one step that nobody can see into, and changes nothing:
  * neither value, nor adjustment, nor the id of whoever used the semaphore last, and nobody is
- *woken. Two such questions say that it is 0; else it is searched for by halves.
+ * woken. With +a SEM_UNDO, -a it says whether adjustment - a < -32768.
+ *
+ * A program outside may change the value meanwhile. Then the answer is no (EAGAIN) to whatever is
+ * asked, and never may the job's thread sleep in a question of ours. So only a yes proves anything,
+ * and two of them, one to each side, what the adjustment is. That is asked for 0 first; else it is
+ * searched for by halves, and what was found asked for.
  *
  * A process that has never used SEM_UNDO has no list for it (kcmp(2), KCMP_SYSVSEM), and is not
  * asked. Threads share one list; a thread that has its own (clone without CLONE_SYSVSEM) is
- *refused.
+ * refused.
  */
 #include "object/kinds.h"
 
@@ -30,7 +37,7 @@
 #include <unistd.h>
 
 #define TOP      32767 /* SEMVMX, SEMAEM */
-#define MAX_OPS  9
+#define MAX_OPS  9     /* three steps: -32768, asked for upwards, or 32767 downwards */
 #define PER_TURN 400
 
 /* A semaphore whose adjustment is looked for. */
@@ -79,19 +86,20 @@ static unsigned push(struct sembuf *ops, unsigned n, unsigned short num, int op,
 	return n + 1;
 }
 
-/* The question: is adjustment + a > TOP? */
-static unsigned ask(struct batch *b, const struct asked *q, int a)
+/* The question: is adjustment + a > TOP? Or, with down, adjustment - a < -TOP - 1? */
+static unsigned ask(struct batch *b, const struct asked *q, int a, bool down)
 {
 	struct sembuf ops[MAX_OPS];
 	unsigned n = 0;
 
 	if (q->value)
-		n = push(ops, n, q->num, -q->value, 0);
+		n = push(ops, n, q->num, -q->value, IPC_NOWAIT);
+	n = push(ops, n, q->num, 0, IPC_NOWAIT);
 	while (a > 0) {
 		int step = MIN(a, TOP);
 
-		n = push(ops, n, q->num, step, 0);
-		n = push(ops, n, q->num, -step, SEM_UNDO);
+		n = push(ops, n, q->num, step, down ? SEM_UNDO : 0);
+		n = push(ops, n, q->num, -step, down ? 0 : SEM_UNDO);
 		a -= step;
 	}
 	n = push(ops, n, q->num, -TOP - 1, IPC_NOWAIT);
@@ -104,6 +112,26 @@ static int answer(const struct batch *b, unsigned call)
 	int64_t rc = batch_ret(b, call);
 
 	return rc == -ERANGE ? 1 : rc == -EAGAIN ? 0 : rc < 0 ? (int)rc : -EINVAL;
+}
+
+/* The calls that ask whether the adjustment is at least, and at most, some number. */
+struct proof {
+	unsigned least, most;
+};
+
+static struct proof ask_whether(struct batch *b, const struct asked *q, int adjust)
+{
+	struct proof p;
+
+	p.least = ask(b, q, TOP + 1 - adjust, false);
+	p.most = ask(b, q, TOP + 2 + adjust, true);
+	return p;
+}
+
+/* 1: it is; 0: not, or the value is another just now; -errno: it cannot be asked. */
+static int verdict(const struct batch *b, const struct proof *p)
+{
+	return MIN(answer(b, p->least), answer(b, p->most));
 }
 
 static int unanswered(const struct subject *s, const struct asked *q, int rc, struct err *err)
@@ -121,21 +149,20 @@ static int unanswered(const struct subject *s, const struct asked *q, int rc, st
 /* Drops from q those whose adjustment is 0; returns how many are left, or an error. */
 static int drop_zero(const struct subject *s, struct asked *q, unsigned n, struct err *err)
 {
-	unsigned calls[PER_TURN][2], left = 0;
+	struct proof proofs[PER_TURN];
+	unsigned left = 0;
 	int rc;
 
 	batch_start(s->batch);
-	for (unsigned i = 0; i < n; i++) {
-		calls[i][0] = ask(s->batch, &q[i], TOP);
-		calls[i][1] = ask(s->batch, &q[i], TOP + 1);
-	}
+	for (unsigned i = 0; i < n; i++)
+		proofs[i] = ask_whether(s->batch, &q[i], 0);
 	rc = batch_run(s->batch, s->pid, err);
 	for (unsigned i = 0; rc >= 0 && i < n; i++) {
-		int above = answer(s->batch, calls[i][0]), from = answer(s->batch, calls[i][1]);
+		int is_zero = verdict(s->batch, &proofs[i]);
 
-		if (above < 0 || from < 0)
-			rc = unanswered(s, &q[i], MIN(above, from), err);
-		else if (above || !from)
+		if (is_zero < 0)
+			rc = unanswered(s, &q[i], is_zero, err);
+		else if (!is_zero)
 			q[left++] = q[i];
 	}
 	return rc < 0 ? rc : (int)left;
@@ -149,7 +176,7 @@ static int narrow(const struct subject *s, struct asked *q, unsigned n, struct e
 
 	batch_start(s->batch);
 	for (unsigned i = 0; i < n; i++)
-		calls[i] = ask(s->batch, &q[i], (q[i].lo + q[i].hi) / 2);
+		calls[i] = ask(s->batch, &q[i], (q[i].lo + q[i].hi) / 2, false);
 	rc = batch_run(s->batch, s->pid, err);
 	for (unsigned i = 0; rc == 0 && i < n; i++) {
 		int middle = (q[i].lo + q[i].hi) / 2, got = answer(s->batch, calls[i]);
@@ -161,6 +188,25 @@ static int narrow(const struct subject *s, struct asked *q, unsigned n, struct e
 	return rc;
 }
 
+/* Whatever the values were while it was searched for. */
+static int prove(const struct subject *s, const struct asked *q, unsigned n, struct err *err)
+{
+	struct proof proofs[PER_TURN];
+	int rc;
+
+	batch_start(s->batch);
+	for (unsigned i = 0; i < n; i++)
+		proofs[i] = ask_whether(s->batch, &q[i], TOP + 1 - q[i].hi);
+	rc = batch_run(s->batch, s->pid, err);
+	for (unsigned i = 0; rc == 0 && i < n; i++)
+		if (verdict(s->batch, &proofs[i]) != 1)
+			rc = err_set(err, -EAGAIN,
+				     "pid %d: System V semaphores %d are being changed by a "
+				     "program outside the job",
+				     s->process->pid, q[i].set->id);
+	return rc;
+}
+
 static int look(struct capture *c, const struct subject *s, struct asked *q, unsigned n,
 		struct err *err)
 {
@@ -169,6 +215,8 @@ static int look(struct capture *c, const struct subject *s, struct asked *q, uns
 	/* [-1, 2 * (TOP + 1)) is cut down to one in 17 steps */
 	for (int i = 0; rc == 0 && left && i < 17; i++)
 		rc = narrow(s, q, (unsigned)left, err);
+	if (rc == 0 && left)
+		rc = prove(s, q, (unsigned)left, err);
 	for (int i = 0; rc == 0 && i < left; i++) {
 		struct sem_undo *u = arena_push(c->arena, &s->process->sem_undos,
 						&s->process->n_sem_undos, sizeof *u);
@@ -268,7 +316,7 @@ static int put(struct rebuild *rb, const struct process *p, const struct sem_und
 				 "the image has a SEM_UNDO adjustment of pid %d that cannot be",
 				 p->pid);
 	if (value)
-		n = push(ops, n, (unsigned short)u->num, -value, 0);
+		n = push(ops, n, (unsigned short)u->num, -value, IPC_NOWAIT);
 	while (left) {
 		int step = left > 0 ? left : MAX(left, -TOP);
 		unsigned short num = (unsigned short)u->num;

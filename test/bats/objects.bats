@@ -225,6 +225,38 @@ time.sleep(600)' "$name"
 	three_generations semundo
 }
 
+@test "semaphores that change outside the job while they are looked at: saved as they are, or not" {
+	victim_start -- semundo
+	local id i
+	id=$(sed -n 's/^ipc -s \([0-9]*\) .*/\1/p' "$BASE.out")
+	# down and up by all that is there, so fast that it changes between two looks
+	door outsider python3 -c 'import ctypes, signal, sys
+libc = ctypes.CDLL(None)
+def op(by):
+    return (ctypes.c_short * 3)(4, by, 0)
+up, down, number, ended = op(12), op(-12), int(sys.argv[1]), []
+signal.signal(signal.SIGTERM, lambda *_: ended.append(1))
+print("goes on", flush=True)
+while not ended:
+    if libc.semop(number, down, 1) or libc.semop(number, up, 1):
+        sys.exit("failed")' "$id"
+	wait_line "$T/outsider.stdout" '^goes on$'
+	for i in {1..12}; do
+		attempt # and skipped, mostly
+	done
+	kill "$DOOR_PID"
+	wait "$DOOR_PID" || true
+	checkpoint
+	for i in "$CHAIN"/*.img; do
+		python3 "$BATS_TEST_DIRNAME/../image_reader.py" tree "$i" |
+			python3 -c 'import json, sys
+found = [(u["id"], u["num"]) for p in json.load(sys.stdin)["processes"] for u in p["sem_undos"]]
+assert len(found) == 8 and all(num != 4 for _, num in found), found' || fail "$i"
+	done
+	victim_poke
+	victim_quit
+}
+
 @test "shared: one description of each kind in three processes, and a waiter on each" {
 	three_generations shared
 }
