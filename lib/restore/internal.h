@@ -171,4 +171,4 @@ int keeper_run(struct resolved *state, const struct tree *tree, const struct res
 int restore_with(struct resolved *state, const struct tree *tree, const struct restore_opts *opts,
 		 int keeper_channel, struct restored *ret, struct err *err);
 /* keeper.c: in the keeper, once all has been rebuilt: its parent goes on. */
-int keeper_tell(int channel, const struct restored *what, struct err *err);
+int keeper_tell(int channel, const struct restored *what, pid_t foreground, struct err *err);

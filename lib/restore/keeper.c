@@ -32,7 +32,7 @@
 struct word {
 	int rc;
 	struct err err;
-	pid_t root, child;
+	pid_t root, child, foreground;
 };
 
 static int send_word(int channel, const struct word *w, int fd)
@@ -78,9 +78,11 @@ static int receive_word(int channel, struct word *w, int *fd, struct err *err)
 	return 0;
 }
 
-int keeper_tell(int channel, const struct restored *what, struct err *err)
+int keeper_tell(int channel, const struct restored *what, pid_t foreground, struct err *err)
 {
-	const struct word w = { .root = what->root, .child = what->child };
+	const struct word w = { .root = what->root,
+				.child = what->child,
+				.foreground = foreground };
 	char go;
 
 	if (send_word(channel, &w, what->status_fd) < 0 || recv(channel, &go, 1, 0) != 1)
@@ -141,7 +143,7 @@ int keeper_run(struct resolved *state, const struct tree *tree, const struct res
 		ret->pidfd = (int)syscall(SYS_pidfd_open, w.root, 0);
 		ret->keeper = (int)syscall(SYS_pidfd_open, pid, 0);
 		if (opts->ready)
-			opts->ready(opts->ready_arg, w.root, 0);
+			opts->ready(opts->ready_arg, w.root, w.foreground);
 		(void)send(pair[0], "", 1, MSG_NOSIGNAL);
 	} else if (pid > 0) {
 		(void)waitpid(pid, NULL, 0);

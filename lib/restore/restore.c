@@ -335,7 +335,7 @@ static int release(struct restoring *r, int keeper_channel, bool *released, stru
 	if (r->opts->ready)
 		r->opts->ready(r->opts->ready_arg, r->maker, foreground(r));
 	if (keeper_channel >= 0)
-		rc = keeper_tell(keeper_channel, ret, err);
+		rc = keeper_tell(keeper_channel, ret, foreground(r), err);
 	if (rc < 0)
 		return rc;
 	if (keeper_channel >= 0)

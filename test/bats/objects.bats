@@ -95,6 +95,11 @@ in_foreground() {
 	type_at first 'two\n'
 	victim_kill
 	wait_line "$T/first.end" .
+	on_terminal lazily 24 80 "$RESTART" --lazy "$CHAIN"
+	until_true "$CKPT_TEST_WAIT" eval '[ "$(in_foreground)" = cat ]' ||
+		fail "in the foreground, lazily: $(in_foreground)"
+	victim_kill
+	wait_line "$T/lazily.end" .
 	on_terminal second 30 100 "$RESTART" "$CHAIN"
 	until_true "$CKPT_TEST_WAIT" eval '[ "$(in_foreground)" = cat ]' ||
 		fail "in the foreground: $(in_foreground)"
