@@ -148,6 +148,8 @@ struct relay_call {
 	long nr;
 	uint64_t arg, flags;
 };
+/* Has p the description of its n'th descriptor by an earlier number too, and so been given it? */
+bool relay_opened(const struct process *p, unsigned n);
 /* Before descriptors are put in place: p gets description number at of the tree, shared or not. */
 int relay_open(const struct rebuild *rb, const struct process *p, int at, struct placer *pl,
 	       const struct relay_call *call, struct err *err);

@@ -73,7 +73,7 @@ int pidfds_place(struct rebuild *rb, const struct process *p, struct placer *pl,
 		const struct file *f = at < 0 ? NULL : &rb->tree->files[at];
 		const struct file_pidfd *d = f && f->kind == FILE_PIDFD ? f->detail : NULL;
 
-		if (!d || !d->pid)
+		if (!d || !d->pid || relay_opened(p, i))
 			continue;
 		rc = relay_open(rb, p, at, pl,
 				&(struct relay_call){ .what = "open a pidfd",

@@ -144,7 +144,7 @@ int procfiles_place(struct rebuild *rb, const struct process *p, struct placer *
 		const struct file *f = at < 0 ? NULL : &rb->tree->files[at];
 		const char *rest, *path;
 
-		if (!f || f->kind != FILE_PROC || !proc_pid(f->path, &rest))
+		if (!f || f->kind != FILE_PROC || !proc_pid(f->path, &rest) || relay_opened(p, i))
 			continue;
 		path = path_now(rb, f);
 		if (!path)

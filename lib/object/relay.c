@@ -41,6 +41,14 @@ static bool is_first(const struct tree *t, const struct file *f, const struct pr
 	return true;
 }
 
+bool relay_opened(const struct process *p, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		if (p->fds[i].file == p->fds[n].file)
+			return true;
+	return false;
+}
+
 int relay_make(int *ret_fd, struct err *err)
 {
 	struct sockaddr_un self = { .sun_family = AF_UNIX };

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Victim: one open file description of each kind in three processes: here, in a child by fork, and
- * in another by SCM_RIGHTS, which has a thread blocked on each; a signal for that child when
+ * in another by SCM_RIGHTS, which has a thread blocked on each (some by two numbers, dup(2), in the
+ * first two); a signal for that child when
  * something can be read here (F_SETOWN_EX, F_SETSIG); a robust mutex whose owner in the first child
  * ends while the other waits for it.
  */
@@ -56,7 +57,8 @@ enum { W_EVENT, W_TIMER, W_SIGNAL, W_EPOLL, W_INOTIFY, W_PACKET, W_OFD, W_MSG, W
 	{                                                                                          \
 		.it_value.tv_sec = 100000                                                          \
 	}
-#define LOW_BASE 200 /* numbers in the second child */
+#define LOW_BASE   200 /* numbers in the second child */
+#define TWICE_BASE 300 /* second numbers, here and in the first child */
 
 static struct shared {
 	pthread_mutex_t robust;
@@ -64,6 +66,9 @@ static struct shared {
 	unsigned got[NWAIT], round, held, told;
 	int order; /* to the first child: rounds that its owner of the mutex has ended in */
 } * shared;
+/* What has two numbers in a process. */
+static const int twice[] = { PIDFD, PROC_FILE, EVENT };
+#define NTWICE (int)COUNT_OF(twice)
 static int fds[NFDS], channel[2], asked[2], queue;
 static pid_t forked, passed;
 
@@ -316,6 +321,14 @@ static void check_one_description(void)
 			return; /* not allowed here */
 		check(a == 0 && b == 0, "description %d: %ld %ld", i, a, b);
 	}
+	for (int i = 0; i < NTWICE; i++) {
+		long a = syscall(SYS_kcmp, getpid(), getpid(), KCMP_FILE, fds[twice[i]],
+				 TWICE_BASE + i);
+		long b = syscall(SYS_kcmp, getpid(), forked, KCMP_FILE, fds[twice[i]],
+				 TWICE_BASE + i);
+
+		check(a == 0 && b == 0, "description %d twice: %ld %ld", twice[i], a, b);
+	}
 	check(fcntl(fds[PACKET_IN], F_GETPIPE_SZ) == 16384, "size of the pipe");
 	check(fcntl(fds[PACKET_OUT], F_GETFL) & O_DIRECT, "packet mode");
 }
@@ -390,6 +403,8 @@ static void set_up(void)
 	if (!passed)
 		be_passed();
 	make_all();
+	for (int i = 0; i < NTWICE; i++)
+		check_sys(dup3(fds[twice[i]], TWICE_BASE + i, O_CLOEXEC) >= 0);
 	forked = fork();
 	check_sys(forked >= 0);
 	if (!forked)
