@@ -27,6 +27,7 @@
 #include "util/log.h"
 
 #include <elf.h>
+#include <limits.h>
 #include <linux/audit.h>
 #include <poll.h>
 #include <signal.h>
@@ -113,7 +114,7 @@ static int bring_iovecs(struct lazy *l, const struct kept_process *p, struct ran
 /* /proc/PID/mem, by its path, which is there by now. */
 static bool opens_memory(const struct kept_process *p, const struct call *c)
 {
-	char path[64];
+	char path[PATH_MAX];
 	struct iovec to = { path, sizeof path };
 	struct iovec from = { (void *)(uintptr_t)c->arg[c->nr == SYS_open ? 0 : 1], sizeof path };
 	ssize_t n;
@@ -123,7 +124,9 @@ static bool opens_memory(const struct kept_process *p, const struct call *c)
 		return false;
 	n = process_vm_readv(p->pid, &to, 1, &from, 1, 0);
 	len = n > 0 ? strnlen(path, (size_t)n) : 0;
-	return len > 4 && !memcmp(path + len - 4, "/mem", 4);
+	if (n > 0 && len == (size_t)n)
+		return true; /* who knows */
+	return len >= 3 && !memcmp(path + len - 3, "mem", 3) && (len == 3 || path[len - 4] == '/');
 }
 
 /* Brings what the call can touch. 1: that is not known, or not to be had before all is there. */
@@ -418,8 +421,12 @@ int lazy_serve(struct restoring *r, struct err *err)
 	while (rc == 0 && l.alive && !l.ended)
 		rc = turn(&l, err);
 	log_debug("lazy: %d, all memory is there: %d", rc, l.ended);
-	if (rc == 0 && l.ended)
+	if (rc == 0 && l.ended) {
+		/* nor may it have the userfaultfds then: a page that the program gives back
+		 * (madvise) would again be one that a system call does not find */
+		guard_end(&guard);
 		let_go(&l);
+	}
 	for (unsigned i = 0; rc < 0 && i < r->tree->n_processes; i++)
 		(void)kill(r->procs[i].pid, SIGKILL);
 	guard_end(&guard);

@@ -101,12 +101,23 @@ static void by_writev(pid_t pid, uint8_t *to, uint64_t round)
 
 static void by_mem(uint8_t *to, uint64_t round)
 {
-	char path[32];
-	int fd;
+	char path[128], dots[81];
+	int fd, dir;
 
 	fill(work, round);
-	(void)snprintf(path, sizeof path, "/proc/%d/mem", child);
-	fd = open(path, O_RDWR | O_CLOEXEC);
+	/* by three names: the usual one, a long one, one that says less */
+	memset(dots, '/', sizeof dots - 1);
+	dots[round % 3 == 1 ? sizeof dots - 1 : 1] = '\0';
+	(void)snprintf(path, sizeof path, "/proc%s%d/mem", dots, child);
+	if (round % 3 == 2) {
+		*strrchr(path, '/') = '\0';
+		dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		check_sys(dir >= 0);
+		fd = openat(dir, "mem", O_RDWR | O_CLOEXEC);
+		check_sys(close(dir) == 0);
+	} else {
+		fd = open(path, O_RDWR | O_CLOEXEC);
+	}
 	check_sys(fd >= 0);
 	check_sys(pwrite(fd, work, CHUNK_BYTES, (off_t)(uintptr_t)to) == (ssize_t)CHUNK_BYTES);
 	check_sys(close(fd) == 0);
