@@ -90,6 +90,15 @@ static int capture_notify(const struct capture *c, const struct open_file *of,
 		err_hint(err, "a handler without SA_SIGINFO is");
 		return -EOPNOTSUPP;
 	}
+	/* it would be asked for with its descriptors, and it is given none of its own */
+	if (p->files_of) {
+		refuse(of, err,
+		       "mq_notify() on the message queue '%s' by process %d, which shares its "
+		       "descriptors with process %d, is not supported",
+		       of->link, p->pid, p->files_of);
+		err_hint(err, "the first of the processes that share them may ask");
+		return -EOPNOTSUPP;
+	}
 	d->notify_pid = p->pid;
 	return 0;
 }

@@ -400,6 +400,10 @@ refused() {
 	refused mq_notify 'pid [0-9]+ fd [0-9]+: mq_notify.* whose value the program can see'
 }
 
+@test "mq_notify() by a process that shares another's descriptors is refused by name" {
+	refused mq_notify_shared 'pid [0-9]+ fd [0-9]+: mq_notify.* by process [0-9]+, which shares'
+}
+
 @test "a process under a seccomp filter is refused" {
 	refused seccomp 'seccomp'
 }

@@ -144,17 +144,48 @@ static void make_mq_notify(void)
 	check_sys(mq_notify(q, &event) == 0);
 }
 
+/* By a child that has this process's descriptors (CLONE_FILES), with a signal that it ignores. */
+static void make_mq_notify_shared(void)
+{
+	struct sigevent event = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGCHLD };
+	char name[64], done;
+	int told[2];
+	mqd_t q;
+	long child;
+
+	(void)snprintf(name, sizeof name, "/ckpt-refused-%d", (int)getpid());
+	q = mq_open(name, O_RDWR | O_CREAT | O_EXCL, 0600, NULL);
+	check_sys(q >= 0 && mq_unlink(name) == 0 && pipe2(told, O_CLOEXEC) == 0);
+	child = syscall(SYS_clone, CLONE_FILES | SIGCHLD, 0, 0, 0, 0);
+	check_sys(child >= 0);
+	if (!child) {
+		check_sys(prctl(PR_SET_PDEATHSIG, SIGKILL) == 0);
+		check_sys(mq_notify(q, &event) == 0 && write(told[1], "x", 1) == 1);
+		for (;;)
+			(void)pause();
+	}
+	check_sys(read(told[0], &done, 1) == 1);
+}
+
 static const struct {
 	const char *name;
 	void (*make)(void);
 } kinds[] = {
-	{ "io_uring", make_io_uring }, { "userfaultfd", make_userfaultfd },
-	{ "perf", make_perf },         { "bpf", make_bpf },
-	{ "kvm", make_kvm },           { "keyring", make_keyring },
-	{ "mntns", make_mntns },       { "nsfd", make_nsfd },
-	{ "netns", make_netns },       { "userns", make_userns },
-	{ "seccomp", make_seccomp },   { "nondumpable", make_nondumpable },
-	{ "socket", make_socket },     { "mq_notify", make_mq_notify },
+	{ "io_uring", make_io_uring },
+	{ "userfaultfd", make_userfaultfd },
+	{ "perf", make_perf },
+	{ "bpf", make_bpf },
+	{ "kvm", make_kvm },
+	{ "keyring", make_keyring },
+	{ "mntns", make_mntns },
+	{ "nsfd", make_nsfd },
+	{ "netns", make_netns },
+	{ "userns", make_userns },
+	{ "seccomp", make_seccomp },
+	{ "nondumpable", make_nondumpable },
+	{ "socket", make_socket },
+	{ "mq_notify", make_mq_notify },
+	{ "mq_notify_shared", make_mq_notify_shared },
 };
 
 int main(int argc, char **argv)
