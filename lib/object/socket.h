@@ -98,7 +98,7 @@ int tcp_choose_port(int fd, const struct blob *from);
 int tcp_make_waiting(struct rebuild *rb, struct err *err);
 int inet_fill(struct rebuild *rb, struct err *err);
 /* tcp_leftovers.c: ends what is left (TIME_WAIT) of a connection with the addresses of d. */
-void tcp_leftover_end(const struct file_socket *d);
+void tcp_leftover_end(const struct rebuild *rb, const struct file_socket *d);
 /* bind(2), with all such out of the way; patiently: waits for those that cannot be ended. */
 int inet_bind(const struct rebuild *rb, const struct blob *local, int fd);
 int inet_bind_patiently(const struct rebuild *rb, const struct blob *local, int fd);

@@ -33,10 +33,19 @@
 #define WAIT_S     65 /* TIME_WAIT lasts 60 s */
 #define WAIT_TRIES (WAIT_S * 20)
 
+static int list(uint32_t states, unsigned port, struct arena *a, struct sockdiag_tcp **ret,
+		unsigned *ret_n)
+{
+	int rc = sockdiag_tcp_at_port(AF_INET, states, port, a, ret, ret_n, NULL);
+
+	return rc < 0 ? rc : sockdiag_tcp_at_port(AF_INET6, states, port, a, ret, ret_n, NULL);
+}
+
 /* --- one connection --------------------------------------------------------------------------- */
 
-/* local: what is in TIME_WAIT; peer: the end that the SYN comes from. */
-static void end_one(const struct blob *local, const struct blob *peer)
+/* which: what is in TIME_WAIT at local; peer: the end that the SYN comes from. */
+static void end_one(const struct sockdiag_tcp *which, const struct blob *local,
+		    const struct blob *peer)
 {
 	sa_family_t family;
 	CLEANUP_FD int fd = -1;
@@ -53,19 +62,28 @@ static void end_one(const struct blob *local, const struct blob *peer)
 	if (bind(fd, (const void *)peer->data, peer->len) == 0 ||
 	    (errno == EADDRINUSE && tcp_choose_port(fd, peer) == 0))
 		(void)!connect(fd, (const void *)local->data, local->len);
-	(void)sockdiag_tcp_destroy((const void *)local->data, (const void *)peer->data, TIME_WAIT,
+	(void)sockdiag_tcp_destroy((const void *)local->data, (const void *)peer->data, which,
 				   NULL);
 }
 
-void tcp_leftover_end(const struct file_socket *d)
+/* A SYN would be a new connection to him. */
+static bool somebody_listens(const struct rebuild *rb, unsigned port)
+{
+	struct sockdiag_tcp *v = NULL;
+	unsigned n = 0;
+
+	return list(STATE(LISTEN), port, rb->arena, &v, &n) < 0 || n;
+}
+
+void tcp_leftover_end(const struct rebuild *rb, const struct file_socket *d)
 {
 	struct sockdiag_tcp diag;
 
 	if (d->local.len && d->peer.len &&
 	    sockdiag_tcp_find((const void *)d->local.data, (const void *)d->peer.data, &diag,
 			      NULL) == 0 &&
-	    diag.state == TIME_WAIT)
-		end_one(&d->local, &d->peer);
+	    diag.state == TIME_WAIT && !somebody_listens(rb, inet_port(&d->local)))
+		end_one(&diag, &d->local, &d->peer);
 }
 
 /* --- all of a port ---------------------------------------------------------------------------- */
@@ -87,13 +105,6 @@ static void address(const struct sockdiag_tcp *s, bool peer, struct sockaddr_sto
 	*ret = (struct blob){ (void *)room, s->family == AF_INET ? sizeof in : sizeof in6 };
 }
 
-static int list(unsigned port, struct arena *a, struct sockdiag_tcp **ret, unsigned *ret_n)
-{
-	int rc = sockdiag_tcp_at_port(AF_INET, ALL_STATES, port, a, ret, ret_n, NULL);
-
-	return rc < 0 ? rc : sockdiag_tcp_at_port(AF_INET6, ALL_STATES, port, a, ret, ret_n, NULL);
-}
-
 /*
  * Returns how many there were, or a negative errno: somebody listens at the port, or this system
  * does not tell. ret_others: it is held by the living, too.
@@ -102,7 +113,7 @@ static int end_all(const struct rebuild *rb, unsigned port, bool *ret_others)
 {
 	struct sockdiag_tcp *v = NULL;
 	unsigned n = 0;
-	int left = 0, rc = list(port, rb->arena, &v, &n);
+	int left = 0, rc = list(ALL_STATES, port, rb->arena, &v, &n);
 
 	if (rc < 0)
 		return rc;
@@ -123,7 +134,7 @@ static int end_all(const struct rebuild *rb, unsigned port, bool *ret_others)
 		address(&v[i], false, &room[0], &local);
 		address(&v[i], true, &room[1], &peer);
 		if (v[i].state == TIME_WAIT)
-			end_one(&local, &peer);
+			end_one(&v[i], &local, &peer);
 	}
 	return left;
 }

@@ -180,8 +180,8 @@ static int make_pair(struct rebuild *rb, unsigned i, unsigned k, struct err *err
 	CLEANUP_FD int fb = -1;
 	int rc;
 
-	tcp_leftover_end(a);
-	tcp_leftover_end(b);
+	tcp_leftover_end(rb, a);
+	tcp_leftover_end(rb, b);
 	rc = swap ? join(rb, b, a, &fb, &fa, err) : join(rb, a, b, &fa, &fb, err);
 	if (rc == -EADDRINUSE) /* the other way round? */
 		rc = swap ? join(rb, a, b, &fa, &fb, err) : join(rb, b, a, &fb, &fa, err);

@@ -239,7 +239,8 @@ static int tcp_message(const struct nlmsghdr *h, struct sockdiag_tcp *ret, struc
 				      .rqueue = m->idiag_rqueue,
 				      .wqueue = m->idiag_wqueue,
 				      .local_port = ntohs(m->id.idiag_sport),
-				      .peer_port = ntohs(m->id.idiag_dport) };
+				      .peer_port = ntohs(m->id.idiag_dport),
+				      .cookie = { m->id.idiag_cookie[0], m->id.idiag_cookie[1] } };
 	memcpy(ret->local, m->id.idiag_src, sizeof ret->local);
 	memcpy(ret->peer, m->id.idiag_dst, sizeof ret->peer);
 	return 0;
@@ -293,18 +294,18 @@ int sockdiag_tcp_find(const struct sockaddr *local, const struct sockaddr *peer,
 	return sockdiag_tcp_parse(buf, (size_t)n, ret, err);
 }
 
-int sockdiag_tcp_destroy(const struct sockaddr *local, const struct sockaddr *peer, uint32_t state,
-			 struct err *err)
+int sockdiag_tcp_destroy(const struct sockaddr *local, const struct sockaddr *peer,
+			 const struct sockdiag_tcp *which, struct err *err)
 {
 	struct inet_diag_req_v2 req = { .sdiag_family = (uint8_t)local->sa_family,
 					.sdiag_protocol = IPPROTO_TCP,
-					.idiag_states = 1u << state };
+					.idiag_states = 1u << which->state };
 	struct nlmsghdr h = { .nlmsg_type = SOCK_DESTROY, .nlmsg_flags = NLM_F_ACK };
 	CLEANUP_FD int fd = -1;
 
 	put_address(local, &req.id.idiag_sport, req.id.idiag_src, &req.id.idiag_if);
 	put_address(peer, &req.id.idiag_dport, req.id.idiag_dst, &req.id.idiag_if);
-	req.id.idiag_cookie[0] = req.id.idiag_cookie[1] = INET_DIAG_NOCOOKIE;
+	memcpy(req.id.idiag_cookie, which->cookie, sizeof which->cookie);
 	return ask(&req, sizeof req, &h, &fd, err);
 }
 

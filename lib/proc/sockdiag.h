@@ -41,6 +41,7 @@ struct sockdiag_tcp {
 	uint32_t family;
 	uint32_t rqueue, wqueue;
 	uint16_t local_port, peer_port;
+	uint32_t cookie[2];          /* the kernel's, of this socket and no other */
 	uint8_t local[16], peer[16]; /* network order; an IPv4 address is in the first four bytes */
 };
 
@@ -48,9 +49,10 @@ int sockdiag_tcp_parse(const void *buf, size_t len, struct sockdiag_tcp *ret, st
 /* The connection with these addresses (both of the family of local); -ENOENT: there is none. */
 int sockdiag_tcp_find(const struct sockaddr *local, const struct sockaddr *peer,
 		      struct sockdiag_tcp *ret, struct err *err);
-/* Ends what has these addresses, with CAP_NET_ADMIN; whether it worked is to be looked at. */
-int sockdiag_tcp_destroy(const struct sockaddr *local, const struct sockaddr *peer, uint32_t state,
-			 struct err *err);
+/* Ends `which`, which has these addresses, or nothing, with CAP_NET_ADMIN; whether it worked is to
+ * be looked at. */
+int sockdiag_tcp_destroy(const struct sockaddr *local, const struct sockaddr *peer,
+			 const struct sockdiag_tcp *which, struct err *err);
 /* The TCP socket of that family and inode number in one of the states (a bit each); -ENOENT. */
 int sockdiag_tcp_by_ino(int family, uint32_t states, uint32_t ino, struct sockdiag_tcp *ret,
 			struct err *err);
