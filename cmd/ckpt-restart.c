@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* ckpt-restart: rebuilds a process tree from its chain, and goes on checkpointing it. */
 #include "options.h"
+#include "pidfile.h"
 #include "restore/restore.h"
 #include "run/interrupt.h"
 #include "run/launch.h"
@@ -354,24 +355,6 @@ static int settle(struct request *q, struct session *s, struct err *err)
 	return 0;
 }
 
-static int open_pidfile(const struct request *q, struct session *s, struct err *err)
-{
-	if (!q->pidfile)
-		return 0;
-	s->pidfile_fd = open(q->pidfile, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY, 0644);
-	return s->pidfile_fd < 0 ? err_set(err, -errno, "cannot open pidfile '%s': %m", q->pidfile)
-				 : 0;
-}
-
-static int write_pidfile(const struct request *q, const struct session *s, struct err *err)
-{
-	if (s->pidfile_fd < 0)
-		return 0;
-	if (ftruncate(s->pidfile_fd, 0) < 0 || dprintf(s->pidfile_fd, "%d\n", s->tree.root) < 0)
-		return err_set(err, -errno, "cannot write pidfile '%s': %m", q->pidfile);
-	return 0;
-}
-
 static void hand_over_terminal(void *arg, pid_t root, pid_t foreground)
 {
 	struct session *s = arg;
@@ -460,7 +443,7 @@ static int rebuild_and_go(struct request *q, struct session *s, int *ret_status,
 	interrupt_arm();
 	rc = restore(q, s, err);
 	if (rc == 0)
-		rc = write_pidfile(q, s, err);
+		rc = pidfile_write(s->pidfile_fd, q->pidfile, s->tree.root, err);
 	if (rc == 0)
 		rc = signals_open(&s->signal_fd, err);
 	interrupt_disarm();
@@ -488,7 +471,7 @@ static int run(struct request *q, struct session *s, int *ret_status, struct err
 	if (rc == 0)
 		rc = settle(q, s, err);
 	if (rc == 0)
-		rc = open_pidfile(q, s, err);
+		rc = pidfile_open(q->pidfile, &s->pidfile_fd, err);
 	if (rc < 0)
 		return rc;
 	if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
