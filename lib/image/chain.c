@@ -89,15 +89,36 @@ static int locked_by(struct chain *c, struct err *err)
 	return err_set(err, -EBUSY, "chain '%s' is in use by %s", c->path, who);
 }
 
-/* Has the one who holds the lock been killed? Then it is a process of its that is letting go of a
- * job and ends in a moment. */
+/* Is that process gone, or killed and on its way out? Fields 3 (state), 9 (flags) and 31 (signals
+ * pending) of /proc/PID/stat, proc(5); PF_EXITING is in the kernel's include/linux/sched.h. */
+static bool is_dying(long pid)
+{
+	enum { PF_EXITING = 4, KILLED = 1 << (SIGKILL - 1) };
+	CLEANUP_FREE char *text = NULL;
+	char path[32], state, *at;
+	unsigned long flags, pending;
+
+	(void)snprintf(path, sizeof path, "/proc/%ld/stat", pid);
+	if (io_read_records(AT_FDCWD, path, &text, NULL) < 0)
+		return kill((pid_t)pid, 0) < 0 && errno == ESRCH;
+	at = strrchr(text, ')');
+	if (!at || sscanf(at + 1, " %c %*d %*d %*d %*d %*d %lu", &state, &flags) != 2)
+		return false;
+	for (int field = 2; field < 31 && at; field++)
+		at = strchr(at + 1, ' ');
+	pending = at ? strtoul(at, NULL, 10) : 0;
+	return state == 'Z' || state == 'X' || flags & PF_EXITING || pending & KILLED;
+}
+
+/* Has the one who holds the lock been killed? Then it ends in a moment, or a process of its that is
+ * letting go of a job does. */
 static bool holder_is_dead(const struct chain *c)
 {
 	char text[32] = "";
 	ssize_t n = io_pread_full(c->lock, text, sizeof text - 1, 0);
 	long pid = n > 0 ? strtol(text, NULL, 10) : 0;
 
-	return pid > 0 && kill((pid_t)pid, 0) < 0 && errno == ESRCH;
+	return pid > 0 && is_dying(pid);
 }
 
 static int lock_file(const struct chain *c)

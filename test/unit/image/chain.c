@@ -110,6 +110,28 @@ static void locking(void)
 	chain_free(c);
 }
 
+/* Who takes the lock is killed; one that it started lets go of the lock a moment later. */
+static void locking_after_a_kill(void)
+{
+	struct chain *c;
+	siginfo_t info;
+	pid_t pid = fork();
+
+	CHECK(pid >= 0);
+	if (!pid) {
+		(void)open_chain("k.ckpt", CHAIN_CREATE);
+		if (!fork())
+			(void)usleep(200000);
+		else
+			(void)raise(SIGKILL);
+		_exit(0);
+	}
+	CHECK(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT) == 0);
+	c = open_chain("k.ckpt", CHAIN_CREATE); /* not "is in use" */
+	chain_free(c);
+	CHECK(waitpid(pid, NULL, 0) == pid);
+}
+
 static void finished(void)
 {
 	struct chain *c = open_chain("f.ckpt", CHAIN_CREATE);
@@ -246,6 +268,7 @@ int main(void)
 {
 	test_dir();
 	locking();
+	locking_after_a_kill();
 	finished();
 	completeness();
 	retention();
