@@ -77,7 +77,8 @@ static uint64_t dirty_after(const struct policy *p, double us, uint64_t present)
 	return (uint64_t)MIN(n, (double)present);
 }
 
-/* All rounds, as dump/precopy.c goes through them: the pages left, and the short stops. */
+/* All rounds, as dump/precopy.c goes through them, with the last one: the pages left, and the short
+ * stops. */
 static uint64_t rounds(const struct policy *p, const struct policy_task *t, unsigned *ret_n)
 {
 	uint64_t pages = t->copy, before;
@@ -89,6 +90,10 @@ static uint64_t rounds(const struct policy *p, const struct policy_task *t, unsi
 				    t->present);
 		n++;
 	} while (policy_another_round(n, pages, before));
+	if (pages <= POLICY_LAST_PAGES) {
+		pages = dirty_after(p, (double)pages * GATHER_US + LAST_LOOK_US, t->present);
+		n++;
+	}
 	*ret_n = n;
 	return MIN(pages, t->present);
 }

@@ -44,6 +44,8 @@ struct policy_forecast {
 /* So few are copied at the stop in less than a millisecond. */
 #define POLICY_FEW_PAGES  1024u
 #define POLICY_MAX_ROUNDS 12u
+/* So few are copied once more just before the stop: they find room in the writer's buffers. */
+#define POLICY_LAST_PAGES 2048u
 /* Each page of a job that was not watched is found and protected at the stop. */
 #define POLICY_FIND_US 0.12
 

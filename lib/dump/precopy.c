@@ -30,8 +30,6 @@
 #define LOG_ROOM "dump"
 /* Between two looks that tell how fast the job writes. */
 #define PROBE_NS 2000000
-/* A round of so few pages leaves next to nothing: it may be the last. */
-#define NEARLY_DONE 8192
 
 /* A process while it runs: looked at anew in each round. */
 struct live {
@@ -144,7 +142,8 @@ static int take_all(struct live *l, struct err *err)
 	return 0;
 }
 
-enum look { LOOK_FIRST, LOOK_PROBE, LOOK_AGAIN };
+/* A probe looks where the last look found the mappings; LOOK_MORE adds to what is to be copied. */
+enum look { LOOK_FIRST, LOOK_PROBE, LOOK_AGAIN, LOOK_MORE };
 
 /* What this round will copy; *ret_pages: how many more were found written. */
 static int find(struct precopy *p, struct live *l, enum look how, uint64_t *ret_pages,
@@ -154,7 +153,7 @@ static int find(struct precopy *p, struct live *l, enum look how, uint64_t *ret_
 	struct dumper *d = p->d;
 	int rc = how == LOOK_PROBE ? 0 : live_open(l, err);
 
-	if (how != LOOK_PROBE)
+	if (how == LOOK_FIRST || how == LOOK_AGAIN)
 		ranges_clear(&l->what);
 	if (rc == 0 && how == LOOK_FIRST && foreign_descriptor(l->target.proc_dirfd, l->arena))
 		return err_set(err, -EBUSY, "process %d has a userfaultfd", l->w->pid);
@@ -250,10 +249,7 @@ static int copy_all(struct precopy *p, struct err *err)
 	for (unsigned i = 0; rc == 0 && i < p->n; i++)
 		if (!p->live[i].gone)
 			rc = copy_process(p, &p->live[i], err);
-	if (rc == 0)
-		rc = fault_point("dump-copied-ahead", err);
-	/* what the stop leaves to be written must not queue behind this */
-	return rc < 0 ? rc : image_writer_drain(p->d->writer, err);
+	return rc < 0 ? rc : fault_point("dump-copied-ahead", err);
 }
 
 /* --- all rounds --------------------------------------------------------------------------- */
@@ -314,7 +310,8 @@ static int wait_for_pins(struct precopy *p, struct err *err)
 	return rc;
 }
 
-static int round_of(struct precopy *p, struct err *err)
+/* With all of it written out, where what is left to the stop would have to queue behind it. */
+static int round_of(struct precopy *p, bool write_out, struct err *err)
 {
 	uint64_t pages = to_copy(p);
 	int64_t start;
@@ -326,15 +323,34 @@ static int round_of(struct precopy *p, struct err *err)
 	p->copied = 0;
 	image_writer_generation(p->d->writer);
 	rc = copy_all(p, err);
+	if (rc == 0 && write_out)
+		rc = image_writer_drain(p->d->writer, err);
 	if (rc < 0)
 		return rc;
 	(void)snprintf(p->d->result->mode, sizeof p->d->result->mode, "precopy");
-	if (p->copied >= POLICY_FEW_PAGES)
+	if (write_out && p->copied >= POLICY_FEW_PAGES)
 		policy_note(&p->d->job->policy.ahead_us,
 			    (double)(trace_now_ns() - start) / 1000 / (double)p->copied);
 	log_debug("%llu of %llu pages copied ahead", (unsigned long long)p->copied,
 		  (unsigned long long)pages);
 	return 0;
+}
+
+/*
+ * Shortly before the stop. What takes its time goes before the last look, and then there is but the
+ * time for copying a few pages in which the job writes to others.
+ */
+static int last_round(struct precopy *p, struct err *err)
+{
+	uint64_t pages;
+	int rc;
+
+	flags_look(p->d);
+	p->d->flags_looked = true;
+	rc = look_all(p, LOOK_MORE, &pages, err);
+	if (rc < 0 || !to_copy(p) || to_copy(p) > POLICY_LAST_PAGES)
+		return rc;
+	return round_of(p, false, err);
 }
 
 /* As long as each leaves a good deal less to the next one. */
@@ -349,18 +365,14 @@ static int rounds(struct precopy *p, struct err *err)
 	if (rc <= 0)
 		return rc;
 	do {
-		rc = round_of(p, err);
+		rc = round_of(p, true, err);
 		if (rc < 0 || p->io_goes_on)
 			return rc;
 		before = p->copied;
-		/* what takes its time before the stop, rather before the last look than after it */
-		if (before <= NEARLY_DONE)
-			flags_look(p->d);
-		p->d->flags_looked = before <= NEARLY_DONE;
 		rc = look_all(p, LOOK_AGAIN, &pages, err);
 		log_debug("round %u: %llu pages are left", round, (unsigned long long)pages);
 	} while (rc == 0 && policy_another_round(++round, pages, before));
-	return rc;
+	return rc == 0 && pages <= POLICY_LAST_PAGES ? last_round(p, err) : rc;
 }
 
 static int begin(struct precopy *p, struct err *err)
