@@ -333,7 +333,12 @@ int threads_end_leader(struct build_process *bp, struct err *err)
 	return rc < 0 ? err_set(err, rc, "pid %d: cannot write to its memory: %m", p->pid) : 0;
 }
 
-/* Everything but SIGSTOP is blocked meanwhile, so that no other signal comes first. */
+/*
+ * Everything but SIGSTOP is blocked meanwhile, so that no other signal comes first. It is sent to
+ * one thread, which is the first to run and makes the group stop; the others then find it before
+ * they get to an instruction of the program. Sent to the process, any thread could take it, and
+ * the others would run until then.
+ */
 int threads_stop(struct build_process *bp, struct err *err)
 {
 	unsigned first = first_alive(bp);
@@ -341,12 +346,13 @@ int threads_stop(struct build_process *bp, struct err *err)
 
 	for (unsigned i = first; rc == 0 && i < bp->state->n_threads; i++)
 		rc = regs_set_mask(bp->threads[i].tid, ~UINT64_C(0), err);
-	if (rc == 0 && kill(bp->pid, SIGSTOP) < 0)
+	if (rc == 0 && syscall(SYS_tgkill, bp->pid, bp->threads[first].tid, SIGSTOP) < 0)
 		rc = err_set(err, -errno, "cannot stop process %d: %m", bp->pid);
-	for (unsigned i = first; rc == 0 && i < bp->state->n_threads; i++)
+	for (unsigned i = first; rc == 0 && i < bp->state->n_threads; i++) {
 		rc = trace_resume(bp->threads[i].tid, PTRACE_CONT, 0, err);
-	for (unsigned i = first; rc == 0 && i < bp->state->n_threads; i++)
-		rc = settle_stopped(bp->threads[i].tid, err);
+		if (rc == 0)
+			rc = settle_stopped(bp->threads[i].tid, err);
+	}
 	for (unsigned i = first; rc == 0 && i < bp->state->n_threads; i++)
 		rc = regs_set_mask(bp->threads[i].tid, bp->state->threads[i].sigmask, err);
 	return rc;

@@ -2,11 +2,36 @@
 /*
  * Stopped children: one whose stop its parent has not waited for yet, one whose it has, and one in
  * a group of its own that is stopped as a whole. They stay stopped, and go on when they are told
- * to.
+ * to. The second has threads, of which none makes a step meanwhile.
  */
 #include "family.h"
 
+#include <pthread.h>
 #include <sys/wait.h>
+
+#define THREADS 6u
+
+static volatile uint64_t *steps, before[THREADS];
+
+static void *count(void *arg)
+{
+	volatile uint64_t *mine = arg;
+
+	for (;;)
+		++*mine;
+	return NULL;
+}
+
+static void start_threads(void)
+{
+	pthread_t thread;
+
+	for (unsigned i = 0; i < THREADS; i++) {
+		check_sys(pthread_create(&thread, NULL, count, (void *)&steps[i]) == 0);
+		while (!steps[i])
+			(void)sched_yield();
+	}
+}
 
 static void look(pid_t pid, int options, bool there, const char *what)
 {
@@ -28,6 +53,8 @@ static pid_t start(int n)
 	if (pid == 0) {
 		if (n == 3)
 			check_sys(setpgid(0, 0) == 0);
+		if (n == 2)
+			start_threads();
 		family_note(n, 0);
 		family_serve(n);
 	}
@@ -45,6 +72,8 @@ int main(int argc, char **argv)
 	(void)sigaddset(&chld, SIGCHLD);
 	check_sys(sigprocmask(SIG_BLOCK, &chld, NULL) == 0);
 	family_init();
+	steps = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	check_sys(steps != MAP_FAILED);
 	family_note(0, -1);
 	unseen = start(1);
 	seen = start(2);
@@ -57,6 +86,8 @@ int main(int argc, char **argv)
 	check_sys(waitpid(group, NULL, WUNTRACED) == group);
 	while (sigtimedwait(&chld, &si, &(struct timespec){ 0 }) == SIGCHLD)
 		;
+	for (unsigned i = 0; i < THREADS; i++)
+		before[i] = steps[i];
 	victim_ready();
 	while (victim_wait()) {
 		wait_state(unseen, 'T');
@@ -65,6 +96,8 @@ int main(int argc, char **argv)
 		look(unseen, WSTOPPED | WNOWAIT, true, "a stop that was not waited for");
 		look(seen, WSTOPPED, false, "a stop that was waited for");
 		look(group, WSTOPPED, false, "a stop that was waited for");
+		for (unsigned i = 0; i < THREADS; i++)
+			check(steps[i] == before[i], "thread %u of a stopped child went on", i);
 		check_sys(sigpending(&pending) == 0);
 		check(!sigismember(&pending, SIGCHLD), "a SIGCHLD that nobody sent");
 		victim_ok();
