@@ -54,16 +54,17 @@ static int check_owner(const struct subject *s, const struct proc_status *st, st
 	uid_t own = geteuid();
 	struct stat dir;
 
-	if (!(creds_own_effective() & 1ULL << CAP_SYS_PTRACE))
-		for (int i = 0; i < 4; i++)
-			if (st->uid[i] != own) {
-				(void)err_set(err, -EOPNOTSUPP,
-					      "pid %d: a process of another user (uid %u) is not "
-					      "supported",
-					      s->pid, st->uid[i]);
-				(void)err_hint(err, "run ckpt-run as that user, or as root");
-				return -EOPNOTSUPP;
-			}
+	if (creds_own_effective() & 1ULL << CAP_SYS_PTRACE)
+		return 0;
+	for (int i = 0; i < 4; i++)
+		if (st->uid[i] != own) {
+			(void)err_set(err, -EOPNOTSUPP,
+				      "pid %d: a process of another user (uid %u) is not "
+				      "supported",
+				      s->pid, st->uid[i]);
+			(void)err_hint(err, "run ckpt-run as that user, or as root");
+			return -EOPNOTSUPP;
+		}
 	/* The kernel gives the /proc files of a process that is not dumpable to root. */
 	if (st->uid[1] && fstatat(s->proc_dirfd, "status", &dir, 0) == 0 &&
 	    dir.st_uid != st->uid[1])

@@ -70,7 +70,7 @@ static int ask_inside(struct capture *c, struct subject *s, struct err *err)
 	if (rc == 0)
 		rc = admit_take(s, &q.admit, err);
 	if (rc == 0)
-		rc = identity_take(s, &q.identity, err);
+		identity_take(s, &q.identity);
 	if (rc == 0)
 		rc = signals_take(b, &q.signals, c->arena, p, err);
 	if (rc == 0)
@@ -221,7 +221,8 @@ static int put_process_late(struct rebuild *rb, const struct process *p, struct 
 /*
  * Everything that needs privilege has been done when the credentials go. A change of ids resets the
  * dumpable flag and the parent-death signal, so those come after; no_new_privs never comes off
- * again and is last.
+ * again and is last. Only the kernel sets a dumpable flag of 2 (fs.suid_dumpable): 0 is the
+ * nearest.
  */
 int attrs_put_late(struct rebuild *rb, const struct process *p, const struct thread *t, bool leader,
 		   struct batch *b, pid_t tid, struct err *err)
@@ -241,8 +242,8 @@ int attrs_put_late(struct rebuild *rb, const struct process *p, const struct thr
 		return err_wrap(err, rc, "thread %d", t->tid);
 	batch_start(b);
 	if (leader)
-		batch_call(b, "set the dumpable flag", SYS_prctl, PR_SET_DUMPABLE, p->dumpable, 0,
-			   0, 0);
+		batch_call(b, "set the dumpable flag", SYS_prctl, PR_SET_DUMPABLE, p->dumpable == 1,
+			   0, 0, 0);
 	batch_call(b, "set the parent-death signal", SYS_prctl, PR_SET_PDEATHSIG,
 		   t->parent_death_signal, 0, 0, 0);
 	if (p->creds.no_new_privs)

@@ -76,7 +76,7 @@ struct identity_query {
 int identity_look(struct capture *c, struct subject *s, const struct proc_status *st,
 		  struct err *err);
 void identity_ask(struct batch *b, struct identity_query *q);
-int identity_take(const struct subject *s, const struct identity_query *q, struct err *err);
+void identity_take(const struct subject *s, const struct identity_query *q);
 int identity_check(const struct rebuild *rb, const struct process *p, struct err *err);
 int identity_put(const struct rebuild *rb, const struct process *p, struct batch *b, pid_t tid,
 		 struct err *err);

@@ -118,19 +118,12 @@ void identity_ask(struct batch *b, struct identity_query *q)
 		   0, 0);
 }
 
-int identity_take(const struct subject *s, const struct identity_query *q, struct err *err)
+void identity_take(const struct subject *s, const struct identity_query *q)
 {
 	int64_t thp = batch_ret(s->batch, q->thp_call);
 	int subreaper;
 
 	s->process->dumpable = (uint32_t)batch_ret(s->batch, q->dumpable_call);
-	if (s->process->dumpable != 1) {
-		(void)err_set(err, -EOPNOTSUPP,
-			      "pid %d: a process that is not dumpable is not supported", s->pid);
-		(void)err_hint(err, "it must not call prctl(PR_SET_DUMPABLE, 0), nor run with file "
-				    "capabilities");
-		return -EOPNOTSUPP;
-	}
 	memcpy(&subreaper, batch_result(s->batch, q->subreaper), sizeof subreaper);
 	s->process->child_subreaper = (uint32_t)subreaper;
 	s->process->thp_disable = thp > 0 ? (uint32_t)thp : 0;
@@ -139,7 +132,6 @@ int identity_take(const struct subject *s, const struct identity_query *q, struc
 		       sizeof s->process->xfeatures_asked);
 		s->process->xfeatures_asked &= XFEATURES_ON_DEMAND;
 	}
-	return 0;
 }
 
 /* --- check ---------------------------------------------------------------------------------- */

@@ -409,6 +409,7 @@ refused() {
 }
 
 @test "a process that is not dumpable is refused" {
+	! is_root || skip "root may (tree_creds)"
 	refused nondumpable 'dumpable'
 }
 

@@ -3,8 +3,8 @@
  * Credentials that differ within a tree. With privilege: 1 has dropped to a user with ambient
  * capabilities, securebits, three groups, a smaller bounding set, in a chroot, with a thread that
  * has them too; 2 has eight different ids and no group; 3 is uid 0 without any capability, and may
- * gain none; 4 has inheritable capabilities and may switch between two users. Without: what anybody
- * may do.
+ * gain none; 4 has inheritable capabilities and may switch between two users; 1 is not dumpable any
+ * more. Without: what anybody may do.
  */
 #include "family.h"
 
@@ -24,7 +24,7 @@ struct who {
 };
 
 static struct who had;
-static bool mighty, user_ns;
+static bool mighty, may_trace, user_ns;
 static struct who *of_thread; /* shared by member 1 and its thread */
 static volatile int asked, answered;
 
@@ -163,8 +163,10 @@ static void become(int n)
 			 1u << CAP_CHOWN);
 		check_sys(setresuid(1000, 1000, 0) == 0);
 	}
-	/* what changes credentials takes it away */
-	check_sys(prctl(PR_SET_DUMPABLE, 1) == 0);
+	/* What changes credentials makes a process one that is not dumpable. Only the mighty can
+	 * have that captured. */
+	if (n % 2 == 0 || !may_trace)
+		check_sys(prctl(PR_SET_DUMPABLE, 1) == 0);
 }
 
 int main(int argc, char **argv)
@@ -174,6 +176,7 @@ int main(int argc, char **argv)
 	mighty = geteuid() == 0;
 	user_ns = access(victim_path("userns"), F_OK) == 0;
 	look(&had);
+	may_trace = had.caps[0].effective & 1u << CAP_SYS_PTRACE;
 	family_note(0, -1);
 	family[0].also = check_creds;
 	for (int n = 1; n <= 4; n++)

@@ -1,20 +1,23 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* A tree of three of which one, for as long as BASE.refuse exists, cannot be captured: it is not
- * dumpable. */
+/* A tree of three of which one, for as long as BASE.refuse exists, cannot be captured: it has a
+ * namespace open. */
 #include "family.h"
-
-#include <sys/prctl.h>
 
 static _Noreturn void be_refused(void)
 {
 	bool now = false;
+	int fd = -1;
 
 	family_note(2, 0);
 	for (;; sleep_ms(5)) {
 		if ((access(victim_path("refuse"), F_OK) == 0) == now)
 			continue;
 		now = !now;
-		check_sys(prctl(PR_SET_DUMPABLE, now ? 0 : 1) == 0);
+		if (now)
+			fd = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+		else
+			(void)close(fd);
+		check_sys(fd >= 0);
 		victim_say("refused %d %d", now, (int)getpid());
 	}
 }

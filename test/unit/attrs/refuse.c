@@ -45,13 +45,6 @@ static void thread_with_filter(void *arg)
 	target_thread(seccomp_filter, arg);
 }
 
-static void not_dumpable(void *arg)
-{
-	(void)arg;
-	need(geteuid() == 0); /* nobody else may even try */
-	CHECK(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0);
-}
-
 static void no_new_privs(void *arg)
 {
 	(void)arg;
@@ -144,7 +137,6 @@ static const struct row {
 } rows[] = {
 	{ "seccomp", seccomp_filter, "a seccomp filter is not supported" },
 	{ "seccomp in a thread", thread_with_filter, "a thread with a seccomp filter is not" },
-	{ "dumpable", not_dumpable, "a process that is not dumpable is not supported" },
 	{ "thread credentials", thread_with_credentials, "with credentials of its own is not" },
 	{ "mdwe", mdwe, "denies itself executable memory (PR_SET_MDWE) is not supported" },
 	{ "tsc", no_tsc, "may not read the time stamp counter (PR_SET_TSC) is not supported" },
