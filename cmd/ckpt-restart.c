@@ -65,7 +65,7 @@ static const struct option_row rows[] = {
 	  "TCP connections to others are reset (default), or stay open where that is allowed" },
 	{ OPT_STATS, 0, "stats", "FILE",
 	  "append a JSON line to FILE for each checkpoint (default: as recorded)" },
-	{ OPT_FORCE, 0, "force", NULL, "restart although the job has finished" },
+	{ OPT_FORCE, 0, "force", NULL, "restart although the job has finished, or still runs" },
 	{ OPT_TRUST, 0, "trust", NULL,
 	  "use the image although another user could have written it" },
 };
@@ -447,6 +447,8 @@ static int rebuild_and_go(struct request *q, struct session *s, int *ret_status,
 	if (rc == 0)
 		rc = signals_open(&s->signal_fd, err);
 	interrupt_disarm();
+	if (rc == 0)
+		pick_note_job(&s->pick, &q->pick, s->tree.root);
 	if (rc == 0 && s->pick.writable)
 		rc = chain_clear_finished(s->pick.chain, err);
 	if (rc == 0 && q->detach) {

@@ -1,22 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* A chain's directory: making and locking it, its finished mark, clearing it, and who may write to
- * it. */
+/* A chain's directory: making it, its finished mark, clearing it, and who may write to it. */
 #include "image/chain_int.h"
 
 #include "util/cleanup.h"
 #include "util/io.h"
 
 #include <fcntl.h>
-#include <signal.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
-#include <time.h>
 
-#define LOCK_NAME     "lock"
 #define FINISHED_NAME "finished"
 #define FINISHED_TMP  ".finished.tmp"
-#define LOCK_TRIES    300
 
 uint64_t chain_name_seq(const char *name)
 {
@@ -76,87 +70,6 @@ static int make_dir(const char *dir, struct err *err)
 	return code;
 }
 
-static int locked_by(struct chain *c, struct err *err)
-{
-	char text[128] = "", who[64] = "another command";
-	long pid = 0;
-	ssize_t n = io_pread_full(c->lock, text, sizeof text - 1, 0);
-
-	text[n > 0 ? n : 0] = '\0';
-	if (sscanf(text, "%ld %63s", &pid, who) >= 1 && pid > 0)
-		return err_set(err, -EBUSY, "chain '%s' is in use by %s (pid %ld)", c->path, who,
-			       pid);
-	return err_set(err, -EBUSY, "chain '%s' is in use by %s", c->path, who);
-}
-
-/* Is that process gone, or killed and on its way out? Fields 3 (state), 9 (flags) and 31 (signals
- * pending) of /proc/PID/stat, proc(5); PF_EXITING is in the kernel's include/linux/sched.h. */
-static bool is_dying(long pid)
-{
-	enum { PF_EXITING = 4, KILLED = 1 << (SIGKILL - 1) };
-	CLEANUP_FREE char *text = NULL;
-	char path[32], state, *at;
-	unsigned long flags, pending;
-
-	(void)snprintf(path, sizeof path, "/proc/%ld/stat", pid);
-	if (io_read_records(AT_FDCWD, path, &text, NULL) < 0)
-		return kill((pid_t)pid, 0) < 0 && errno == ESRCH;
-	at = strrchr(text, ')');
-	if (!at || sscanf(at + 1, " %c %*d %*d %*d %*d %*d %lu", &state, &flags) != 2)
-		return false;
-	for (int field = 2; field < 31 && at; field++)
-		at = strchr(at + 1, ' ');
-	pending = at ? strtoul(at, NULL, 10) : 0;
-	return state == 'Z' || state == 'X' || flags & PF_EXITING || pending & KILLED;
-}
-
-/* Has the one who holds the lock been killed? Then it ends in a moment, or a process of its that is
- * letting go of a job does. */
-static bool holder_is_dead(const struct chain *c)
-{
-	char text[32] = "";
-	ssize_t n = io_pread_full(c->lock, text, sizeof text - 1, 0);
-	long pid = n > 0 ? strtol(text, NULL, 10) : 0;
-
-	return pid > 0 && is_dying(pid);
-}
-
-static int lock_file(const struct chain *c)
-{
-	static const struct timespec moment = { .tv_nsec = 10000000 };
-
-	for (unsigned tries = 0; flock(c->lock, LOCK_EX | LOCK_NB) < 0; tries++) {
-		if (errno != EWOULDBLOCK)
-			return -errno;
-		if (!holder_is_dead(c) || tries == LOCK_TRIES)
-			return -EWOULDBLOCK;
-		(void)nanosleep(&moment, NULL);
-	}
-	return 0;
-}
-
-static int take_lock(struct chain *c, struct err *err)
-{
-	int rc;
-	char text[128];
-	int n;
-
-	c->lock = openat(c->dir, LOCK_NAME, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-	if (c->lock < 0)
-		return err_set(err, -errno, "cannot write to chain '%s': %m", c->path);
-	rc = lock_file(c);
-	if (rc == -EWOULDBLOCK)
-		return locked_by(c, err);
-	if (rc < 0)
-		return err_set(err, rc, "cannot lock chain '%s': %m", c->path);
-	n = snprintf(text, sizeof text, "%ld %s\n", (long)getpid(), program_invocation_short_name);
-	n = MIN(n, (int)sizeof text - 1);
-	/* only for the message above: on a full disk the lock holds all the same */
-	if (ftruncate(c->lock, 0) == 0)
-		(void)io_pwrite_full(c->lock, text, (size_t)n, 0);
-	return 0;
-}
-
 static DIR *open_listing(const struct chain *c)
 {
 	int fd = openat(c->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -205,7 +118,7 @@ int chain_open(const char *dir, enum chain_mode mode, struct chain **ret, struct
 	if (c->dir < 0)
 		return err_set(err, -errno, "cannot open chain '%s': %m", dir);
 	if (mode != CHAIN_READ) {
-		rc = take_lock(c, err);
+		rc = chain_lock(c, err);
 		if (rc < 0)
 			return rc;
 		remove_leftovers(c);

@@ -7,6 +7,7 @@
 #include "util/err.h"
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 struct chain;
 
@@ -26,6 +27,15 @@ int chain_open(const char *dir, enum chain_mode mode, struct chain **ret, struct
 void chain_free(struct chain *c);
 int chain_dirfd(const struct chain *c);
 const char *chain_path(const struct chain *c);
+
+/*
+ * Whoever runs the chain's job notes its first process in the lock file, where it stays: it may
+ * outlive the command.
+ */
+int chain_note_job(struct chain *c, pid_t root, struct err *err);
+/* That process (of a locked chain), if it still runs; 0: it does not. Waits for one that has been
+ * killed and is on its way out. */
+pid_t chain_job(const struct chain *c);
 
 struct chain_entry {
 	uint64_t seq;

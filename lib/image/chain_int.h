@@ -22,8 +22,10 @@ struct chain {
 	struct chain_item *items; /* ascending by number */
 	unsigned n_items;
 	uint64_t highest; /* number seen in a name */
+	char job[128];    /* the lock's second line, "" when there is none */
 };
 
+int chain_lock(struct chain *c, struct err *err);
 /* The number in "000001.img"; 0 when the name is none of ours. */
 uint64_t chain_name_seq(const char *name);
 int chain_sync_dir(const struct chain *c, struct err *err);

@@ -62,6 +62,20 @@ static int split_image(struct pick *p, const char *path, struct err *err)
 	return 0;
 }
 
+/* A second one beside it would work on the same files. */
+static int check_job(const struct pick *p, struct err *err)
+{
+	pid_t pid = chain_job(p->chain);
+
+	if (!pid)
+		return 0;
+	err_set(err, -EEXIST, "the job in '%s' still runs (pid %d)", p->dir, pid);
+	return err_hint(err,
+			"'ckpt-run --pid %d --overwrite -o %s' looks after it again; end it first "
+			"to go back to its last checkpoint, or --force",
+			pid, p->dir);
+}
+
 static int open_chain(struct pick *p, const struct pick_opts *o, struct err *err)
 {
 	char how[64];
@@ -86,7 +100,7 @@ static int open_chain(struct pick *p, const struct pick_opts *o, struct err *err
 		rc = err_set(err, -EEXIST, "the job in '%s' has finished (%s)", p->dir, how);
 		err_hint(err, "--at N or --force restarts it all the same");
 	}
-	return rc;
+	return rc == 0 && !o->force && !o->copy ? check_job(p, err) : rc;
 }
 
 int pick_open(struct pick *p, const char *path, const struct pick_opts *o, struct err *err)
@@ -213,6 +227,17 @@ int pick_take(struct pick *p, const struct pick_opts *o, struct err *err)
 	if (!o->trust)
 		rc = check_owners(p, err);
 	return rc < 0 ? rc : image_reader_tree(resolved_image(state, 0), p->arena, &p->tree, err);
+}
+
+void pick_note_job(const struct pick *p, const struct pick_opts *o, pid_t root)
+{
+	struct err err = { 0 };
+
+	/* a copy of one that runs is not what the next restart is to wait for */
+	if (!p->writable || (o->copy && chain_job(p->chain)))
+		return;
+	if (chain_note_job(p->chain, root, &err) < 0)
+		warn(o, "%s", err.msg);
 }
 
 void pick_fini(struct pick *p)

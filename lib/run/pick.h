@@ -9,7 +9,7 @@
 
 struct pick_opts {
 	int64_t at;   /* the image with this number; -1: the newest complete one */
-	bool force;   /* although the job has finished */
+	bool force;   /* although the job has finished, or still runs */
 	bool trust;   /* although somebody else could have written it */
 	bool copy;    /* whoever uses the chain may go on with that */
 	bool no_lock; /* a chain that cannot be locked for lack of rights will do: nothing will be
@@ -33,7 +33,8 @@ struct pick {
 
 /*
  * Opens CHAIN|IMAGE. An image that lies in a chain, under its number, stands for that chain and
- * number. A finished chain is refused unless at names an image or force is set.
+ * number. A finished chain is refused unless at names an image or force is set; one whose job
+ * still runs unless force or copy is.
  */
 int pick_open(struct pick *p, const char *path, const struct pick_opts *o, struct err *err);
 /*
@@ -42,4 +43,6 @@ int pick_open(struct pick *p, const char *path, const struct pick_opts *o, struc
  * exit status 3, when there is none.
  */
 int pick_take(struct pick *p, const struct pick_opts *o, struct err *err);
+/* It has been restarted, and this is its first process: noted in the chain, where that is ours. */
+void pick_note_job(const struct pick *p, const struct pick_opts *o, pid_t root);
 void pick_fini(struct pick *p);

@@ -36,6 +36,7 @@ struct supervisor {
 	bool again;                        /* and another one was asked for meanwhile */
 	bool ending;                       /* checkpoint, then end the job (--on-term, --kill) */
 	struct signalfd_siginfo ending_si; /* the signal that asked for it */
+	bool noted;                        /* in the chain: whose it is */
 	bool saved;                        /* that has happened: the job is about to be gone */
 	bool root_ended;
 	bool kept;         /* restarted with --lazy, and not all memory is there yet */
@@ -219,6 +220,18 @@ static uint64_t first_interval(const struct supervise_opts *o)
 	return o->settings->mtbf_ns ? cadence_next(&none, o->settings) : o->settings->interval_ns;
 }
 
+/* Once the chain is this job's: it may outlive us. */
+static void note_job(struct supervisor *s)
+{
+	struct err err = { 0 };
+
+	if (!s->o->chain || s->noted)
+		return;
+	s->noted = true;
+	if (chain_note_job(s->o->chain, s->o->root, &err) < 0)
+		report_trouble(&s->report, &err);
+}
+
 static void on_attempt(struct supervisor *s)
 {
 	enum attempt_outcome outcome;
@@ -231,8 +244,10 @@ static void on_attempt(struct supervisor *s)
 	outcome = a.rc == 0 ? ATTEMPT_OK : a.rc == -EAGAIN ? ATTEMPT_AGAIN : ATTEMPT_FAILED;
 	schedule_attempted(&s->schedule, outcome, s->again, schedule_now());
 	report_attempt(&s->report, &a, s->schedule.backoff_ns >= PERSISTENT_NS, !s->o->once);
-	if (a.rc == 0)
+	if (a.rc == 0) {
 		s->end->checkpoints++;
+		note_job(s);
+	}
 	if (s->o->once)
 		once_ended(s, &a);
 	else if (s->kills) /* not one that was under way when the request came: that was noted in
@@ -394,6 +409,8 @@ int supervise(const struct supervise_opts *o, int signal_fd, struct supervise_en
 	}
 	if (o->replace)
 		checkpointer_replace(s.cp);
+	else
+		note_job(&s);
 	s.term = o->terminal ? o->terminal : &s.own_term;
 	if (!o->terminal)
 		terminal_init(s.term);

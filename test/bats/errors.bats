@@ -350,6 +350,51 @@ disk_full() {
 	victim_quit
 }
 
+@test "a job that still runs is not restarted beside itself" {
+	local job try
+	victim_start -- empty
+	checkpoint
+	job=$VICTIM_PID
+	for try in 1 2; do
+		# Only the supervisor dies; the job lives on (in a pid namespace it ends with it).
+		kill -9 "$SUP_PID"
+		wait "$SUP_PID" 2>/dev/null || true
+		SUP_PID=''
+		if is_root || [ $try -eq 1 ]; then
+			for how in '' --detach '--at 1' '--pids namespace'; do
+				# shellcheck disable=SC2086
+				run fg 20 "$RESTART" $how "$CHAIN"
+				[ "$status" -eq 125 ] || fail "$how: $status: $output" || return 1
+				said ckpt-restart "still runs .pid $job."
+			done
+			kill -0 "$job"
+			"$MERGE" -q "$CHAIN" # takes the lock too
+			run fg 20 "$RESTART" "$CHAIN"
+			[ "$status" -eq 125 ]
+			kill -9 "$job"
+		fi
+		victim_restart # which waits for what is about to end
+		job=$VICTIM_PID
+	done
+	# Whoever means it may have two.
+	if is_root; then
+		kill -9 "$SUP_PID"
+		wait "$SUP_PID" 2>/dev/null || true
+		SUP_PID=''
+		fg 20 "$RESTART" --force --detach "$CHAIN" > pid
+		[ "$(cat pid)" != "$job" ]
+		kill -0 "$job"
+		run fg 20 "$RESTART" "$CHAIN"
+		said ckpt-restart "still runs .pid $(cat pid)."
+		kill -9 "$(cat pid)"
+		until_true 20 pid_free "$(cat pid)"
+		kill -9 "$job"
+		until_true 20 pid_free "$job"
+		victim_restart
+	fi
+	victim_quit
+}
+
 @test "closed standard streams do not confuse anything" {
 	run bash -c "exec 0<&- 1>&- 2>&-
 		exec '$RUN' -q -o '$CHAIN' -- sh -c 'ls /proc/self/fd > $T/fds; exit 4'"

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A chain's lock, and in the same file a note of the job that the chain is of. A job survives the
+ * command that looks after it: the lock is free then, and a restart beside the job would work on
+ * the same files as it does.
+ */
+#include "image/chain_int.h"
+
+#include "util/cleanup.h"
+#include "util/io.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/file.h>
+#include <time.h>
+
+#define LOCK_NAME    "lock"
+#define LOCK_TRIES   300
+#define ENDING_TRIES 1000 /* a large memory takes its time to go */
+#define BOOT_ID_PATH "/proc/sys/kernel/random/boot_id"
+
+static const struct timespec moment = { .tv_nsec = 10000000 };
+
+/* --- processes -----------------------------------------------------------------------------------
+ */
+
+/* Field n (from 3, the state, on) of /proc/PID/stat, proc(5): behind a name that may hold anything.
+ */
+static const char *stat_field(const char *text, int n)
+{
+	const char *at = strrchr(text, ')');
+
+	for (int field = 2; field < n && at; field++)
+		at = strchr(at + 1, ' ');
+	return at ? at + 1 : "";
+}
+
+/* Is that process gone, or killed and on its way out? Fields 3 (state), 9 (flags) and 31 (signals
+ * pending); PF_EXITING is in the kernel's include/linux/sched.h. */
+static bool is_dying(const char *text)
+{
+	enum { PF_EXITING = 4, KILLED = 1 << (SIGKILL - 1) };
+	char state = *stat_field(text, 3);
+
+	return state == 'Z' || state == 'X' ||
+	       (strtoul(stat_field(text, 9), NULL, 10) & PF_EXITING) ||
+	       (strtoul(stat_field(text, 31), NULL, 10) & KILLED);
+}
+
+/* Of a zombie with threads its first one has ended, and the others go on or are about to end, too.
+ */
+static bool has_ended(const char *text)
+{
+	char state = *stat_field(text, 3);
+
+	return (state == 'Z' || state == 'X') && strtoul(stat_field(text, 20), NULL, 10) <= 1;
+}
+
+static int read_stat(long pid, char **ret)
+{
+	char path[32];
+
+	(void)snprintf(path, sizeof path, "/proc/%ld/stat", pid);
+	return io_read_records(AT_FDCWD, path, ret, NULL);
+}
+
+static uint64_t start_time(const char *text)
+{
+	return strtoull(stat_field(text, 22), NULL, 10);
+}
+
+/* --- the lock ------------------------------------------------------------------------------------
+ */
+
+static int locked_by(struct chain *c, struct err *err)
+{
+	char text[128] = "", who[64] = "another command";
+	long pid = 0;
+	ssize_t n = io_pread_full(c->lock, text, sizeof text - 1, 0);
+
+	text[n > 0 ? n : 0] = '\0';
+	if (sscanf(text, "%ld %63s", &pid, who) >= 1 && pid > 0)
+		return err_set(err, -EBUSY, "chain '%s' is in use by %s (pid %ld)", c->path, who,
+			       pid);
+	return err_set(err, -EBUSY, "chain '%s' is in use by %s", c->path, who);
+}
+
+/* Has the one who holds the lock been killed? Then it ends in a moment, or a process of its that is
+ * letting go of a job does. */
+static bool holder_is_dead(const struct chain *c)
+{
+	CLEANUP_FREE char *stat = NULL;
+	char text[32] = "";
+	ssize_t n = io_pread_full(c->lock, text, sizeof text - 1, 0);
+	long pid = n > 0 ? strtol(text, NULL, 10) : 0;
+
+	if (pid <= 0)
+		return false;
+	if (read_stat(pid, &stat) < 0)
+		return kill((pid_t)pid, 0) < 0 && errno == ESRCH;
+	return is_dying(stat);
+}
+
+static int lock_file(const struct chain *c)
+{
+	for (unsigned tries = 0; flock(c->lock, LOCK_EX | LOCK_NB) < 0; tries++) {
+		if (errno != EWOULDBLOCK)
+			return -errno;
+		if (!holder_is_dead(c) || tries == LOCK_TRIES)
+			return -EWOULDBLOCK;
+		(void)nanosleep(&moment, NULL);
+	}
+	return 0;
+}
+
+/* What the file says beside being locked: who has locked it, and which job the chain is of. */
+static int write_lock(const struct chain *c)
+{
+	char text[sizeof c->job + 128];
+	int n = snprintf(text, sizeof text, "%ld %.64s\n%s", (long)getpid(),
+			 program_invocation_short_name, c->job);
+	int rc = io_pwrite_full(c->lock, text, (size_t)n, 0);
+
+	/* what was there before goes last: the note of the job is there at every instant */
+	return rc == 0 && ftruncate(c->lock, n) < 0 ? -errno : rc;
+}
+
+static void read_job(struct chain *c)
+{
+	char text[sizeof c->job + 128] = "";
+	ssize_t n = io_pread_full(c->lock, text, sizeof text - 1, 0);
+	char *line = strchr(text, '\n'), *end;
+
+	if (n <= 0 || !line || strncmp(line + 1, "job ", 4) != 0 ||
+	    !(end = strchr(line + 1, '\n')) || (size_t)(end - line) >= sizeof c->job)
+		return;
+	memcpy(c->job, line + 1, (size_t)(end - line));
+	c->job[end - line] = '\0';
+}
+
+int chain_lock(struct chain *c, struct err *err)
+{
+	int rc;
+
+	c->lock = openat(c->dir, LOCK_NAME, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (c->lock < 0)
+		return err_set(err, -errno, "cannot write to chain '%s': %m", c->path);
+	rc = lock_file(c);
+	if (rc == -EWOULDBLOCK)
+		return locked_by(c, err);
+	if (rc < 0)
+		return err_set(err, rc, "cannot lock chain '%s': %m", c->path);
+	read_job(c);
+	(void)write_lock(c); /* on a full disk the lock holds all the same */
+	return 0;
+}
+
+/* --- the job -------------------------------------------------------------------------------------
+ */
+
+int chain_note_job(struct chain *c, pid_t root, struct err *err)
+{
+	CLEANUP_FREE char *stat = NULL, *boot = NULL;
+	int rc = read_stat(root, &stat);
+
+	if (rc == 0)
+		rc = io_read_file(AT_FDCWD, BOOT_ID_PATH, &boot, NULL);
+	if (rc == 0)
+		(void)snprintf(c->job, sizeof c->job, "job %ld %" PRIu64 " %.*s\n", (long)root,
+			       start_time(stat), (int)MIN(strcspn(boot, "\n"), 64u), boot);
+	if (rc == 0)
+		rc = write_lock(c);
+	return rc < 0 ? err_set(err, rc, "cannot note in chain '%s' that its job runs: %m", c->path)
+		      : 0;
+}
+
+/* The process of the note, if it is there; *ret_dying: and about to go. */
+static long find_job(const struct chain *c, bool *ret_dying)
+{
+	CLEANUP_FREE char *stat = NULL, *boot = NULL;
+	char booted[65] = "";
+	uint64_t started = 0;
+	long pid = 0;
+
+	if (sscanf(c->job, "job %ld %" SCNu64 " %64s", &pid, &started, booted) != 3 || pid <= 0 ||
+	    io_read_file(AT_FDCWD, BOOT_ID_PATH, &boot, NULL) < 0 ||
+	    strncmp(boot, booted, strlen(booted)) != 0)
+		return 0;
+	if (read_stat(pid, &stat) < 0 || start_time(stat) != started)
+		return 0;
+	*ret_dying = is_dying(stat);
+	return has_ended(stat) ? 0 : pid;
+}
+
+pid_t chain_job(const struct chain *c)
+{
+	bool dying = false;
+	long pid = find_job(c, &dying);
+
+	for (unsigned tries = 0; pid && dying && tries < ENDING_TRIES; tries++) {
+		(void)nanosleep(&moment, NULL);
+		pid = find_job(c, &dying);
+	}
+	return (pid_t)pid;
+}
