@@ -152,6 +152,29 @@ int dump_stop(struct dumper *d, struct err *err)
 	return prepare(d, err);
 }
 
+static bool is_there(pid_t pid)
+{
+	CLEANUP_FD int dirfd = -1;
+	struct proc_stat st;
+
+	/* of one whose first thread has ended, another one says it */
+	return proc_open_pid(proc_live_thread(pid), &dirfd, NULL) == 0 &&
+	       proc_stat_read(dirfd, &st, NULL) == 0 && st.state != 'Z' && st.state != 'X';
+}
+
+int dump_ended(struct dumper *d, int rc, struct err *err)
+{
+	if (rc >= 0 || !is_there(d->job->root))
+		return rc;
+	if (rc == -ESRCH && !d->frozen)
+		return err_set(err, -EAGAIN, "a process has ended while it was being stopped");
+	for (unsigned i = 0; d->frozen && i < d->frozen->n_procs; i++)
+		if (!is_there(d->frozen->procs[i].pid))
+			return err_set(err, -EAGAIN, "process %d was killed during the checkpoint",
+				       d->frozen->procs[i].pid);
+	return rc;
+}
+
 void dump_release(struct dumper *d)
 {
 	if (d->n_waits) /* it failed on the way */
@@ -208,7 +231,7 @@ static int traced(void *arg, struct err *err)
 	image_writer_hold(d->writer);
 	rc = dump_stop(d, err);
 	if (rc < 0 && !d->frozen)
-		return rc;
+		return dump_ended(d, rc, err);
 	if (rc == 0)
 		rc = capture(d, err);
 	r->scan_us =
@@ -220,6 +243,7 @@ static int traced(void *arg, struct err *err)
 		rc = pages_write_now(d, d->writer, err);
 	d->copy_us = (uint64_t)(trace_now_ns() - copy_ns) / 1000;
 	d->job->at_stop = d->copied;
+	rc = dump_ended(d, rc, err);
 	dump_release(d);
 	image_writer_go(d->writer);
 	if (rc == 0 && (d->flags & DUMP_KILL)) {

@@ -199,6 +199,9 @@ void watched_free(struct dump_job *job);
 int dump_init(struct dumper *d, struct err *err);
 /* In the tracer: stops the job and makes room for what will be known of its processes. */
 int dump_stop(struct dumper *d, struct err *err);
+/* Of an error, before dump_release: -EAGAIN where it comes of a process of the job's having been
+ * killed, since that gets through our stop; or having ended before it. */
+int dump_ended(struct dumper *d, int rc, struct err *err);
 void dump_release(struct dumper *d);
 uint32_t dump_space_id(void *job, const char *key);
 

@@ -22,12 +22,13 @@
 #define LOG_ROOM "dump"
 
 /* A stop keeps account of interrupted waits and calls as every other does. */
-static int end_stop(struct dumper *d, int rc)
+static int end_stop(struct dumper *d, int rc, struct err *err)
 {
 	if (rc == 0) {
 		waits_remember(d, true);
 		syscalls_remember(d->job, d->frozen);
 	}
+	rc = dump_ended(d, rc, err);
 	dump_release(d);
 	freeze_thaw(d->frozen);
 	d->result->pause_us = (uint64_t)(trace_now_ns() - d->start_ns) / 1000;
@@ -65,7 +66,7 @@ static int attach(void *arg, struct err *err)
 	int rc = dump_stop(d, err);
 
 	if (rc < 0 && !d->frozen)
-		return rc;
+		return dump_ended(d, rc, err);
 	d->attaching = true;
 	for (unsigned i = 0; rc == 0 && i < d->cap.n_subjects; i++)
 		rc = process_borrow(d, i, err);
@@ -74,7 +75,7 @@ static int attach(void *arg, struct err *err)
 			rc = attach_process(d, i, err);
 	if (rc == 0)
 		rc = process_end_remotes(d, err);
-	return end_stop(d, rc);
+	return end_stop(d, rc, err);
 }
 
 /* Freezing puts interrupted calls right at once; only timeouts are left to be looked after. */
@@ -84,7 +85,7 @@ static int barrier(void *arg, struct err *err)
 	int rc = dump_stop(d, err);
 
 	if (rc < 0 && !d->frozen)
-		return rc;
+		return dump_ended(d, rc, err);
 	for (unsigned i = 0; rc == 0 && i < d->cap.n_subjects; i++) {
 		rc = process_open(d, i, err);
 		if (rc == 0)
@@ -92,7 +93,7 @@ static int barrier(void *arg, struct err *err)
 	}
 	if (rc == 0)
 		rc = fault_point("dump-barrier", err);
-	return end_stop(d, rc);
+	return end_stop(d, rc, err);
 }
 
 static int run(struct dumper *d, int (*what)(void *, struct err *), double *ret_us, struct err *err)

@@ -310,6 +310,32 @@ namespace_or_skip() {
 	fail "$1: $(cat "$T/$1.stderr")"
 }
 
+stopped_tracer() {
+	TRACER=$(pgrep -P "$SUP_PID" -x ckpt-tracer) && grep -q '^State:.T' "/proc/$TRACER/status"
+}
+
+@test "a process that is killed while the job is stopped costs one attempt, not the checkpoint" {
+	local point
+	for point in freeze-stopped dump-threads dump-family; do
+		KEEP=(CKPT_FAULT=$point=stop)
+		rm -f child "$STATS"
+		door "killed-$point" "$RUN" --overwrite -o "$CHAIN" --stats "$STATS" \
+			--on-term checkpoint -- \
+			sh -c 'sleep 1000 & echo $! > child; wait; exec sleep 1000'
+		SUP_PID=$DOOR_PID
+		until_true 20 test -s child
+		kill -TERM "$SUP_PID"
+		until_true 20 stopped_tracer || skip "what traces is no process of its own here"
+		kill -9 "$(cat child)"
+		kill -CONT "$TRACER"
+		exit_of "$SUP_PID" 30
+		[ "$STATUS" -eq 75 ] ||
+			fail "$point: $STATUS: $(cat "$T/killed-$point.stderr")" || return 1
+		grep -q '"result": "skipped"' "$STATS"
+		[ "$(stats_last result)" = ok ]
+	done
+}
+
 @test "--pid takes on a running tree: --once, then --once --kill" {
 	is_root || [ "$(cat /proc/sys/kernel/yama/ptrace_scope 2>/dev/null || echo 0)" -eq 0 ] ||
 		skip "Yama lets only parents trace"
