@@ -11,6 +11,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
 #include <unistd.h>
@@ -43,6 +44,20 @@ static int list_fd(struct dumper *d, uint32_t space, int fd, struct err *err)
 	return errno == ENXIO ? 0
 			      : err_set(err, -errno,
 					"cannot find the data of a deleted or memory file: %m");
+}
+
+/* Through the job's own description, whose offset SEEK_DATA would change. */
+static int list_all_of_fd(struct dumper *d, uint32_t space, int fd, struct err *err)
+{
+	struct page_list *l = pages_list_for(d, space, SOURCE_FD, fd);
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return err_set(err, -errno, "cannot look at a deleted or memory file: %m");
+	if (!l || pages_add(d, l, EXTENT_COMPARE, 0,
+			    ((uint64_t)st.st_size + CKPT_PAGE_SIZE - 1) / CKPT_PAGE_SIZE, 0) < 0)
+		return err_nomem(err);
+	return 0;
 }
 
 static int add_resident(struct dumper *d, struct page_list *l, const struct vma *v, uint64_t at,
@@ -134,14 +149,19 @@ int shared_capture(struct dumper *d, struct err *err)
 {
 	for (unsigned i = 0; i < d->tree->n_spaces; i++) {
 		const struct space *space = &d->tree->spaces[i];
-		int fd = -1, rc;
+		const struct space_source *source = NULL;
+		int rc;
 
 		if (space->kind == SPACE_MM)
 			continue;
 		for (unsigned j = 0; j < d->cap.n_sources; j++)
 			if (d->cap.sources[j].space == space->id)
-				fd = d->cap.sources[j].fd;
-		rc = fd >= 0 ? list_fd(d, space->id, fd, err) : list_mapped(d, space, err);
+				source = &d->cap.sources[j];
+		if (!source || source->fd < 0)
+			rc = list_mapped(d, space, err);
+		else
+			rc = (source->theirs ? list_all_of_fd : list_fd)(d, space->id, source->fd,
+									 err);
 		if (rc < 0)
 			return rc;
 	}

@@ -67,6 +67,8 @@ static int capture_content(struct capture *c, const struct open_file *of, struct
 	if (rc < 0)
 		return rc;
 	d->space = capture_space(c, SPACE_FILE, key, name, (uint64_t)of->st.st_size, fd);
+	if (rc > 0)
+		space_source_is_theirs(c, d->space);
 	return d->space ? 0 : err_nomem(err);
 }
 

@@ -36,7 +36,9 @@ extern bool gather_force_no_kcmp, eventfd_force_try;
 int files_gather(struct capture *c, struct err *err);
 
 /* A descriptor of the same file that can be read at any offset, whatever the original was opened
- * for. */
+ * for. 1: not of a description of our own, which the job's user may not open
+ * (space_source_is_theirs).
+ */
 int open_readable(const struct open_file *of, int *ret_fd, struct err *err);
 /* 0: the same open file description; 1, 2: not, in a stable order; -errno: this system does not
  * tell. */

@@ -45,6 +45,8 @@ static int capture(struct capture *c, const struct open_file *of, struct file *f
 	d->space = capture_space(c, SPACE_SHM, key, of->link + 1, (uint64_t)of->st.st_size, fd);
 	if (!d->space)
 		return err_nomem(err);
+	if (rc > 0)
+		space_source_is_theirs(c, d->space);
 	f->detail = d;
 	return 0;
 }

@@ -30,7 +30,8 @@ struct subject {
 /* Content that dump/ reads from a descriptor when it writes the pages of a space. */
 struct space_source {
 	uint32_t space;
-	int fd; /* pread at any offset; owned by the capture */
+	int fd;      /* pread at any offset; owned by the capture */
+	bool theirs; /* it is the job's own description, whose offset must not be moved */
 };
 
 /* A descriptor that --fd leaves out of the image. */
@@ -80,6 +81,7 @@ struct capture {
  */
 uint32_t capture_space(struct capture *c, enum space_kind kind, const char *key, const char *name,
 		       uint64_t size, int fd);
+void space_source_is_theirs(struct capture *c, uint32_t space);
 void capture_close_sources(struct capture *c);
 /* The space of a shared mapping of a named file in memory (tmpfs); 0: it is no such file. */
 int tmpfs_capture_mapping(struct capture *c, const struct proc_map *m, uint32_t *ret,

@@ -73,15 +73,24 @@ void capture_close_sources(struct capture *c)
 int open_readable(const struct open_file *of, int *ret_fd, struct err *err)
 {
 	/* A fresh description first: it has no O_DIRECT, which would ask for aligned reads. */
-	int fd = reopen_fd(of->dup, O_RDONLY | O_CLOEXEC);
+	int fd = reopen_fd(of->dup, O_RDONLY | O_CLOEXEC), theirs = 0;
 
-	if (fd < 0 && (of->flags & O_ACCMODE) != O_WRONLY && !(of->flags & O_DIRECT))
+	if (fd < 0 && (of->flags & O_ACCMODE) != O_WRONLY && !(of->flags & O_DIRECT)) {
 		fd = fcntl(of->dup, F_DUPFD_CLOEXEC, 3);
+		theirs = 1;
+	}
 	if (fd < 0)
 		return refuse(of, err, "'%s' has no name any more and cannot be opened for reading",
 			      of->link);
 	*ret_fd = fd;
-	return 0;
+	return theirs;
+}
+
+void space_source_is_theirs(struct capture *c, uint32_t space)
+{
+	for (unsigned i = 0; i < c->n_sources; i++)
+		if (c->sources[i].space == space)
+			c->sources[i].theirs = true;
 }
 
 /* --- restore ---------------------------------------------------------------------------------- */

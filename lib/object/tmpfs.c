@@ -72,6 +72,8 @@ int tmpfs_capture_file(struct capture *c, const struct open_file *of, struct fil
 	if (rc < 0) /* write-only, and not for us to read: it must be there at the restart */
 		return 0;
 	f->content = add(c, of->link, &of->st, in_dev_shm(of->link), fd);
+	if (rc > 0)
+		space_source_is_theirs(c, f->content);
 	return f->content ? 0 : err_nomem(err);
 }
 

@@ -35,7 +35,7 @@ static void verify(int fd, uint64_t seed, const char *what)
 
 int main(int argc, char **argv)
 {
-	int gone, tmp, gone_dup, again;
+	int gone, tmp, gone_dup, again, dark;
 	char dir[4096], path[64];
 	struct stat st;
 
@@ -50,16 +50,23 @@ int main(int argc, char **argv)
 	tmp = open(dir, O_TMPFILE | O_RDWR, 0600);
 	if (tmp < 0) /* a file system without it */
 		tmp = gone;
+	dark = open(victim_path("dark"), O_RDWR | O_CREAT | O_EXCL, 0); /* nobody may open it */
+	check_sys(dark >= 0 && unlink(victim_path("dark")) == 0);
 	write_some(gone, 0);
 	write_some(tmp, 0);
+	write_some(dark, 7);
+	check_sys(lseek(dark, 999, SEEK_SET) == 999);
 	check_sys(ftruncate(gone, NPAGES * PAGE + 100) == 0 &&
-		  ftruncate(tmp, NPAGES * PAGE + 100) == 0);
+		  ftruncate(tmp, NPAGES * PAGE + 100) == 0 && ftruncate(dark, NPAGES * PAGE) == 0);
 	gone_dup = dup(gone);
 	check_sys(lseek(gone, 777, SEEK_SET) == 777 && lseek(again, 55, SEEK_SET) == 55);
 	victim_ready();
 	while (victim_wait()) {
 		verify(gone, 0, "deleted file");
 		verify(tmp, 0, "O_TMPFILE");
+		check(lseek(dark, 0, SEEK_CUR) == 999, "offset of a file of mode 0: %ld",
+		      (long)lseek(dark, 0, SEEK_CUR));
+		verify(dark, 7, "file of mode 0");
 		verify(again, 0, "second description of the deleted file");
 		check_sys(fstat(gone, &st) == 0);
 		check(st.st_size == NPAGES * PAGE + 100, "size %ld", (long)st.st_size);
@@ -75,6 +82,7 @@ int main(int argc, char **argv)
 		rounds++;
 		write_some(gone, 0);
 		write_some(tmp, 0);
+		write_some(dark, 7);
 		victim_ok();
 	}
 	return 0;
