@@ -269,13 +269,15 @@ static int traced(void *arg, struct err *err)
 	return rc;
 }
 
-/* Is the parent image still there for an increment to stand on? */
-static bool parent_there(const struct dump_job *job)
+/* Is the parent image still there for an increment to stand on, with all that it stands on? */
+static bool parent_there(struct dump_job *job)
 {
-	char name[32];
+	const struct chain_entry *e;
 
-	(void)snprintf(name, sizeof name, "%06llu.img", (unsigned long long)job->parent_seq);
-	return faccessat(chain_dirfd(job->chain), name, R_OK, 0) == 0;
+	if (!job->parent_seq || chain_scan(job->chain, NULL) < 0)
+		return false;
+	e = chain_find(job->chain, job->parent_seq);
+	return e && e->complete && !memcmp(&e->state, &job->parent, sizeof e->state);
 }
 
 /* Of a tree that we do not look after: whoever else belongs to it. Before the stop: it takes time,

@@ -395,6 +395,22 @@ disk_full() {
 	victim_quit
 }
 
+@test "no increment is built on what cannot be restarted any more" {
+	victim_start -- empty
+	checkpoint
+	checkpoint
+	[ "$(stats_last kind)" = incremental ]
+	rm "$CHAIN/000001.img" # of which the newest one is only the child
+	checkpoint
+	[ "$(stats_last kind)" = full ]
+	printf x | dd of="$CHAIN/000003.img" bs=1 seek=8 conv=notrunc status=none
+	checkpoint
+	[ "$(stats_last kind)" = full ]
+	victim_kill
+	victim_restart
+	victim_quit
+}
+
 @test "closed standard streams do not confuse anything" {
 	run bash -c "exec 0<&- 1>&- 2>&-
 		exec '$RUN' -q -o '$CHAIN' -- sh -c 'ls /proc/self/fd > $T/fds; exit 4'"
