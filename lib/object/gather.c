@@ -10,6 +10,9 @@
  */
 #include "object/kinds.h"
 
+#include "inject/fetch.h"
+#include "proc/probe.h"
+
 #include <fcntl.h>
 #include <linux/kcmp.h>
 #include <stdio.h>
@@ -36,6 +39,7 @@ struct gathering {
 	unsigned n_seen;
 	bool no_kcmp;
 	int error;
+	struct fetcher *fetcher; /* of the process at hand; NULL: there is pidfd_getfd */
 };
 
 int same_description(int a, int b)
@@ -141,10 +145,29 @@ static int group_all(struct gathering *g, struct err *err)
 	return g->error ? err_set(err, g->error, "cannot compare descriptors: %m") : 0;
 }
 
+/* fds: those that the process has, ascending. */
+static int lowest_free(const int *fds, unsigned n)
+{
+	unsigned at = 0;
+
+	while (at < n && fds[at] == (int)at)
+		at++;
+	return (int)at;
+}
+
+static bool forbids_getfd(int error)
+{
+	return error == EPERM || error == ENOSYS;
+}
+
 static int duplicate(struct subject *s, int fd, int *ret, struct err *err)
 {
-	int dup = (int)syscall(SYS_pidfd_getfd, s->pidfd, fd, 0);
+	int dup = -1;
 	struct rlimit lim;
+
+	errno = EPERM;
+	if (!probe_without("pidfd_getfd"))
+		dup = (int)syscall(SYS_pidfd_getfd, s->pidfd, fd, 0);
 
 	/* The job may hold as many as its own limit allows; ours can be raised to the same. */
 	if (dup < 0 && errno == EMFILE && getrlimit(RLIMIT_NOFILE, &lim) == 0 &&
@@ -159,12 +182,30 @@ static int duplicate(struct subject *s, int fd, int *ret, struct err *err)
 
 		if (rc == -EMFILE)
 			err_hint(err, "raise the limit of open files: ulimit -n");
-		else if (rc == -EPERM)
-			err_hint(err, "this needs the right to trace the process (ptrace)");
 		return rc;
 	}
 	*ret = dup;
 	return 0;
+}
+
+/* What a filter forbids, we are told as early as the first; then the process sends them. */
+static int obtain(struct gathering *g, struct subject *s, const int *fds, unsigned n, unsigned i,
+		  int *ret, struct err *err)
+{
+	int rc = 0;
+
+	if (!g->fetcher) {
+		rc = duplicate(s, fds[i], ret, err);
+		if (rc == 0 || !forbids_getfd(-rc))
+			return rc;
+		err_clear(err);
+		rc = fetch_begin(s->batch, s->pid, lowest_free(fds, n), &g->fetcher, err);
+	}
+	if (rc == 0)
+		rc = fetch_one(g->fetcher, fds[i], ret, err);
+	return rc < 0 ? err_wrap(err, rc, "pid %d fd %d: cannot duplicate the descriptor", s->pid,
+				 fds[i])
+		      : 0;
 }
 
 /* --fd N=null: what is seen in its place, here and after a restart. */
@@ -223,14 +264,11 @@ static int note_left_out(struct capture *c, const struct subject *s, int fd, str
 	return 0;
 }
 
-static int gather_subject(struct gathering *g, struct subject *s, struct err *err)
+static int gather_all_of(struct gathering *g, struct subject *s, const int *fds, unsigned n,
+			 struct err *err)
 {
-	unsigned n = 0;
-	int *fds = NULL, rc;
+	int rc;
 
-	rc = proc_fds(s->proc_dirfd, g->c->arena, &fds, &n, err);
-	if (rc < 0)
-		return err_wrap(err, rc, "pid %d", s->pid);
 	for (unsigned i = 0; i < n; i++) {
 		enum fd_action rule = fd_rule(&g->c->tree->settings, fds[i]);
 		struct seen *seen;
@@ -252,7 +290,7 @@ static int gather_subject(struct gathering *g, struct subject *s, struct err *er
 				return rc;
 			continue;
 		}
-		rc = duplicate(s, fds[i], &seen->of.dup, err);
+		rc = obtain(g, s, fds, n, i, &seen->of.dup, err);
 		if (rc < 0)
 			return rc;
 		rc = look_at(g->c, &seen->of, err);
@@ -260,6 +298,20 @@ static int gather_subject(struct gathering *g, struct subject *s, struct err *er
 			return rc;
 	}
 	return 0;
+}
+
+static int gather_subject(struct gathering *g, struct subject *s, struct err *err)
+{
+	unsigned n = 0;
+	int *fds = NULL, rc, end;
+
+	rc = proc_fds(s->proc_dirfd, g->c->arena, &fds, &n, err);
+	if (rc < 0)
+		return err_wrap(err, rc, "pid %d", s->pid);
+	rc = gather_all_of(g, s, fds, n, err);
+	end = fetch_end(g->fetcher, rc < 0 ? NULL : err);
+	g->fetcher = NULL;
+	return rc < 0 ? rc : end;
 }
 
 /* What only one descriptor of each description needs to be asked. */

@@ -27,9 +27,16 @@
 #define THREAD_FLAGS                                                                               \
 	(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM)
 
+/* Where a container's filter says that there is none, ids are not chosen either. */
+static bool has_clone3(void)
+{
+	return syscall(SYS_clone3, NULL, 0) >= 0 || errno != ENOSYS;
+}
+
 static int clone_threads(struct restoring *r, struct build_process *bp, struct err *err)
 {
 	const struct process *p = bp->state;
+	bool legacy = r->rb.new_pids && !has_clone3();
 	int rc = 0;
 
 	batch_start(bp->batch);
@@ -41,6 +48,11 @@ static int clone_threads(struct restoring *r, struct build_process *bp, struct e
 		if (!batch_room(bp->batch, 1, sizeof args + 16)) {
 			rc = batch_run(bp->batch, bp->pid, err);
 			batch_start(bp->batch);
+		}
+		if (legacy) {
+			(void)batch_call(bp->batch, "create a thread", SYS_clone, THREAD_FLAGS,
+					 args.stack + args.stack_size, 0, 0, 0);
+			continue;
 		}
 		if (!r->rb.new_pids) {
 			args.set_tid =

@@ -194,3 +194,29 @@ restart_without_namespaces() {
 		victim_quit || fail "$v" || return 1
 	done
 }
+
+# As Docker starts it, no right added.
+@test "in a container: under its filter jobs are checkpointed and restarted" {
+	local v container=$CKPT_BUILD/test/tool/container
+	fg 10 "$container" true || skip "no seccomp filter can be had"
+	for v in 'threads 16' 'file_kinds' 'sock_unix' 'tree_shape wide 5'; do
+		rm -rf "$CHAIN" "$BASE".* "$STATS"
+		touch "$BASE.newpids" "$BASE.userns"
+		STARTS=$((STARTS + 1))
+		# shellcheck disable=SC2086
+		door "run$STARTS" "$container" "$RUN" -o "$CHAIN" --stats "$STATS" -- \
+			"$VICTIMS"/victim-${v%% *} "$BASE" ${v#"${v%% *}"}
+		SUP_PID=$DOOR_PID
+		wait_victim '^ready '
+		checkpoint || fail "$v" || return 1
+		victim_poke || fail "$v" || return 1
+		checkpoint || fail "$v" || return 1
+		victim_kill
+		STARTS=$((STARTS + 1))
+		door "restart$STARTS" "$container" "$RESTART" "$CHAIN"
+		SUP_PID=$DOOR_PID
+		victim_poke || fail "$v" || return 1
+		checkpoint || fail "$v" || return 1
+		victim_quit || fail "$v" || return 1
+	done
+}
