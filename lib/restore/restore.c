@@ -289,14 +289,17 @@ static void find_memory(struct restoring *r)
 
 static int prepare(struct restoring *r, struct err *err)
 {
+	static const int raised[] = { RLIMIT_NOFILE, RLIMIT_AS, RLIMIT_DATA };
 	struct rlimit lim;
 	int rc;
 
-	/* several descriptors for each process */
-	if (getrlimit(RLIMIT_NOFILE, &lim) == 0 && lim.rlim_cur < lim.rlim_max) {
-		lim.rlim_cur = lim.rlim_max;
-		(void)setrlimit(RLIMIT_NOFILE, &lim);
-	}
+	/* several descriptors for each process; and the job's memory is beside ours at first. The
+	 * job gets its own limits. */
+	for (size_t i = 0; i < ARRAY_SIZE(raised); i++)
+		if (getrlimit(raised[i], &lim) == 0 && lim.rlim_cur < lim.rlim_max) {
+			lim.rlim_cur = lim.rlim_max;
+			(void)setrlimit(raised[i], &lim);
+		}
 	for (unsigned i = 0; i < GATES; i++)
 		r->gates[i][0] = r->gates[i][1] = -1;
 	r->procs = arena_array(r->arena, r->tree->n_processes, sizeof *r->procs);

@@ -12,7 +12,6 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
-#include <sys/resource.h>
 
 struct checkpointer {
 	pid_t root;
@@ -123,7 +122,7 @@ static void *main_loop(void *arg)
  * one. */
 static void raise_own_limits(void)
 {
-	static const int which[] = { RLIMIT_FSIZE, RLIMIT_NOFILE };
+	static const int which[] = { RLIMIT_FSIZE, RLIMIT_NOFILE, RLIMIT_AS, RLIMIT_DATA };
 	struct rlimit lim;
 
 	for (size_t i = 0; i < ARRAY_SIZE(which); i++) {

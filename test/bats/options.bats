@@ -153,6 +153,23 @@ misuse() {
 	[ "$output" = "$direct" ] || fail "$output, directly: $direct"
 }
 
+@test "soft limits of memory are the job's, and stop neither a checkpoint nor a restart" {
+	local low='ulimit -Sv 30000; ulimit -Sd 12000; exec "$@"' job
+	door run1 bash -c "$low" _ "$RUN" -o "$CHAIN" --stats "$STATS" -- \
+		"$VICTIMS/victim-empty" "$BASE"
+	SUP_PID=$DOOR_PID
+	wait_victim '^ready '
+	checkpoint
+	victim_kill
+	door restart2 bash -c "$low" _ "$RESTART" "$CHAIN"
+	SUP_PID=$DOOR_PID
+	victim_poke
+	job=$(descendants "$SUP_PID" | tail -n 1)
+	grep -qE "^Max address space +$((30000 * 1024)) " "/proc/$job/limits"
+	checkpoint
+	victim_quit
+}
+
 @test "the default chain is NAME.ckpt in the working directory" {
 	STARTS=1
 	door run1 "$RUN" -i 0.1 -- "$VICTIMS/victim-empty" "$BASE"
