@@ -166,13 +166,15 @@ int dump_ended(struct dumper *d, int rc, struct err *err)
 {
 	if (rc >= 0 || !is_there(d->job->root))
 		return rc;
-	if (rc == -ESRCH && !d->frozen)
-		return err_set(err, -EAGAIN, "a process has ended while it was being stopped");
 	for (unsigned i = 0; d->frozen && i < d->frozen->n_procs; i++)
 		if (!is_there(d->frozen->procs[i].pid))
 			return err_set(err, -EAGAIN, "process %d was killed during the checkpoint",
 				       d->frozen->procs[i].pid);
-	return rc;
+	if (rc != -ESRCH)
+		return rc;
+	if (err)
+		err->code = -EAGAIN;
+	return -EAGAIN;
 }
 
 void dump_release(struct dumper *d)
