@@ -68,10 +68,13 @@ static int look_at_path(struct sockets *s, const struct open_file *of,
 		d->traits |= SOCKET_RELATIVE;
 	}
 	if (lstat(seen->path, &st) == 0 && S_ISSOCK(st.st_mode) &&
-	    (u->file_ino == (uint32_t)st.st_ino || !is_someone_elses(s, &st)))
+	    (u->file_ino == (uint32_t)st.st_ino || !is_someone_elses(s, &st))) {
 		d->mode = st.st_mode;
-	else
+		d->owner_uid = st.st_uid + 1;
+		d->owner_gid = st.st_gid + 1;
+	} else {
 		d->traits |= SOCKET_UNLINKED;
+	}
 	return 0;
 }
 

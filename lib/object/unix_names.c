@@ -116,10 +116,23 @@ static int taken(const struct rebuild *rb, const struct file *f, struct err *err
 	return -EADDRINUSE;
 }
 
+/* Whose the socket's file is: not ours where root's job has made it as somebody else, or given it
+ * away. */
+static void owner_of(const struct rebuild *rb, const struct file *f, uid_t *ret_uid, gid_t *ret_gid)
+{
+	const struct file_socket *d = f->detail;
+	const struct process *p = file_first_holder(rb->tree, f->id, NULL);
+
+	*ret_uid = d->owner_uid ? d->owner_uid - 1 : p ? p->creds.euid : geteuid();
+	*ret_gid = d->owner_gid ? d->owner_gid - 1 : p ? p->creds.egid : getegid();
+}
+
 /* May what lies at the path be taken away? */
 static int check_file(const struct rebuild *rb, const struct file *f, const struct named *n,
 		      const struct stat *st, struct err *err)
 {
+	uid_t uid;
+	gid_t gid;
 	int used;
 
 	if (!S_ISSOCK(st->st_mode)) {
@@ -130,7 +143,8 @@ static int check_file(const struct rebuild *rb, const struct file *f, const stru
 	used = in_use(n, f->detail);
 	if (used > 0)
 		return taken(rb, f, err);
-	if (used < 0 || st->st_uid != geteuid()) {
+	owner_of(rb, f, &uid, &gid);
+	if (used < 0 || (st->st_uid != geteuid() && (geteuid() != 0 || st->st_uid != uid))) {
 		err_set(err, -EACCES, "'%s' is a socket of another user", shown(rb, f));
 		err_hint(err, "move it away");
 		return -EACCES;
@@ -187,12 +201,14 @@ static int give_attributes(const struct rebuild *rb, const struct file *f, struc
 {
 	const struct file_socket *d = f->detail;
 	const char *path = rebuild_path(rb, f->path);
-	const struct process *p = file_first_holder(rb->tree, f->id, NULL);
+	uid_t uid;
+	gid_t gid;
 
 	if (d->mode && chmod(path, d->mode & 07777) < 0)
 		return err_set(err, -errno, "cannot set the mode of '%s': %m", path);
-	if (p && geteuid() == 0 && p->creds.euid != 0)
-		(void)!lchown(path, p->creds.euid, p->creds.egid);
+	/* a group may also be given by who is in it */
+	owner_of(rb, f, &uid, &gid);
+	(void)!lchown(path, geteuid() == 0 ? uid : (uid_t)-1, gid);
 	return 0;
 }
 

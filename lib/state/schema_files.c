@@ -183,6 +183,8 @@ static const struct field socket_schema_fields[] = {
 	VAL(T, peer_pid),
 	VAL(T, peer_uid),
 	VAL(T, peer_gid),
+	VAL(T, owner_uid),
+	VAL(T, owner_gid),
 };
 static SCHEMA(socket_schema, "socket", T);
 #undef T

@@ -15,6 +15,7 @@ static int listener, accepted, client, abstract_listener, unlinked, unlinked_acc
 static int receiver, sender, log_like, echo[2], stray;
 static struct sockaddr_un name, abstract_name, unlinked_name, receiver_name, sender_name;
 static socklen_t name_len, abstract_len, unlinked_len, receiver_len, sender_len;
+static struct stat name_file;
 static uint64_t rounds;
 
 static socklen_t make_name(struct sockaddr_un *sa, const char *suffix, bool abstract)
@@ -136,7 +137,11 @@ static void make_listeners(void)
 
 	name_len = make_name(&name, "sock", false);
 	listener = bound(SOCK_STREAM, &name, name_len, 7);
+	/* as a service does that is to be reached by others */
+	if (geteuid() == 0)
+		check_sys(lchown(name.sun_path, 1001, 1002) == 0);
 	check_sys(chmod(name.sun_path, 0705) == 0);
+	check_sys(stat(name.sun_path, &name_file) == 0);
 	client = connected(SOCK_STREAM, &name, name_len);
 	accepted = accept(listener, (void *)&peer, &len);
 	check_sys(accepted >= 0);
@@ -273,6 +278,8 @@ static void check_listeners(void)
 	check(access(unlinked_name.sun_path, F_OK) != 0, "the unlinked name is there");
 	check_sys(stat(name.sun_path, &st) == 0);
 	check(st.st_mode == (S_IFSOCK | 0705), "mode %o", st.st_mode);
+	check(st.st_uid == name_file.st_uid && st.st_gid == name_file.st_gid, "owner %u:%u",
+	      st.st_uid, st.st_gid);
 	get("accepted", accepted, "a request");
 	get("client", client, "an answer");
 	put(client, "a request");
