@@ -88,7 +88,7 @@ static int open_peer(int master, int flags, struct err *err)
 
 	if (ioctl(master, TIOCSPTLCK, &zero) < 0)
 		return err_set(err, -errno, "cannot unlock a pseudo-terminal: %m");
-	fd = ioctl(master, TIOCGPTPEER, flags | O_NOCTTY);
+	fd = ioctl(master, TIOCGPTPEER, (flags & ~O_CLOEXEC) | O_NOCTTY);
 	if (fd >= 0)
 		(void)fcntl(fd, F_SETFD, FD_CLOEXEC);
 	return fd < 0 ? err_set(err, -errno, "cannot open the slave of a pseudo-terminal: %m") : fd;

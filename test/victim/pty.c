@@ -175,6 +175,9 @@ static void check_modes(void)
 		if (i == LONELY)
 			continue;
 		check_sys(ioctl(master[i], TIOCGWINSZ, &size) == 0);
+		check(slave[i] < 0 || i == CLOSED || i == RAW ||
+			      !(fcntl(slave[i], F_GETFL) & O_CLOEXEC),
+		      "O_CLOEXEC among the flags of %d", i);
 		check(size.ws_row == 20 + i && size.ws_col == 70 + i, "size of %d", i);
 		check_sys(ptsname_r(master[i], now, sizeof now) == 0);
 		check(!strcmp(now, name[i]), "it was %s and is %s", name[i], now);
