@@ -21,10 +21,11 @@
 #define LOG_ROOM "dump"
 
 static int refuse(const struct subject *s, const struct proc_map *m, const char *what,
-		  struct err *err)
+		  const char *hint, struct err *err)
 {
-	return err_set(err, -EOPNOTSUPP, "pid %d: %s mapped at %#llx is not supported",
-		       s->process->pid, what, (unsigned long long)m->start);
+	(void)err_set(err, -EOPNOTSUPP, "pid %d: %s mapped at %#llx is not supported",
+		      s->process->pid, what, (unsigned long long)m->start);
+	return hint ? err_hint(err, "%s", hint) : -EOPNOTSUPP;
 }
 
 static bool starts_with(const char *s, const char *prefix)
@@ -39,16 +40,16 @@ static int check_supported(struct dumper *d, const struct subject *s, const stru
 	char what[160];
 
 	if (r)
-		return refuse(s, m, r->name, err);
+		return refuse(s, m, r->name, r->hint, err);
 	if (m->pkey)
-		return refuse(s, m, "memory with a protection key", err);
+		return refuse(s, m, "memory with a protection key", NULL, err);
 	if (m->advice & ADVICE_HUGETLB)
-		return refuse(s, m, "hugetlb memory", err);
+		return refuse(s, m, "hugetlb memory", refusal_hint_hugetlb, err);
 	if (m->foreign && !foreign_allowed(d, m))
-		return refuse(s, m, "memory under somebody's userfaultfd", err);
+		return refuse(s, m, "memory under somebody's userfaultfd", NULL, err);
 	if ((m->advice & ADVICE_IO) && m->path[0] != '[') {
 		(void)snprintf(what, sizeof what, "device memory (%.100s)", m->path);
-		return refuse(s, m, what, err);
+		return refuse(s, m, what, NULL, err);
 	}
 	return 0;
 }

@@ -121,6 +121,18 @@ static int capture_one(struct capture *c, const struct open_file *of, struct fil
 	return rc < 0 ? rc : locks_capture(c, of, f, err);
 }
 
+/* What can be done about any descriptor, where nothing better was said. */
+static int hint_at_rules(const struct open_file *of, int rc, struct err *err)
+{
+	if (rc == -EOPNOTSUPP && of->carrier < 0)
+		(void)err_hint(
+			err,
+			"--fd %d=close leaves it out, --unsupported close all that cannot be "
+			"restored",
+			of->fd);
+	return rc;
+}
+
 static int capture_all(struct capture *c, struct err *err)
 {
 	int rc;
@@ -132,7 +144,7 @@ static int capture_all(struct capture *c, struct err *err)
 			continue;
 		}
 		if (rc < 0)
-			return rc;
+			return hint_at_rules(&c->open_files[i], rc, err);
 	}
 	for (unsigned i = 0; i < c->n_open_files; i++) {
 		struct file *f = &c->tree->files[i];

@@ -40,6 +40,8 @@ __attribute__((format(printf, 4, 5))) static int obstacle(struct looking *l, int
 	va_start(ap, fmt);
 	(void)vsnprintf(text, sizeof text, fmt, ap);
 	va_end(ap);
+	if (!hint && fd >= 0)
+		hint = arena_printf(l->a, "ckpt-run --fd %d=close leaves it out", fd);
 	*o = (struct obstacle){
 		.pid = l->pid, .fd = fd, .what = arena_strdup(l->a, text), .hint = hint
 	};
@@ -144,8 +146,12 @@ static int look_at_memory(struct looking *l, struct err *err)
 				   : (m->advice & ADVICE_IO) && m->path[0] != '[' ? "device memory"
 										  : NULL;
 
+		const char *hint = r                            ? r->hint
+				   : m->advice & ADVICE_HUGETLB ? refusal_hint_hugetlb
+								: NULL;
+
 		if (what)
-			(void)obstacle(l, -1, r ? r->hint : NULL, "%s mapped at %#llx", what,
+			(void)obstacle(l, -1, hint, "%s mapped at %#llx", what,
 				       (unsigned long long)m->start);
 	}
 	return rc;

@@ -42,11 +42,17 @@ static const struct refusal mappings[] = {
 	{ "anon_inode:[io_uring]", "an io_uring ring",
 	  "ckpt-run --deny-io-uring makes programs do without it" },
 	{ "anon_inode:", "a kernel object (perf, KVM, ...)", NULL },
-	{ "/[aio]", "a Linux AIO context", NULL },
+	{ "/[aio]", "a Linux AIO context",
+	  "many programs can do without: MariaDB with innodb_use_native_aio=0, QEMU with "
+	  "aio=threads" },
 	{ "/secretmem", "secret memory (memfd_secret)", NULL },
 	{ "[uprobes]", "a uprobe", NULL },
 	{ "/dev/infiniband", "an InfiniBand device", NULL },
 };
+
+const char refusal_hint_hugetlb[] =
+	"start the program without huge pages of its own (PostgreSQL: huge_pages=off; Java: "
+	"-XX:+UseTransparentHugePages instead of -XX:+UseLargePages)";
 
 static const struct {
 	long magic;

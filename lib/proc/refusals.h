@@ -17,6 +17,8 @@ const struct refusal *refusal_of_file(const char *link);
 const struct refusal *refusal_of_device(const char *path);
 /* A mapping, by its path. */
 const struct refusal *refusal_of_mapping(const char *path);
+/* What to do about hugetlb memory, which has no name. */
+extern const char refusal_hint_hugetlb[];
 /* A file, by the type of its file system (statfs(2)); NULL: it is no such. */
 const char *refusal_of_filesystem(long magic);
 /* Character devices that can be opened again, or are handled otherwise: memory devices, terminals.

@@ -56,7 +56,10 @@ static void hint_eperm(pid_t tid, struct err *err)
 	tracer = status_number(status, "\nTracerPid:");
 	uid = status_number(status, "\nUid:");
 	if (tracer > 0)
-		err_hint(err, "it is being traced by process %ld", tracer);
+		err_hint(err,
+			 "it is being traced by process %ld: a debugger, or strace, which must end "
+			 "first",
+			 tracer);
 	else if (geteuid() != 0 && uid >= 0 && (uid_t)uid != geteuid())
 		err_hint(err, "it runs as user %ld: run ckpt as that user, or as root", uid);
 	else if (uid > 0 && stat(path, &st) == 0 && (uid_t)uid != st.st_uid)

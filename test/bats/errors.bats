@@ -437,8 +437,12 @@ refused() {
 	refused io_uring 'pid [0-9]+ fd [0-9]+: .*io_uring'
 }
 
+@test "an AIO context is refused by name" {
+	refused aio 'pid [0-9]+: a Linux AIO context mapped at 0x[0-9a-f]+ .*innodb_use_native_aio'
+}
+
 @test "the program's own userfaultfd is refused by name" {
-	refused userfaultfd 'userfaultfd'
+	refused userfaultfd 'fd [0-9]+: userfaultfd is not supported .--fd [0-9]+=close'
 }
 
 @test "perf events are refused by name" {

@@ -27,6 +27,14 @@ static void make_io_uring(void)
 		victim_skip("no io_uring here: %s", strerror(errno));
 }
 
+static void make_aio(void)
+{
+	unsigned long context = 0;
+
+	if (syscall(SYS_io_setup, 8, &context) < 0)
+		victim_skip("no AIO here: %s", strerror(errno));
+}
+
 static void make_userfaultfd(void)
 {
 	struct uffdio_api api = { .api = UFFD_API };
@@ -172,6 +180,7 @@ static const struct {
 	void (*make)(void);
 } kinds[] = {
 	{ "io_uring", make_io_uring },
+	{ "aio", make_aio },
 	{ "userfaultfd", make_userfaultfd },
 	{ "perf", make_perf },
 	{ "bpf", make_bpf },
