@@ -53,9 +53,9 @@ static const struct option_row rows[] = {
 	{ OPT_NO_CHECKPOINT, 0, "no-checkpoint", NULL, "take no further checkpoints" },
 	{ OPT_MODE, 0, "mode", "auto|stop|snapshot|precopy",
 	  "how checkpoints copy memory from now on (default: as recorded)" },
-	{ OPT_PIDS, 0, "pids", "auto|keep|namespace",
+	{ OPT_PIDS, 0, "pids", "auto|keep|namespace|new",
 	  "auto: the original pids in this pid namespace where that is allowed and free, else in a "
-	  "new one" },
+	  "new one; new: others" },
 	{ OPT_MAP, 0, "map", "OLD=NEW", "look for files below OLD below NEW instead (repeatable)" },
 	{ OPT_INHERIT, 0, "inherit", "FD",
 	  "hand this descriptor to the tree (repeatable; 0, 1 and 2 are)" },
@@ -128,7 +128,7 @@ static void take_inherit(struct request *q)
 static void take_option(struct request *q, int id)
 {
 	static const char *const tcp_words[] = { "reset", "repair", NULL };
-	static const char *const pids_words[] = { "auto", "keep", "namespace",
+	static const char *const pids_words[] = { "auto", "keep", "namespace", "new",
 						  NULL }; /* order of enum pids_mode */
 
 	switch (id) {

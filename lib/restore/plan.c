@@ -134,6 +134,11 @@ static int decide_pids(struct restoring *r, struct err *err)
 	enum pids_mode wish = r->opts->pids;
 	pid_t taken = 0;
 
+	if (wish == PIDS_NEW) {
+		r->pids = PIDS_AUTO;
+		r->rb.new_pids = true;
+		return 0;
+	}
 	if (wish != PIDS_NAMESPACE && set_tid->ok) {
 		taken = taken_id(r);
 		if (!taken) {

@@ -6,7 +6,7 @@
 #include "object/object.h"
 #include "util/err.h"
 
-enum pids_mode { PIDS_AUTO, PIDS_KEEP, PIDS_NAMESPACE };
+enum pids_mode { PIDS_AUTO, PIDS_KEEP, PIDS_NAMESPACE, PIDS_NEW };
 
 struct restore_opts {
 	enum pids_mode pids;

@@ -87,6 +87,28 @@ restart_without_namespaces() {
 	victim_quit
 }
 
+@test "--pids new: whose files are whose is seen as before" {
+	cat > owner.py <<'PY'
+import os, time
+print('ready', flush=True)
+while not os.path.exists('go'):
+    time.sleep(0.02)
+print('owner', os.stat('/').st_uid, flush=True)
+PY
+	door run1 "$RUN" -o "$CHAIN" --stats "$STATS" -- python3 owner.py
+	SUP_PID=$DOOR_PID
+	wait_line run1.stdout ready
+	checkpoint
+	kill_tree "$SUP_PID"
+	door restart1 "$RESTART" --pids new "$CHAIN"
+	SUP_PID=$DOOR_PID
+	touch go
+	exit_of "$SUP_PID" "$CKPT_TEST_WAIT"
+	[ "$STATUS" -eq 0 ] || fail "$(cat restart1.stderr)"
+	[ "$(tail -n 1 run1.stdout)" = "owner $(stat -c %u /)" ] || fail "$(cat run1.stdout)"
+	[ ! -s restart1.stderr ] || fail "$(cat restart1.stderr)"
+}
+
 @test "--pids keep: the same pids in this namespace, several generations" {
 	is_root || skip "needs the right to choose pids"
 	victim_start -- identity leader
