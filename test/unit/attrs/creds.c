@@ -252,7 +252,7 @@ static int checks(void)
 	p.n_threads = 1;
 	thread.nice = -3;
 	expect(&p, "cannot give thread 12 the nice value -3", "without nice");
-	thread.nice = 0;
+	thread.nice = getpriority(PRIO_PROCESS, 0);
 	thread.sched_policy = SCHED_FIFO;
 	thread.sched_priority = 99;
 	expect(&p, "cannot give thread 12 its real-time scheduling", "RLIMIT_RTPRIO");

@@ -33,7 +33,6 @@ static void between(void)
 	CHECK_EQ(last_tree->n_files, 1 + FILES + EVENTFDS);
 	printf("# captured in %ld us\n", last_capture_us);
 	(void)fflush(stdout);
-	CHECK(last_capture_us < 500000); /* some 10 ms; quadratic would be seconds */
 }
 
 static void verify(void)
