@@ -67,6 +67,8 @@ static int make_dir(const char *dir, struct err *err)
 	err_set(err, code, "cannot create chain '%s': %m", dir);
 	if (code == -EACCES || code == -EPERM || code == -EROFS)
 		err_hint(err, "name another directory with --output");
+	else if (code == -ENOENT)
+		err_hint(err, "the directory that it is to lie in must be there");
 	return code;
 }
 

@@ -6,6 +6,7 @@
  */
 #include "object/attrs.h"
 
+#include "proc/refusals.h"
 #include "util/cleanup.h"
 #include "util/io.h"
 
@@ -119,6 +120,13 @@ static bool has_foreign_filter(const struct settings *settings, const struct pro
 	       st->seccomp_filters != own.seccomp_filters + (settings->deny_io_uring ? 1 : 0);
 }
 
+static bool is_ckpt(const struct subject *s, const struct proc_status *st)
+{
+	CLEANUP_FREE char *exe = NULL;
+
+	return io_readlink(s->proc_dirfd, "exe", &exe) >= 0 && refusal_is_ckpt(st->name, exe);
+}
+
 int admit_process(const struct settings *settings, const struct subject *s,
 		  const struct proc_status *st, struct err *err)
 {
@@ -126,6 +134,10 @@ int admit_process(const struct settings *settings, const struct subject *s,
 
 	if (rc < 0)
 		return rc;
+	if (is_ckpt(s, st))
+		return refuse(
+			err, s->pid, st->name,
+			"a ckpt-run takes the whole tree below it: one around the job is enough");
 	if (has_foreign_filter(settings, st))
 		return refuse(
 			err, s->pid, "a seccomp filter",

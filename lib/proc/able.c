@@ -105,6 +105,8 @@ static bool may_look(struct looking *l, const struct proc_status *st)
 
 static void look_at_process(struct looking *l, const struct proc_status *st)
 {
+	CLEANUP_FREE char *exe = NULL;
+
 	if (st->tracer)
 		(void)obstacle(l, -1, "end the debugger, or strace",
 			       "it is being traced by process %d", st->tracer);
@@ -117,6 +119,8 @@ static void look_at_process(struct looking *l, const struct proc_status *st)
 		(void)obstacle(l, -1,
 			       "unless it is that of ckpt-run --deny-io-uring, which is known",
 			       "a seccomp filter");
+	if (io_readlink(l->dirfd, "exe", &exe) >= 0 && refusal_is_ckpt(st->name, exe))
+		(void)obstacle(l, -1, refusal_hint_ckpt, "%s", st->name);
 	if (is_32bit(l))
 		(void)obstacle(l, -1, NULL, "a 32-bit program");
 	if (foreign_root(l))

@@ -95,6 +95,21 @@ const char *refusal_of_filesystem(long magic)
 	return NULL;
 }
 
+const char refusal_hint_ckpt[] =
+	"a ckpt-run takes the whole tree below it: one around the job is enough";
+
+/*
+ * Another ckpt-run has a chain that goes on without it: after a restart it would be behind its own
+ * images. Of a restarted process the executable may be shown as ckpt-restart, but not the name.
+ */
+bool refusal_is_ckpt(const char *name, const char *exe)
+{
+	const char *base = strrchr(exe, '/');
+
+	return name && base && !strcmp(base + 1, name) &&
+	       (!strcmp(name, "ckpt-run") || !strcmp(name, "ckpt-restart"));
+}
+
 int refusal_knows_device(unsigned maj, unsigned min)
 {
 	if (maj == 1) /* null, zero, full, random, urandom */

@@ -3,6 +3,7 @@
  * that refuses it, and for ckpt-inspect, which foretells that. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct refusal {
@@ -19,6 +20,9 @@ const struct refusal *refusal_of_device(const char *path);
 const struct refusal *refusal_of_mapping(const char *path);
 /* What to do about hugetlb memory, which has no name. */
 extern const char refusal_hint_hugetlb[];
+/* Is it a ckpt-run or ckpt-restart, by the process's name and its executable? */
+bool refusal_is_ckpt(const char *name, const char *exe);
+extern const char refusal_hint_ckpt[];
 /* A file, by the type of its file system (statfs(2)); NULL: it is no such. */
 const char *refusal_of_filesystem(long magic);
 /* Character devices that can be opened again, or are handled otherwise: memory devices, terminals.

@@ -81,6 +81,16 @@ static uint64_t cpu_so_far(void)
 	return cpu_of(RUSAGE_SELF) + cpu_of(RUSAGE_CHILDREN);
 }
 
+/* The limits of this system, where nothing better was said. */
+static void hint_at_limits(struct err *err)
+{
+	if (err->code == -EMFILE)
+		(void)err_hint(err, "raise the limit of open files, ulimit -n");
+	else if (err->code == -ENOMEM)
+		(void)err_hint(err,
+			       "is there a limit of memory? ulimit -v, or the control group's");
+}
+
 static void run_attempt(struct checkpointer *c)
 {
 	struct attempt *a = &c->outcome;
@@ -93,6 +103,8 @@ static void run_attempt(struct checkpointer *c)
 	a->cpu_ns = cpu_so_far() - before;
 	if (a->rc == 0)
 		retain(c, a);
+	else
+		hint_at_limits(&a->err);
 }
 
 static void *main_loop(void *arg)

@@ -433,6 +433,20 @@ refused() {
 	victim_quit
 }
 
+@test "a ckpt-run in the job is refused by name" {
+	door run1 "$RUN" -o "$CHAIN" --stats "$STATS" -- "$RUN" -o "$T/inner" -- \
+		"$VICTIMS/victim-empty" "$BASE"
+	SUP_PID=$DOOR_PID
+	wait_victim '^ready '
+	attempt
+	[ "$(stats_last result)" = failed ] || fail "$(tail -n 1 "$STATS")"
+	grep -qE 'pid [0-9]+: ckpt-run is not supported .*one around the job' run1.stderr ||
+		fail "$(cat run1.stderr)"
+	run fg 20 "$INSPECT" --pid "$(descendants "$SUP_PID" | head -n 1)"
+	[[ $output =~ "ckpt-run is not supported (a ckpt-run takes the whole tree" ]]
+	victim_quit
+}
+
 @test "io_uring is refused by name" {
 	refused io_uring 'pid [0-9]+ fd [0-9]+: .*io_uring'
 }
