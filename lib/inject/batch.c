@@ -8,6 +8,7 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 
 #define LOG_ROOM "inject"
 
@@ -187,19 +188,38 @@ const void *batch_result(const struct batch *b, uint64_t addr)
 	return b->data + at;
 }
 
-int batch_undo(struct batch *b, long nr, uint64_t a0, struct err *err)
+/* NULL: nothing. */
+static int set_undo(struct remote *r, const struct stub_call *call, struct err *err)
 {
-	const struct stub_call call = { .nr = (uint64_t)nr, .arg = { a0 } };
-	uint64_t n = nr >= 0;
+	uint64_t n = call != NULL;
 	int rc = 0;
 
 	/* the call before the count that makes it valid */
-	if (n)
-		rc = engine_write(b->r, b->r->arena + offsetof(struct arena_head, undo), &call,
-				  sizeof call, err);
+	if (call)
+		rc = engine_write(r, r->arena + offsetof(struct arena_head, undo), call,
+				  sizeof *call, err);
 	if (rc == 0)
-		rc = engine_write(b->r, b->r->arena, &n, sizeof n, err);
+		rc = engine_write(r, r->arena, &n, sizeof n, err);
 	if (rc == 0)
-		b->r->undo = n != 0;
+		r->undo = call != NULL;
 	return rc;
+}
+
+int batch_undo(struct batch *b, long nr, uint64_t a0, struct err *err)
+{
+	const struct stub_call call = { .nr = (uint64_t)nr, .arg = { a0 } };
+
+	return set_undo(b->r, nr < 0 ? NULL : &call, err);
+}
+
+int batch_undo_option(struct batch *b, int fd, int level, int name, int value, struct err *err)
+{
+	uint64_t at = b->r->arena + offsetof(struct arena_head, option);
+	const struct stub_call call = {
+		.nr = SYS_setsockopt,
+		.arg = { (uint64_t)fd, (uint64_t)level, (uint64_t)name, at, sizeof value },
+	};
+	int rc = engine_write(b->r, at, &value, sizeof value, err);
+
+	return rc < 0 ? rc : set_undo(b->r, &call, err);
 }

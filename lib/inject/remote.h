@@ -90,6 +90,8 @@ int batch_run(struct batch *b, pid_t tid, struct err *err);
  * own business. nr -1: nothing is left to undo.
  */
 int batch_undo(struct batch *b, long nr, uint64_t a0, struct err *err);
+/* The same of an option of a socket, which has this value now. */
+int batch_undo_option(struct batch *b, int fd, int level, int name, int value, struct err *err);
 /* What call i returned (-errno on failure). */
 int64_t batch_ret(const struct batch *b, unsigned i);
 /* The bytes at a remote address from batch_out/batch_in, after the run: valid until batch_start. */

@@ -38,6 +38,7 @@ struct stub_call {
 struct arena_head {
 	uint64_t n_undo;
 	int64_t forked; /* the copy's pid as the job sees it, or -errno (stub_fork) */
-	uint64_t reserved[6];
+	uint64_t reserved[5];
+	uint64_t option; /* a socket's, which the call below puts back */
 	struct stub_call undo[ARENA_UNDO_MAX];
 };

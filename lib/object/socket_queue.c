@@ -4,14 +4,16 @@
  *
  * MSG_PEEK leaves everything where it is, and gives us descriptors of our own for those in the
  * queue. It shows the first message only, unless SO_PEEK_OFF says where to begin; that is set on
- * the socket itself, so it is put back at once, and it is not set at all for a stream without
- * descriptors in it, which can be had in one piece.
+ * the socket itself, so it is put back at once (by the job, should we be killed), and it is not set
+ * at all for a stream without descriptors in it, which can be had in one piece.
  *
  * In a stream, a read goes on into a message that brings descriptors and ends with it. Where that
  * begins is found by a read whose last byte has no memory to go to: it ends before the message that
  * does not fit.
  */
 #include "object/socket.h"
+
+#include "util/fault.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -211,6 +213,30 @@ static int peek_pieces(const struct queue *q, size_t unread, struct err *err)
 	return rc;
 }
 
+/* From here on the job would put SO_PEEK_OFF back; one on its way in another socket has no number
+ * in the job. */
+static int begin_moving(const struct queue *q, int old_off, struct err *err)
+{
+	const struct open_file *of = &q->c->open_files[q->i];
+
+	return of->carrier >= 0 ? 0
+				: batch_undo_option(of->subject->batch, of->fd, SOL_SOCKET,
+						    SO_PEEK_OFF, old_off, err);
+}
+
+static int end_moving(const struct queue *q, int rc, int old_off, struct err *err)
+{
+	const struct open_file *of = &q->c->open_files[q->i];
+	int end = 0;
+
+	if (rc == 0)
+		rc = fault_point("capture-peeked", err);
+	(void)setsockopt(q->fd, SOL_SOCKET, SO_PEEK_OFF, &old_off, sizeof old_off);
+	if (of->carrier < 0)
+		end = batch_undo(of->subject->batch, -1, 0, rc < 0 ? NULL : err);
+	return rc < 0 ? rc : end;
+}
+
 static int capture_stream(struct queue *q, size_t unread, int old_off, struct err *err)
 {
 	struct peeked p;
@@ -226,9 +252,8 @@ static int capture_stream(struct queue *q, size_t unread, int old_off, struct er
 			return add_message(q, q->buf, unread, &p, err);
 		drop_rights(&p);
 	}
-	rc = peek_pieces(q, unread, err);
-	(void)setsockopt(q->fd, SOL_SOCKET, SO_PEEK_OFF, &old_off, sizeof old_off);
-	return rc;
+	rc = begin_moving(q, old_off, err);
+	return rc < 0 ? rc : end_moving(q, peek_pieces(q, unread, err), old_off, err);
 }
 
 /* --- datagrams and packets -------------------------------------------------------------------- */
@@ -278,10 +303,9 @@ static int peek_packets(struct queue *q, struct err *err)
 
 static int capture_packets(struct queue *q, int old_off, struct err *err)
 {
-	int rc = peek_packets(q, err);
+	int rc = begin_moving(q, old_off, err);
 
-	(void)setsockopt(q->fd, SOL_SOCKET, SO_PEEK_OFF, &old_off, sizeof old_off);
-	return rc;
+	return rc < 0 ? rc : end_moving(q, peek_packets(q, err), old_off, err);
 }
 
 /* --- all of them ------------------------------------------------------------------------------ */

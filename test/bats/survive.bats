@@ -298,6 +298,24 @@ gone_or_past() {
 	done
 }
 
+@test "SIGKILL for ckpt-run and its tracer while they look into sockets" {
+	local nth
+	can_attach || skip "Yama lets only parents trace"
+	door sock_flight "$VICTIMS/victim-sock_flight" "$BASE"
+	JOB=$DOOR_PID
+	SUP_PID=''
+	wait_victim '^ready '
+	for nth in 1 2 3; do
+		KEEP=("CKPT_FAULT=capture-peeked:$nth=killall")
+		door take "$RUN" --overwrite -o "$CHAIN" --once --pid "$JOB"
+		exit_of "$DOOR_PID" 20 || return 1
+		[ "$STATUS" -eq 137 ] || fail "$nth: not killed: $STATUS" || return 1
+		until_true 20 untraced "$JOB"
+		victim_poke || fail "killed at the $nth: $(victim_failed)" || return 1
+	done
+	kill -9 "$JOB"
+}
+
 @test "ckpt-run can be killed in a run that it started, and the chain goes on from the last image" {
 	local round
 	# Where only ancestors may trace, no process but ckpt-run can, and see busy.c.

@@ -138,6 +138,16 @@ static void check_creds(void)
 	check_sys(send(creds[0], "who?", 4, 0) == 4);
 }
 
+/* What looking at it has set must not stay. */
+static void check_peeking(int fd, const char *what)
+{
+	int off = 0;
+	socklen_t len = sizeof off;
+
+	check_sys(getsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &off, &len) == 0);
+	check(off == -1, "SO_PEEK_OFF of the %s is %d", what, off);
+}
+
 int main(int argc, char **argv)
 {
 	int on = 1;
@@ -152,6 +162,9 @@ int main(int argc, char **argv)
 	send_off();
 	victim_ready();
 	while (victim_wait()) {
+		check_peeking(stream[1], "stream");
+		check_peeking(dgram[1], "datagram socket");
+		check_peeking(loop[1], "loop");
 		check_arrivals();
 		check_creds();
 		send_off();
