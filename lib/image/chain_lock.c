@@ -20,6 +20,7 @@
 #define LOCK_TRIES   300
 #define ENDING_TRIES 1000 /* a large memory takes its time to go */
 #define BOOT_ID_PATH "/proc/sys/kernel/random/boot_id"
+#define BOOT_ID_MAX  65
 
 static const struct timespec moment = { .tv_nsec = 10000000 };
 
@@ -160,16 +161,29 @@ int chain_lock(struct chain *c, struct err *err)
 /* --- the job -------------------------------------------------------------------------------------
  */
 
+/* "-" where the system does not tell. */
+static void read_boot_id(char ret[static BOOT_ID_MAX])
+{
+	CLEANUP_FREE char *text = NULL;
+	size_t len = 0;
+
+	if (io_read_file(AT_FDCWD, BOOT_ID_PATH, &text, NULL) == 0)
+		len = strcspn(text, "\n");
+	(void)snprintf(ret, BOOT_ID_MAX, "%.*s", len ? (int)MIN(len, 64u) : 1, len ? text : "-");
+}
+
 int chain_note_job(struct chain *c, pid_t root, struct err *err)
 {
-	CLEANUP_FREE char *stat = NULL, *boot = NULL;
+	CLEANUP_FREE char *stat = NULL;
+	char boot[BOOT_ID_MAX];
 	int rc = read_stat(root, &stat);
 
+	if (rc == -ENOENT || rc == -ESRCH) /* it has ended already */
+		return 0;
+	read_boot_id(boot);
 	if (rc == 0)
-		rc = io_read_file(AT_FDCWD, BOOT_ID_PATH, &boot, NULL);
-	if (rc == 0)
-		(void)snprintf(c->job, sizeof c->job, "job %ld %" PRIu64 " %.*s\n", (long)root,
-			       start_time(stat), (int)MIN(strcspn(boot, "\n"), 64u), boot);
+		(void)snprintf(c->job, sizeof c->job, "job %ld %" PRIu64 " %s\n", (long)root,
+			       start_time(stat), boot);
 	if (rc == 0)
 		rc = write_lock(c);
 	return rc < 0 ? err_set(err, rc, "cannot note in chain '%s' that its job runs: %m", c->path)
@@ -179,14 +193,14 @@ int chain_note_job(struct chain *c, pid_t root, struct err *err)
 /* The process of the note, if it is there; *ret_dying: and about to go. */
 static long find_job(const struct chain *c, bool *ret_dying)
 {
-	CLEANUP_FREE char *stat = NULL, *boot = NULL;
-	char booted[65] = "";
+	CLEANUP_FREE char *stat = NULL;
+	char boot[BOOT_ID_MAX], booted[BOOT_ID_MAX];
 	uint64_t started = 0;
 	long pid = 0;
 
+	read_boot_id(boot);
 	if (sscanf(c->job, "job %ld %" SCNu64 " %64s", &pid, &started, booted) != 3 || pid <= 0 ||
-	    io_read_file(AT_FDCWD, BOOT_ID_PATH, &boot, NULL) < 0 ||
-	    strncmp(boot, booted, strlen(booted)) != 0)
+	    strcmp(boot, booted) != 0)
 		return 0;
 	if (read_stat(pid, &stat) < 0 || start_time(stat) != started)
 		return 0;
