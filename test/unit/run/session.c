@@ -38,7 +38,7 @@ static pid_t start_job(const char *script, int *ret_pidfd, int *ret_signal_fd)
 	char *argv[] = { (char *)(grep ? "grep" : "sh"), (char *)(grep ? "-e" : "-c"),
 			 (char *)script + grep, (char *)(grep ? "/proc/self/status" : NULL), NULL };
 	struct err err = { 0 };
-	struct launch l;
+	struct launch l = { 0 };
 
 	CHECK(launch_start(&l, &err) == 0);
 	if (l.pid == 0)

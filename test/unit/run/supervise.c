@@ -359,7 +359,7 @@ static void test_exec_failure(void)
 {
 	char *argv[] = { (char *)"./script", NULL };
 	struct err err = { 0 };
-	struct launch l;
+	struct launch l = { 0 };
 	FILE *f = fopen("script", "we");
 
 	CHECK(f && fputs("#!/nowhere/interpreter\n", f) > 0 && fclose(f) == 0 &&
