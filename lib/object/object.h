@@ -206,6 +206,8 @@ struct rebuild {
 const char *rebuild_path(const struct rebuild *rb, const char *path);
 /* For messages: "pid 12 fd 3" of some process that has the file. Arena-allocated. */
 const char *rebuild_file_owner(const struct rebuild *rb, const struct file *f);
+/* Is it a regular file that the job only reads, and longer than at the checkpoint? */
+bool file_has_grown(const struct rebuild *rb, const struct file *f);
 
 /* Everything that can be said before anything is created. */
 int files_check(const struct rebuild *rb, struct err *err);

@@ -86,6 +86,19 @@ static bool replaced(const struct file *f, const char *path, const struct stat *
 	return path == f->path && st->st_ino != f->ino;
 }
 
+/* As a log does that others write: what was read is still before the offset. */
+bool file_has_grown(const struct rebuild *rb, const struct file *f)
+{
+	const char *path;
+	struct stat st;
+
+	if (f->kind != FILE_REGULAR || is_output(f) || written_by_tree(rb, f))
+		return false;
+	path = rebuild_path(rb, f->path);
+	return path == f->path && stat(path, &st) == 0 && S_ISREG(st.st_mode) &&
+	       st.st_ino == f->ino && (uint64_t)st.st_size > f->size;
+}
+
 static int check(const struct rebuild *rb, const struct file *f, struct err *err)
 {
 	const char *path = rebuild_path(rb, f->path);
@@ -109,7 +122,7 @@ static int check(const struct rebuild *rb, const struct file *f, struct err *err
 			return err_set(err, -ESTALE,
 				       "'%s' is shorter than at the checkpoint (%llu < %llu bytes)",
 				       path, is, was);
-	} else if (is != was && !written_by_tree(rb, f)) {
+	} else if (is != was && !written_by_tree(rb, f) && !file_has_grown(rb, f)) {
 		return err_set(
 			err, -ESTALE,
 			"'%s' has changed since the checkpoint (it had %llu bytes, now %llu)", path,

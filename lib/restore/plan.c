@@ -179,6 +179,9 @@ static void say_what_is_lost(const struct restoring *r)
 		const struct file *f = &r->tree->files[i];
 		const struct file_inotify *d = f->detail;
 
+		if (file_has_grown(&r->rb, f))
+			restore_warn(r, "%s: '%s' has grown since the checkpoint",
+				     rebuild_file_owner(&r->rb, f), f->path);
 		if (f->kind == FILE_INOTIFY && d && d->unread)
 			restore_warn(r,
 				     "%s: inotify events that were unread are lost; the program is "

@@ -292,6 +292,33 @@ disk_full() {
 	victim_quit
 }
 
+@test "a file that is only read may have grown, and is read on; no other change" {
+	echo one > log
+	cat > reader.py <<'PY'
+import os, time
+log = open('log')
+print('read', log.readline().strip(), flush=True)
+while not os.path.exists('go'):
+    time.sleep(0.02)
+print('then', log.read().strip(), flush=True)
+PY
+	door run1 "$RUN" -o "$CHAIN" --stats "$STATS" -- python3 reader.py
+	SUP_PID=$DOOR_PID
+	wait_line run1.stdout 'read one'
+	checkpoint
+	kill_tree "$SUP_PID"
+	: > log
+	restart_fails 125 "log' has changed since the checkpoint"
+	printf 'one\ntwo\n' > log
+	door restart1 "$RESTART" "$CHAIN"
+	SUP_PID=$DOOR_PID
+	touch go
+	exit_of "$SUP_PID" "$CKPT_TEST_WAIT"
+	[ "$STATUS" -eq 0 ] || fail "$(cat restart1.stderr)"
+	wait_line run1.stdout 'then two'
+	grep -q "fd 3: .*log' has grown since the checkpoint" restart1.stderr
+}
+
 @test "a mapped file that is missing or has changed is named" {
 	make_chain mem_file_private
 	mv "$BASE.data" away

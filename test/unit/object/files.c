@@ -104,9 +104,9 @@ static void replace(void)
 	CHECK(rename(in_dir("new"), in_dir("out")) == 0);
 }
 
-static void grow_input(void)
+static void cut_input(void)
 {
-	CHECK(truncate(in_dir("in"), 11) == 0);
+	CHECK(truncate(in_dir("in"), 9) == 0);
 }
 
 static void vanish(void)
@@ -416,7 +416,7 @@ static const struct test tests[] = {
 	{ "output shorter", output_setup, shrink, NULL,
 	  "is shorter than at the checkpoint (4 < 10 bytes)", true },
 	{ "output replaced", output_setup, replace, NULL, "was replaced since", true },
-	{ "input grown", input_setup, grow_input, NULL, "has changed since the checkpoint", true },
+	{ "input cut", input_setup, cut_input, NULL, "has changed since the checkpoint", true },
 	{ "input gone", input_setup, vanish, NULL, "fd 10: cannot find '", true, -ENOENT },
 	{ "input became a directory", input_setup, become_directory, NULL,
 	  "is not a regular file any more", true },
