@@ -3,42 +3,12 @@
  * given attributes. */
 #pragma once
 
+#include "../check.h"
+
 #include "inject/build.h"
 #include "inject/live.h"
 #include "object/object.h"
 #include "trace/freeze.h"
-
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#define CHECK(cond)                                                                                \
-	do {                                                                                       \
-		if (!(cond)) {                                                                     \
-			fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #cond);         \
-			exit(1);                                                                   \
-		}                                                                                  \
-	} while (0)
-
-#define CHECK_INT(got, want)                                                                       \
-	do {                                                                                       \
-		long long got_ = (long long)(got), want_ = (long long)(want);                      \
-		if (got_ != want_) {                                                               \
-			fprintf(stderr, "%s:%d: %s is %lld (%#llx), not %lld (%#llx)\n", __FILE__, \
-				__LINE__, #got, got_, got_, want_, want_);                         \
-			exit(1);                                                                   \
-		}                                                                                  \
-	} while (0)
-
-#define CHECK_OK(call)                                                                             \
-	do {                                                                                       \
-		int rc_ = (call);                                                                  \
-		if (rc_ < 0) {                                                                     \
-			fprintf(stderr, "%s:%d: %s: %d: %s (%s)\n", __FILE__, __LINE__, #call,     \
-				rc_, err.msg, err.hint);                                           \
-			exit(1);                                                                   \
-		}                                                                                  \
-	} while (0)
 
 enum { SKIP = 77 };
 

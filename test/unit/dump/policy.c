@@ -6,19 +6,9 @@
  */
 #include "dump/policy.h"
 
+#include "../check.h"
+
 #include "util/cleanup.h"
-
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#define CHECK(cond)                                                                                \
-	do {                                                                                       \
-		if (!(cond)) {                                                                     \
-			fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #cond);         \
-			exit(1);                                                                   \
-		}                                                                                  \
-	} while (0)
 
 #define MIB      256.0 /* in pages */
 #define PROBE_US 2000

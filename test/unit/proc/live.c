@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The readers against living and dying processes: what was set up is what they say. */
-#include "check.h"
+#include "../check.h"
 
 #include "proc/proc.h"
 #include "util/cleanup.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The scan of page tables against a child whose pages are known one by one, both ways. */
-#include "check.h"
+#include "../check.h"
 
 #include "proc/pagemap.h"
 #include "proc/probe.h"

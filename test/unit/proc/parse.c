@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The parsers on captured text (test/data/proc, from Linux 6.18) and on what is not well-formed. */
-#include "check.h"
+#include "../check.h"
 
 #include "proc/proc.h"
 #include "util/cleanup.h"

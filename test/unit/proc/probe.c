@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The probes: they answer, agree, can be switched off, and leave no trace in the caller. */
-#include "check.h"
+#include "../check.h"
 
 #include "proc/probe.h"
 #include "proc/proc.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* sock_diag: answers as the kernel lays them out, cut off anywhere, and those of this kernel. */
-#include "check.h"
+#include "../check.h"
 
 #include "proc/sockdiag.h"
 #include "util/cleanup.h"

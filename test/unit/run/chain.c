@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Chains: claimed for a new job, thinned out after a checkpoint, picked from for a restart. */
-#include "check.h"
+#include "../check.h"
 #include "fake.h"
 
 #include "run/attempt.h"

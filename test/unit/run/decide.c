@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* What is decided without a job: meanings of signals, due times, --stats lines, repeated troubles,
  * PATH. */
-#include "check.h"
+#include "../check.h"
 
 #include "run/cadence.h"
 #include "run/launch.h"

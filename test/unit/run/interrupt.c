@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Ctrl-C in the middle of a restart: all that was made goes, what was there before stays. */
-#include "check.h"
+#include "../check.h"
 
 #include "run/interrupt.h"
 #include "util/cleanup.h"

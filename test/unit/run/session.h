@@ -3,7 +3,7 @@
  * ours. */
 #pragma once
 
-#include "check.h"
+#include "../check.h"
 #include "fake.h"
 
 #include <stdbool.h>

@@ -2,17 +2,7 @@
 /* Sets of ranges against a bitmap: union, difference, parts, and what becomes of too many. */
 #include "util/ranges.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#define CHECK(cond)                                                                                \
-	do {                                                                                       \
-		if (!(cond)) {                                                                     \
-			fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #cond);         \
-			exit(1);                                                                   \
-		}                                                                                  \
-	} while (0)
+#include "../check.h"
 
 #define PAGES 400u
 #define PAGE  4096u
