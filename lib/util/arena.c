@@ -1,13 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Arena: a list of chunks, bump-allocated; big requests get a chunk of their own. */
+/*
+ * Arena: a list of chunks, bump-allocated; big requests get a chunk of their own. The first chunk
+ * is small, since many arenas serve one question only, and each next one twice as big.
+ */
 #include "util/arena.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#define FIRST_BYTES (4 * 1024 - 64) /* with what the C library adds: a page */
 #define CHUNK_BYTES (64 * 1024)
 #define ALIGNMENT   16
 
@@ -19,11 +24,16 @@ struct chunk {
 
 struct arena {
 	struct chunk *head;
+	size_t next; /* bytes of the next chunk */
 };
 
 struct arena *arena_new(void)
 {
-	return calloc(1, sizeof(struct arena));
+	struct arena *a = calloc(1, sizeof *a);
+
+	if (a)
+		a->next = FIRST_BYTES;
+	return a;
 }
 
 void arena_free(struct arena *a)
@@ -39,35 +49,60 @@ void arena_free(struct arena *a)
 	free(a);
 }
 
+static size_t aligned(size_t len)
+{
+	return (len + ALIGNMENT - 1) & ~(size_t)(ALIGNMENT - 1);
+}
+
+static struct chunk *add_chunk(struct arena *a, size_t need)
+{
+	bool own = need > a->next / 4;
+	size_t size = own ? need : a->next;
+	struct chunk *c = size > SIZE_MAX - sizeof *c ? NULL : calloc(1, sizeof *c + size);
+
+	if (!c)
+		return NULL;
+	c->size = size;
+	/* one that will be full goes behind the head, which may still have room */
+	if (own && a->head) {
+		c->next = a->head->next;
+		a->head->next = c;
+		return c;
+	}
+	if (!own && a->next < CHUNK_BYTES)
+		a->next *= 2;
+	c->next = a->head;
+	a->head = c;
+	return c;
+}
+
 void *arena_alloc(struct arena *a, size_t len)
 {
 	struct chunk *c = a->head;
-	size_t need = (len + ALIGNMENT - 1) & ~(size_t)(ALIGNMENT - 1);
+	size_t need = aligned(len);
 	void *p;
 
 	if (need < len)
 		return NULL;
-	if (!c || c->size - c->used < need) {
-		size_t size = need > CHUNK_BYTES ? need : CHUNK_BYTES;
-
-		if (size > SIZE_MAX - sizeof *c)
-			return NULL;
-		c = calloc(1, sizeof *c + size);
-		if (!c)
-			return NULL;
-		c->size = size;
-		/* a full-size chunk goes behind the head, which may still have room */
-		if (a->head && need > CHUNK_BYTES / 4) {
-			c->next = a->head->next;
-			a->head->next = c;
-		} else {
-			c->next = a->head;
-			a->head = c;
-		}
-	}
+	if (!c || c->size - c->used < need)
+		c = add_chunk(a, need);
+	if (!c)
+		return NULL;
 	p = c->data + c->used;
 	c->used += need;
 	return p;
+}
+
+/* What was handed out last may grow where it stands. */
+static bool extend(struct arena *a, const void *p, size_t len, size_t more)
+{
+	struct chunk *c = a->head;
+	size_t had = aligned(len), wants = aligned(more) - had;
+
+	if (!c || had > c->used || p != c->data + c->used - had || c->size - c->used < wants)
+		return false;
+	c->used += wants;
+	return true;
 }
 
 void *arena_array(struct arena *a, size_t n, size_t size)
@@ -115,13 +150,16 @@ void *arena_push(struct arena *a, void *array_ptr, unsigned *n, size_t size)
 
 	if (have == 0 || (have >= 4 && (have & (have - 1)) == 0)) {
 		size_t want = have ? (size_t)have * 2 : 4;
-		void *bigger = arena_array(a, want, size);
 
-		if (!bigger)
-			return NULL;
-		if (have)
-			memcpy(bigger, *array, have * size);
-		*array = bigger;
+		if (!have || !extend(a, *array, have * size, want * size)) {
+			void *bigger = arena_array(a, want, size);
+
+			if (!bigger)
+				return NULL;
+			if (have)
+				memcpy(bigger, *array, have * size);
+			*array = bigger;
+		}
 	}
 	*n = have + 1;
 	return (char *)*array + have * size;

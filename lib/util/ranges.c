@@ -52,7 +52,7 @@ static void coarsen(struct ranges *r)
 
 static int make_room(struct ranges *r)
 {
-	size_t room = r->room ? r->room * 2 : 64;
+	size_t room = r->room ? r->room * 2 : 8;
 	struct span *bigger;
 
 	if (r->n < r->room)
