@@ -65,10 +65,42 @@ static bool cut_deleted(char *path)
 	return true;
 }
 
-static int read_map(char *line, struct arena *a, struct proc_map *m, struct err *err)
-{
-	char *path = (char *)read_numbers(line, m);
+/* The mappings so far: while there may be more, outside of the arena, which takes nothing back. */
+struct listing {
+	struct arena *a;
+	struct proc_map *v;
+	unsigned n, room;
+};
 
+static void listing_fini(struct listing *l)
+{
+	free(l->v);
+}
+
+/* Zeroed. */
+static struct proc_map *add_map(struct listing *l)
+{
+	if (l->n == l->room) {
+		unsigned room = l->room ? l->room * 2 : 32;
+		struct proc_map *more = realloc(l->v, room * sizeof *more);
+
+		if (!more)
+			return NULL;
+		l->v = more;
+		l->room = room;
+	}
+	memset(&l->v[l->n], 0, sizeof *l->v);
+	return &l->v[l->n++];
+}
+
+static int read_map(struct listing *l, char *line, struct err *err)
+{
+	struct proc_map *m = add_map(l);
+	char *path;
+
+	if (!m)
+		return err_nomem(err);
+	path = (char *)read_numbers(line, m);
 	if (!path || m->start >= m->end)
 		return err_set(err, -EBADMSG, "cannot read '/proc/PID/maps': bad line '%.80s'",
 			       line);
@@ -79,33 +111,41 @@ static int read_map(char *line, struct arena *a, struct proc_map *m, struct err 
 	}
 	text_unescape_path(path);
 	m->deleted = cut_deleted(path);
-	m->path = arena_strdup(a, path);
+	/* a file's mappings stand together */
+	m->path = l->n > 1 && !strcmp(m[-1].path, path) ? m[-1].path : arena_strdup(l->a, path);
 	return m->path ? 0 : err_nomem(err);
+}
+
+static int read_line(struct listing *l, char *line, struct err *err)
+{
+	if ((line[0] >= '0' && line[0] <= '9') || (line[0] >= 'a' && line[0] <= 'f'))
+		return read_map(l, line, err);
+	if (l->n)
+		smaps_line(line, &l->v[l->n - 1]); /* labels begin with a capital */
+	return 0;
+}
+
+static int listing_done(struct listing *l, struct proc_map **ret, unsigned *ret_n, struct err *err)
+{
+	struct proc_map *maps = arena_memdup(l->a, l->v, l->n * sizeof *maps);
+
+	if (!maps)
+		return err_nomem(err);
+	*ret = maps;
+	*ret_n = l->n;
+	return 0;
 }
 
 int proc_maps_parse(char *text, struct arena *a, struct proc_map **ret, unsigned *ret_n,
 		    struct err *err)
 {
-	struct proc_map *maps = NULL, *m = NULL;
-	unsigned n = 0;
+	CLEANUP(listing_fini) struct listing l = { .a = a };
 	char *line;
-	int rc;
+	int rc = 0;
 
-	while ((line = text_line(&text))) {
-		if ((line[0] >= '0' && line[0] <= '9') || (line[0] >= 'a' && line[0] <= 'f')) {
-			m = arena_push(a, &maps, &n, sizeof *m);
-			if (!m)
-				return err_nomem(err);
-			rc = read_map(line, a, m, err);
-			if (rc < 0)
-				return rc;
-		} else if (m) {
-			smaps_line(line, m); /* labels begin with a capital */
-		}
-	}
-	*ret = maps;
-	*ret_n = n;
-	return 0;
+	while (rc == 0 && (line = text_line(&text)))
+		rc = read_line(&l, line, err);
+	return rc < 0 ? rc : listing_done(&l, ret, ret_n, err);
 }
 
 /* The path of a mapping as the kernel gives it unescaped; NULL when it can not be had. */
@@ -155,56 +195,84 @@ static int settle(int dirfd, struct proc_map *m, struct arena *a, struct err *er
  */
 #define LESS_THAN_RECORD 512
 #define ONE_BY_ONE       (256 * 1024)
+#define TEXT_BYTES       (32 * 1024)
 
-static int read_smaps(int dirfd, char **ret, struct err *err)
+/* Text on its way: it is many times what is kept of it. */
+struct text {
+	char *p;
+	size_t have, room, total;
+};
+
+static void text_fini(struct text *t)
 {
-	CLEANUP_FD int fd = openat(dirfd, "smaps", O_RDONLY | O_CLOEXEC);
-	CLEANUP_FREE char *text = NULL;
-	size_t have = 0, size = 0;
+	free(t->p);
+}
+
+static ssize_t read_more(struct text *t, int fd, bool one_by_one)
+{
+	ssize_t n;
+
+	if (t->room - t->have < LESS_THAN_RECORD + 1) { /* a long line */
+		char *more = realloc(t->p, t->room ? t->room * 2 : TEXT_BYTES);
+
+		if (!more)
+			return -ENOMEM;
+		t->p = more;
+		t->room = t->room ? t->room * 2 : TEXT_BYTES;
+	}
+	do
+		n = read(fd, t->p + t->have,
+			 one_by_one && t->total < ONE_BY_ONE ? LESS_THAN_RECORD
+							     : t->room - t->have - 1);
+	while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return -errno;
+	t->have += (size_t)n;
+	t->total += (size_t)n;
+	t->p[t->have] = '\0';
+	return n;
+}
+
+/* What is whole of it. */
+static int read_lines(struct listing *l, struct text *t, struct err *err)
+{
+	char *line = t->p, *nl;
+	int rc = 0;
+
+	while (rc == 0 && (nl = strchr(line, '\n'))) {
+		*nl = '\0';
+		rc = read_line(l, line, err);
+		line = nl + 1;
+	}
+	t->have -= (size_t)(line - t->p);
+	memmove(t->p, line, t->have + 1);
+	return rc;
+}
+
+static int list(int dirfd, const char *name, bool one_by_one, struct listing *l, struct err *err)
+{
+	CLEANUP_FD int fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC);
+	CLEANUP(text_fini) struct text t = { 0 };
 	ssize_t n = fd < 0 ? -errno : 1;
+	int rc = 0;
 
-	while (n > 0) {
-		if (size - have < 16384) {
-			char *more = realloc(text, size ? size * 2 : 65536);
-
-			if (!more)
-				return err_nomem(err);
-			text = more;
-			size = size ? size * 2 : 65536;
-		}
-		n = read(fd, text + have, have < ONE_BY_ONE ? LESS_THAN_RECORD : size - have - 1);
-		if (n < 0 && errno == EINTR)
-			n = 1;
-		else if (n < 0)
-			n = -errno;
-		else
-			have += (size_t)n;
+	while (rc == 0 && n > 0) {
+		n = read_more(&t, fd, one_by_one);
+		if (n > 0)
+			rc = read_lines(l, &t, err);
 	}
 	if (n < 0)
-		return text_fail(dirfd, "smaps", (int)n, err);
-	text[have] = '\0';
-	*ret = ptr_take(&text);
-	return 0;
+		return text_fail(dirfd, name, (int)n, err);
+	return rc == 0 && t.have ? read_line(l, t.p, err) : rc;
 }
 
 int proc_maps_read(int dirfd, bool with_flags, struct arena *a, struct proc_map **ret,
 		   unsigned *ret_n, struct err *err)
 {
-	CLEANUP_FREE char *text = NULL;
-	struct proc_map *maps = NULL;
-	unsigned n = 0;
-	int rc;
+	CLEANUP(listing_fini) struct listing l = { .a = a };
+	int rc = list(dirfd, with_flags ? "smaps" : "maps", with_flags, &l, err);
 
-	rc = with_flags ? read_smaps(dirfd, &text, err)
-			: text_read(dirfd, "maps", &text, NULL, err);
-	if (rc < 0)
-		return rc;
-	rc = proc_maps_parse(text, a, &maps, &n, err);
-	for (unsigned i = 0; rc >= 0 && i < n; i++)
-		rc = settle(dirfd, &maps[i], a, err);
-	if (rc < 0)
-		return rc;
-	*ret = maps;
-	*ret_n = n;
-	return 0;
+	for (unsigned i = 0; rc >= 0 && i < l.n; i++)
+		rc = settle(dirfd, &l.v[i], a, err);
+	return rc < 0 ? rc : listing_done(&l, ret, ret_n, err);
 }
