@@ -35,6 +35,13 @@ void buf_fini(struct buf *b);
  * GiB. */
 int record_encode(struct buf *b, const struct schema *s, const void *obj, struct err *err);
 /*
+ * The same to put, in pieces and in order: in memory is one element of obj's own lists at a time.
+ * What is wrong with obj is found before anything is put.
+ */
+typedef int (*record_put_fn)(void *arg, const void *p, size_t len, struct err *err);
+int record_encode_to(const struct schema *s, const void *obj, record_put_fn put, void *arg,
+		     struct err *err);
+/*
  * Decodes the record that fills data[0..len) into a struct from the arena. Nothing in data is
  * trusted: memory used is bounded by a small multiple of len. Messages name the field
  * ("processes[0].vmas[3].path").

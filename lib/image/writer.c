@@ -251,7 +251,6 @@ static void writer_free(struct image_writer *w)
 	if (w->dir >= 0)
 		(void)close(w->dir);
 	out_fini(&w->out);
-	buf_fini(&w->tree);
 	buf_fini(&w->blocks);
 	free(w->runs);
 	free(w->given);
@@ -292,16 +291,14 @@ int image_writer_commit(struct image_writer *w, const struct tree *tree,
 	int rc;
 
 	rc = tree_check(tree, err);
-	if (rc < 0)
-		err_wrap(err, rc, "refusing to write '%s'", w->path);
-	if (rc == 0)
-		rc = record_encode(&w->tree, &tree_schema, tree, err);
 	if (rc < 0) {
+		err_wrap(err, rc, "refusing to write '%s'", w->path);
 		image_writer_abort(w);
 		return rc;
 	}
 	writer_queue_open(w);
 	pthread_mutex_lock(&w->lock);
+	w->tree = tree;
 	w->finishing = true;
 	w->held = false;
 	pthread_cond_broadcast(&w->work_cond);

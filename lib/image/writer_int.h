@@ -91,8 +91,10 @@ struct image_writer {
 	unsigned n_tids;
 	bool background; /* under lock: those that start from now on step back at once */
 
+	const struct tree *tree; /* once finishing is set */
+
 	/* the output thread's, and commit's after it has ended */
-	struct buf tree, blocks;
+	struct buf blocks;
 	uint32_t n_blocks;
 	struct page_run *runs;
 	unsigned n_runs, room_runs;

@@ -273,24 +273,60 @@ static const uint8_t *encode_runs(struct image_writer *w)
 	return (const uint8_t *)w->runs;
 }
 
-static int put_section(struct image_writer *w, struct buf *dir, uint32_t type, const uint8_t *p,
-		       size_t len, struct err *err)
+static int add_entry(struct buf *dir, uint32_t type, uint64_t offset, uint64_t len, uint64_t sum,
+		     struct err *err)
 {
 	uint8_t *entry = buf_add(dir, IMAGE_DIR_ENTRY_BYTES);
-	int rc;
 
 	if (!entry)
 		return err_nomem(err);
-	rc = out_align(&w->out, IMAGE_SECTION_ALIGN, err);
-	if (rc < 0)
-		return rc;
 	put_le32(entry, type);
 	put_le16(entry + 4, 1); /* section version */
 	put_le16(entry + 6, IMAGE_SECTION_REQUIRED);
-	put_le64(entry + 8, w->out.pos);
+	put_le64(entry + 8, offset);
 	put_le64(entry + 16, len);
-	put_le64(entry + 24, hash64(p, len));
-	return out_bytes(&w->out, p, len, err);
+	put_le64(entry + 24, sum);
+	return 0;
+}
+
+static int put_section(struct image_writer *w, struct buf *dir, uint32_t type, const uint8_t *p,
+		       size_t len, struct err *err)
+{
+	int rc = out_align(&w->out, IMAGE_SECTION_ALIGN, err);
+
+	if (rc == 0)
+		rc = add_entry(dir, type, w->out.pos, len, hash64(p, len), err);
+	return rc < 0 ? rc : out_bytes(&w->out, p, len, err);
+}
+
+struct tree_out {
+	struct out *out;
+	struct hash64 *hash;
+};
+
+static int put_piece(void *arg, const void *p, size_t len, struct err *err)
+{
+	struct tree_out *t = arg;
+
+	hash64_add(t->hash, p, len);
+	return out_bytes(t->out, p, len, err);
+}
+
+/* In pieces: of a job of a thousand processes it is some MiB. */
+static int put_tree(struct image_writer *w, struct buf *dir, struct err *err)
+{
+	struct tree_out t = { .out = &w->out };
+	int rc = out_align(&w->out, IMAGE_SECTION_ALIGN, err);
+	uint64_t offset = w->out.pos, sum;
+
+	if (rc < 0)
+		return rc;
+	t.hash = hash64_begin();
+	if (!t.hash)
+		return err_nomem(err);
+	rc = record_encode_to(&tree_schema, w->tree, put_piece, &t, err);
+	sum = hash64_end(t.hash);
+	return rc < 0 ? rc : add_entry(dir, SECTION_TREE, offset, w->out.pos - offset, sum, err);
 }
 
 static int put_trailer(struct image_writer *w, const struct buf *dir, struct err *err)
@@ -323,7 +359,7 @@ static int put_end(struct image_writer *w, struct err *err)
 	int rc = settle_runs(w, err);
 
 	if (rc == 0)
-		rc = put_section(w, &dir, SECTION_TREE, w->tree.data, w->tree.len, err);
+		rc = put_tree(w, &dir, err);
 	if (rc == 0)
 		rc = put_section(w, &dir, SECTION_BLOCKS, w->blocks.data, w->blocks.len, err);
 	if (rc == 0)

@@ -17,6 +17,52 @@ static void encode_tree(struct buf *b, const struct tree *t)
 	OK(record_encode(b, &tree_schema, t, &err), &err);
 }
 
+struct gathered {
+	struct buf buf;
+	size_t limit;
+	unsigned pieces;
+};
+
+static int gather(void *arg, const void *p, size_t len, struct err *err)
+{
+	struct gathered *g = arg;
+
+	(void)err;
+	buf_put(&g->buf, p, len);
+	g->pieces++;
+	return g->buf.len > g->limit ? -EFBIG : 0;
+}
+
+/* The same bytes, however many elements and in however many pieces. */
+static void in_pieces(void)
+{
+	struct arena *a = arena_new();
+	struct buf whole = { 0 };
+	struct gathered g = { .limit = SIZE_MAX };
+	struct err err = { 0 };
+	struct tree *t = test_tree(a);
+	struct process *one = t->processes;
+
+	for (unsigned n = 0; n < 200; n = n * 3 + 1) {
+		t->n_processes = n;
+		t->processes = arena_array(a, n, sizeof *one);
+		for (unsigned i = 0; i < n; i++)
+			t->processes[i] = *one;
+		whole.len = g.buf.len = g.pieces = 0;
+		encode_tree(&whole, t);
+		OK(record_encode_to(&tree_schema, t, gather, &g, &err), &err);
+		CHECK(g.buf.len == whole.len && !memcmp(g.buf.data, whole.data, whole.len));
+	}
+	CHECK(g.pieces > 1);
+	g.limit = g.buf.len / 2;
+	g.buf.len = 0;
+	CHECK(record_encode_to(&tree_schema, t, gather, &g, &err) == -EFBIG);
+	CHECK(g.buf.len < whole.len);
+	buf_fini(&whole);
+	buf_fini(&g.buf);
+	arena_free(a);
+}
+
 /* Encoding what was decoded gives the same bytes: nothing was lost, and nothing invented. */
 static void round_trip(void)
 {
@@ -225,6 +271,7 @@ static void mutations(void)
 int main(void)
 {
 	round_trip();
+	in_pieces();
 	old_and_new();
 	refusals();
 	no_amplification();
