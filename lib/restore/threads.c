@@ -151,9 +151,15 @@ int threads_attributes(struct restoring *r, struct build_process *bp, struct err
 	return rc;
 }
 
+/* What a syscall instruction was put in the place of. */
+struct patch {
+	uint64_t at; /* 0: nothing */
+	uint8_t saved[2];
+};
+
 /* An address in the process that holds a syscall instruction: in the vdso, or put at the start of
- * executable memory (*saved is what was there). */
-static int find_syscall(struct build_process *bp, uint64_t *ret, uint64_t *poked, uint8_t saved[2],
+ * executable memory. */
+static int find_syscall(struct build_process *bp, uint64_t *ret, struct patch *patch,
 			struct err *err)
 {
 	static const uint8_t insn[2] = { 0x0f, 0x05 };
@@ -179,35 +185,59 @@ static int find_syscall(struct build_process *bp, uint64_t *ret, uint64_t *poked
 		const struct vma *v = &p->vmas[i];
 
 		if (!(v->prot & PROT_EXEC) || v->kind == VMA_VSYSCALL ||
-		    io_pread_full(mem, saved, 2, v->start) != 2 ||
+		    io_pread_full(mem, patch->saved, 2, v->start) != 2 ||
 		    poke_write(bp->pid, mem, insn, 2, v->start) < 0)
 			continue;
-		*ret = *poked = v->start;
+		*ret = patch->at = v->start;
 		return 0;
 	}
 	return err_set(err, -ENOEXEC, "pid %d has no executable memory", bp->state->pid);
 }
 
-/* The stub cannot unmap the page that it runs from: one last call from a place that stays. */
-static int unmap_workspace(struct build_process *bp, struct err *err)
+/* The leader's next instruction is this call, whatever has become of the stub. */
+static int set_call(struct build_process *bp, long nr, uint64_t a0, uint64_t a1,
+		    struct patch *patch, struct err *err)
 {
-	uint64_t at, poked = 0;
 	struct thread_regs regs;
-	struct stop stop;
-	uint8_t saved[2];
+	uint64_t at;
 	int rc;
 
-	rc = find_syscall(bp, &at, &poked, saved, err);
+	*patch = (struct patch){ 0 };
+	rc = find_syscall(bp, &at, patch, err);
 	if (rc == 0)
 		rc = regs_get(bp->pid, &regs, err);
 	if (rc < 0)
 		return rc;
 	regs.gp.rip = at;
-	regs.gp.rax = SYS_munmap;
+	regs.gp.rax = (uint64_t)nr;
 	regs.gp.orig_rax = (uint64_t)-1;
-	regs.gp.rdi = bp->ws.start;
-	regs.gp.rsi = bp->ws.end - bp->ws.start;
-	rc = regs_set_gp(bp->pid, &regs.gp, err);
+	regs.gp.rdi = a0;
+	regs.gp.rsi = a1;
+	return regs_set_gp(bp->pid, &regs.gp, err);
+}
+
+/* tid: a thread that still has the memory. */
+static int take_patch_back(struct build_process *bp, pid_t tid, const struct patch *patch,
+			   struct err *err)
+{
+	int rc = 0;
+
+	if (patch->at)
+		rc = poke_write(tid, build_remote_mem(bp->remote), patch->saved,
+				sizeof patch->saved, patch->at);
+	return rc < 0 ? err_set(err, rc, "pid %d: cannot write to its memory: %m", bp->state->pid)
+		      : 0;
+}
+
+/* The stub cannot unmap the page that it runs from: one last call from a place that stays. */
+static int unmap_workspace(struct build_process *bp, struct err *err)
+{
+	struct thread_regs regs;
+	struct patch patch;
+	struct stop stop;
+	int rc;
+
+	rc = set_call(bp, SYS_munmap, bp->ws.start, bp->ws.end - bp->ws.start, &patch, err);
 	for (int stops = 0; rc == 0 && stops < 2;) {
 		rc = trace_resume(bp->pid, PTRACE_SYSCALL, 0, err);
 		if (rc == 0)
@@ -221,9 +251,7 @@ static int unmap_workspace(struct build_process *bp, struct err *err)
 	if (rc == 0 && regs.gp.rax != 0)
 		rc = err_set(err, (int)regs.gp.rax, "pid %d: cannot unmap the workspace: %m",
 			     bp->state->pid);
-	if (rc == 0 && poked)
-		rc = poke_write(bp->pid, build_remote_mem(bp->remote), saved, sizeof saved, poked);
-	return rc;
+	return rc < 0 ? rc : take_patch_back(bp, bp->pid, &patch, err);
 }
 
 /* PTRACE_SETREGSET takes an area of exactly this CPU's size; components that the other CPU did not
@@ -309,25 +337,15 @@ static bool has_left(pid_t pid)
 int threads_end_leader(struct build_process *bp, struct err *err)
 {
 	const struct process *p = bp->state;
-	uint64_t at, poked = 0, deadline = (uint64_t)trace_now_ns() + 10 * UINT64_C(1000000000);
-	struct thread_regs regs;
-	uint8_t saved[2];
+	uint64_t deadline = (uint64_t)trace_now_ns() + 10 * UINT64_C(1000000000);
+	struct patch patch;
 	int rc;
 
 	if (!p->leader_ended)
 		return 0;
-	rc = find_syscall(bp, &at, &poked, saved, err);
+	rc = set_call(bp, SYS_exit, (uint64_t)WEXITSTATUS(p->leader_status), 0, &patch, err);
 	if (rc == 0)
-		rc = regs_get(bp->pid, &regs, err);
-	if (rc < 0)
-		return rc;
-	regs.gp.rip = at;
-	regs.gp.rax = SYS_exit;
-	regs.gp.orig_rax = (uint64_t)-1;
-	regs.gp.rdi = (uint64_t)WEXITSTATUS(p->leader_status);
-	rc = regs_set_mask(bp->pid, ~UINT64_C(0), err);
-	if (rc == 0)
-		rc = regs_set_gp(bp->pid, &regs.gp, err);
+		rc = regs_set_mask(bp->pid, ~UINT64_C(0), err);
 	if (rc < 0)
 		return rc;
 	/* traced, it would be ours to wait for when the process ends */
@@ -338,11 +356,8 @@ int threads_end_leader(struct build_process *bp, struct err *err)
 				       p->pid);
 		(void)nanosleep(&(struct timespec){ .tv_nsec = 50000 }, NULL);
 	}
-	/* through another thread: it has no memory any more */
-	if (poked)
-		rc = poke_write(bp->threads[1].tid, build_remote_mem(bp->remote), saved,
-				sizeof saved, poked);
-	return rc < 0 ? err_set(err, rc, "pid %d: cannot write to its memory: %m", p->pid) : 0;
+	/* it has no memory any more */
+	return take_patch_back(bp, bp->threads[1].tid, &patch, err);
 }
 
 /*
