@@ -77,6 +77,19 @@ void gap_done(int order)
 	say(line);
 }
 
+void gap_serve(const char *log, void (*verify)(void))
+{
+	gap_start(log);
+	for (;;) {
+		int order = gap_tick();
+
+		if (order == ORDER_VERIFY && verify)
+			verify();
+		if (order)
+			gap_done(order);
+	}
+}
+
 void gap_bad(const char *what)
 {
 	char line[128];

@@ -29,6 +29,8 @@ void gap_start(const char *log);
 /* To be called all the time; returns the order that has come, or ORDER_NONE. */
 int gap_tick(void);
 void gap_done(int order);
+/* From `ready` on, for a program that only stands there: carries out no order but ORDER_VERIFY. */
+_Noreturn void gap_serve(const char *log, void (*verify)(void));
 _Noreturn void gap_bad(const char *what);
 
 /* A well mixed function of x. */

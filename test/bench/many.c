@@ -64,13 +64,5 @@ int main(int argc, char **argv)
 		perror("many");
 		return 1;
 	}
-	gap_start(argv[1]);
-	for (;;) {
-		int order = gap_tick();
-
-		if (order == ORDER_VERIFY)
-			verify();
-		if (order)
-			gap_done(order);
-	}
+	gap_serve(argv[1], verify);
 }

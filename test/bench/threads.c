@@ -49,11 +49,5 @@ int main(int argc, char **argv)
 	}
 	while (atomic_load(&running) < n - 1)
 		(void)usleep(1000);
-	gap_start(argv[1]);
-	for (;;) {
-		int order = gap_tick();
-
-		if (order)
-			gap_done(order);
-	}
+	gap_serve(argv[1], NULL);
 }

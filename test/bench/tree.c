@@ -104,13 +104,5 @@ int main(int argc, char **argv)
 	be(0);
 	while (atomic_load(&shared->ready) < n_procs)
 		(void)usleep(1000);
-	gap_start(argv[1]);
-	for (;;) {
-		int order = gap_tick();
-
-		if (order == ORDER_VERIFY)
-			verify();
-		if (order)
-			gap_done(order);
-	}
+	gap_serve(argv[1], verify);
 }
