@@ -197,7 +197,8 @@ int image_reader_open_mem(const void *data, size_t len, struct image_reader **re
 	return open_common(r, "memory", ret, err);
 }
 
-int image_reader_open(int dirfd, const char *path, struct image_reader **ret, struct err *err)
+int image_reader_open_as(int dirfd, const char *path, const char *name, struct image_reader **ret,
+			 struct err *err)
 {
 	/* O_NONBLOCK: a FIFO under that name must not hang us before fstat tells */
 	CLEANUP_FD int fd =
@@ -205,15 +206,20 @@ int image_reader_open(int dirfd, const char *path, struct image_reader **ret, st
 	int rc;
 
 	if (fd < 0) {
-		rc = err_set(err, -errno, "cannot open image '%s': %m", path);
+		rc = err_set(err, -errno, "cannot open image '%s': %m", name);
 		if (rc == -ELOOP)
 			err_hint(err, "symbolic links are not followed; name the file itself");
 		return rc;
 	}
-	rc = image_reader_open_fd(fd, path, ret, err);
+	rc = image_reader_open_fd(fd, name, ret, err);
 	if (rc == 0)
 		(void)fd_take(&fd);
 	return rc;
+}
+
+int image_reader_open(int dirfd, const char *path, struct image_reader **ret, struct err *err)
+{
+	return image_reader_open_as(dirfd, path, path, ret, err);
 }
 
 int image_reader_peek(int dirfd, const char *path, struct image_info *ret, struct err *err)

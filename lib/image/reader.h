@@ -24,6 +24,9 @@ struct image_info {
  * carry EXIT_BAD_IMAGE.
  */
 int image_reader_open(int dirfd, const char *path, struct image_reader **ret, struct err *err);
+/* name: what it is called in messages. */
+int image_reader_open_as(int dirfd, const char *path, const char *name, struct image_reader **ret,
+			 struct err *err);
 /* The same from an open descriptor (taken over on success) or, for fuzzing, memory (borrowed). */
 int image_reader_open_fd(int fd, const char *name, struct image_reader **ret, struct err *err);
 int image_reader_open_mem(const void *data, size_t len, struct image_reader **ret, struct err *err);

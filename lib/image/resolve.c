@@ -282,25 +282,13 @@ static int list_candidates(struct candidates *c, struct err *err)
 static int open_in(const struct candidates *c, const char *name, struct image_reader **ret,
 		   struct err *err)
 {
-	CLEANUP_FD int fd = -1;
 	CLEANUP_FREE char *path = NULL;
-	int rc;
 
 	if (asprintf(&path, "%s%s%s", c->path, *c->path ? "/" : "", name) < 0) {
 		path = NULL;
 		return err_nomem(err);
 	}
-	fd = openat(c->dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	if (fd < 0) {
-		rc = err_set(err, -errno, "cannot open image '%s': %m", path);
-		if (rc == -ELOOP)
-			err_hint(err, "symbolic links are not followed; name the file itself");
-		return rc;
-	}
-	rc = image_reader_open_fd(fd, path, ret, err);
-	if (rc == 0)
-		(void)fd_take(&fd);
-	return rc;
+	return image_reader_open_as(c->dir, name, path, ret, err);
 }
 
 /* A state is never its own ancestor: each is looked up once, so that a circle ends in an error. */

@@ -62,15 +62,13 @@ static int look_at_all(struct looker *l, struct err *err)
 	if (!l->v)
 		return err_nomem(err);
 	for (unsigned i = 0; i < n; i++) {
-		CLEANUP_FREE char *text = NULL;
 		struct proc_stat st;
 		struct stat owner;
 		char name[32];
 
 		(void)snprintf(name, sizeof name, "%d/stat", pids[i]);
-		if (io_read_file(all, name, &text, NULL) < 0 ||
-		    proc_stat_parse(text, &st, NULL) < 0 || fstatat(all, name, &owner, 0) < 0 ||
-		    st.state == 'Z')
+		if (proc_stat_of(all, pids[i], &st, NULL) < 0 ||
+		    fstatat(all, name, &owner, 0) < 0 || st.state == 'Z')
 			continue; /* ended meanwhile */
 		if (idmap_put(&l->by_pid, pids[i], l->n) < 0)
 			return err_nomem(err);

@@ -57,6 +57,8 @@ struct proc_stat {
 };
 int proc_stat_parse(const char *text, struct proc_stat *ret, struct err *err);
 int proc_stat_read(int dirfd, struct proc_stat *ret, struct err *err);
+/* all: /proc itself. */
+int proc_stat_of(int all, pid_t pid, struct proc_stat *ret, struct err *err);
 
 /*
  * A thread of the process that has not ended: the leader, unless it has, before others. Of a leader

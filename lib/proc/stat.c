@@ -87,10 +87,23 @@ int proc_stat_parse(const char *text, struct proc_stat *ret, struct err *err)
 	return 0;
 }
 
-int proc_stat_read(int dirfd, struct proc_stat *ret, struct err *err)
+static int read_stat(int dirfd, const char *name, struct proc_stat *ret, struct err *err)
 {
 	CLEANUP_FREE char *text = NULL;
-	int rc = text_read(dirfd, "stat", &text, NULL, err);
+	int rc = text_read(dirfd, name, &text, NULL, err);
 
 	return rc < 0 ? rc : proc_stat_parse(text, ret, err);
+}
+
+int proc_stat_read(int dirfd, struct proc_stat *ret, struct err *err)
+{
+	return read_stat(dirfd, "stat", ret, err);
+}
+
+int proc_stat_of(int all, pid_t pid, struct proc_stat *ret, struct err *err)
+{
+	char name[32];
+
+	(void)snprintf(name, sizeof name, "%d/stat", pid);
+	return read_stat(all, name, ret, err);
 }

@@ -114,12 +114,7 @@ static int search_children(int dirfd, struct arena *a, pid_t **list, unsigned *n
 	if (rc < 0)
 		return rc;
 	for (unsigned i = 0; i < n_pids; i++) {
-		CLEANUP_FREE char *text = NULL;
-		char name[32];
-
-		(void)snprintf(name, sizeof name, "%d/stat", pids[i]);
-		if (io_read_file(all, name, &text, NULL) < 0 ||
-		    proc_stat_parse(text, &stat, NULL) < 0)
+		if (proc_stat_of(all, pids[i], &stat, NULL) < 0)
 			continue; /* ended meanwhile */
 		if (stat.ppid == self.tgid && (rc = add(a, list, n, pids[i], err)) < 0)
 			return rc;
