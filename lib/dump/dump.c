@@ -307,8 +307,9 @@ static int find_orphans(struct dumper *d, struct err *err)
 int dump_init(struct dumper *d, struct err *err)
 {
 	d->arena = arena_new();
+	d->batches = batch_store_new();
 	d->tree = d->arena ? arena_alloc(d->arena, sizeof *d->tree) : NULL;
-	if (!d->tree)
+	if (!d->tree || !d->batches)
 		return err_nomem(err);
 	d->cap = (struct capture){ .arena = d->arena,
 				   .tree = d->tree,
@@ -407,6 +408,7 @@ int dump_checkpoint(struct dump_job *job, unsigned flags, struct dump_result *re
 	rc = begin(&d, err);
 	if (rc == 0)
 		rc = tracing_run(job->root, traced, &d, &job->by_thread, err);
+	flags_forget(job);
 	if (rc == 0 && d.writer) /* not yet done under DUMP_KILL */
 		rc = finish(&d, err);
 	job->put_off = d.cap.put_off ? job->put_off + 1 : rc == 0 ? 0 : job->put_off;
@@ -422,6 +424,7 @@ int dump_checkpoint(struct dump_job *job, unsigned flags, struct dump_result *re
 	measure_say_why(&d);
 	ret->write_us = d.start_ns ? (uint64_t)(trace_now_ns() - d.begin_ns) / 1000 : 0;
 	arena_free(d.arena);
+	batch_store_free(d.batches);
 	free(d.buf);
 	log_debug("checkpoint %llu: %d, pause %llu us", (unsigned long long)ret->seq, rc,
 		  (unsigned long long)ret->pause_us);

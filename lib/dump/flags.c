@@ -19,17 +19,14 @@
 /* Our own watch comes and goes. */
 #define IGNORED ((uint32_t)ADVICE_UFFD_WP)
 
-static void forget(struct watched *w)
+void flags_forget(struct dump_job *job)
 {
-	arena_free(w->flags_arena);
-	w->flags_arena = NULL;
-	w->flags = NULL;
-	w->n_flags = 0;
-}
-
-void flags_fini(struct watched *w)
-{
-	forget(w);
+	for (unsigned i = 0; i < job->n_watched; i++) {
+		job->watched[i]->flags = NULL;
+		job->watched[i]->n_flags = 0;
+	}
+	arena_free(job->flags_arena);
+	job->flags_arena = NULL;
 }
 
 static int read_smaps(const struct watched *w, struct arena *a, struct proc_map **ret,
@@ -79,18 +76,15 @@ void flags_look(struct dumper *d)
 
 	if (job->careful)
 		job->careful--;
-	if (useful && !job->careful)
-		meet_all(job);
-	for (unsigned i = 0; i < job->n_watched; i++) {
+	flags_forget(job);
+	if (!useful || job->careful)
+		return;
+	meet_all(job);
+	job->flags_arena = arena_new();
+	for (unsigned i = 0; job->flags_arena && i < job->n_watched; i++) {
 		struct watched *w = job->watched[i];
 
-		forget(w);
-		if (job->careful || !useful)
-			continue;
-		w->flags_arena = arena_new();
-		if (!w->flags_arena ||
-		    read_smaps(w, w->flags_arena, &w->flags, &w->n_flags, NULL) < 0)
-			forget(w);
+		(void)read_smaps(w, job->flags_arena, &w->flags, &w->n_flags, NULL);
 	}
 }
 

@@ -101,7 +101,8 @@ struct dump_job {
 	bool shares_memory; /* by CLONE_VM, or first threads have ended; or it was so once */
 	struct watched **watched;
 	unsigned n_watched;
-	unsigned careful; /* so many checkpoints still read VmFlags at the stop */
+	unsigned careful;          /* so many checkpoints still read VmFlags at the stop */
+	struct arena *flags_arena; /* of this attempt: the watched processes' flags */
 	struct written written;
 	struct policy policy;
 	unsigned put_off;   /* attempts in a row that waited for inotify events to be read */
@@ -125,7 +126,8 @@ struct dumper {
 	struct capture cap;
 	struct arena *arena;
 	struct tree *tree;
-	int *mem_fds; /* for each process: /proc/PID/mem, -1 when not open */
+	struct batch_store *batches; /* of the subjects' batches */
+	int *mem_fds;                /* for each process: /proc/PID/mem, -1 when not open */
 	/* For each process the first in the list whose memory it has: itself, unless by CLONE_VM.
 	 */
 	unsigned *memory_of;
@@ -232,7 +234,8 @@ void measure_say_why(struct dumper *d);
 void flags_look(struct dumper *d);
 bool flags_apply(const struct watched *w, struct proc_map *maps, unsigned n);
 int flags_verify(struct dumper *d, struct err *err);
-void flags_fini(struct watched *w);
+/* They are not needed after the stop. */
+void flags_forget(struct dump_job *job);
 
 /* dump/scan.c: which pages of a process's private memory there are, and what is known of them. */
 /* Mapping by mapping, and only those that hold something as smaps says? */

@@ -157,9 +157,7 @@ static int capture_map(struct dumper *d, struct subject *s, const struct proc_ma
 
 	if (rc < 0)
 		return rc;
-	v = arena_push(d->arena, &s->process->vmas, &s->process->n_vmas, sizeof *v);
-	if (!v)
-		return err_nomem(err);
+	v = &s->process->vmas[s->process->n_vmas++];
 	*v = (struct vma){
 		.start = m->start,
 		.end = m->end,
@@ -293,6 +291,9 @@ int memory_capture(struct dumper *d, struct subject *s, const struct map_list *m
 	if (!list)
 		return err_nomem(err);
 	list->pid = s->pid;
+	s->process->vmas = arena_array(d->arena, maps->n, sizeof *s->process->vmas);
+	if (!s->process->vmas)
+		return err_nomem(err);
 	for (unsigned i = 0; rc == 0 && i < maps->n; i++)
 		rc = capture_map(d, s, &maps->maps[i], list, err);
 	if (rc == 0)

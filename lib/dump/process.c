@@ -244,7 +244,7 @@ static int begin_remote(struct dumper *d, unsigned index, struct err *err)
 			err);
 	if (rc < 0)
 		return rc;
-	s->batch = batch_new(s->remote);
+	s->batch = batch_new(s->remote, d->batches);
 	return s->batch ? 0 : err_nomem(err);
 }
 

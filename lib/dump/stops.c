@@ -109,6 +109,7 @@ static int run(struct dumper *d, int (*what)(void *, struct err *), double *ret_
 	d->result->pause_us += result.pause_us;
 	*ret_us = (double)result.pause_us;
 	arena_free(brief.arena);
+	batch_store_free(brief.batches);
 	return rc;
 }
 

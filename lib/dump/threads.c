@@ -162,13 +162,7 @@ int threads_finish(struct dumper *d, unsigned index, const struct thread_facts *
 		struct thread *t = &p->threads[i];
 		int rc;
 
-		t->altstack_sp = facts[i].altstack_sp;
-		t->altstack_size = facts[i].altstack_size;
-		t->altstack_flags = facts[i].altstack_flags;
-		t->clear_child_tid = facts[i].clear_child_tid;
-		t->timer_slack_ns = facts[i].timer_slack_ns;
-		t->parent_death_signal = facts[i].parent_death_signal;
-		t->personality = facts[i].personality;
+		attrs_take_facts(t, &facts[i]);
 		rc = set_registers(d, p, &fp->threads[i], t, d->mem_fds[index], &process_pending,
 				   err);
 		if (rc < 0)

@@ -28,8 +28,7 @@ struct watched {
 	bool all_pending;      /* nothing is known any more: any page may have been written */
 	struct ranges pending; /* addresses written since the last durable image; a superset */
 	/* of this attempt (dump/flags.c): its mappings with their flags, just before the stop */
-	struct arena *flags_arena;
-	struct proc_map *flags;
+	struct proc_map *flags; /* in the job's flags_arena */
 	unsigned n_flags;
 	/* of this attempt (dump/precopy.c): */
 	uint32_t space;

@@ -15,7 +15,6 @@ static void free_one(const struct tracker *t, struct watched *w)
 	ranges_fini(&w->given);
 	ranges_fini(&w->ahead);
 	ranges_fini(&w->keep);
-	flags_fini(w);
 	free(w);
 }
 
@@ -117,6 +116,7 @@ void watched_end(struct dump_job *job, bool durable)
 {
 	unsigned n = 0;
 
+	flags_forget(job);
 	for (unsigned i = 0; i < job->n_watched; i++) {
 		struct watched *w = job->watched[i];
 
@@ -127,7 +127,6 @@ void watched_end(struct dump_job *job, bool durable)
 		ranges_fini(&w->given);
 		ranges_fini(&w->ahead);
 		ranges_fini(&w->keep);
-		flags_fini(w);
 		if (durable) {
 			ranges_fini(&w->pending);
 			w->all_pending = false;
@@ -139,6 +138,7 @@ void watched_end(struct dump_job *job, bool durable)
 
 void watched_free(struct dump_job *job)
 {
+	flags_forget(job);
 	for (unsigned i = 0; i < job->n_watched; i++)
 		free_one(job->tracker, job->watched[i]);
 	free(job->watched);

@@ -12,14 +12,20 @@
 
 #define LOG_ROOM "inject"
 
-struct batch {
-	struct remote *r;
-	unsigned n_calls;
-	size_t data_len;
-	bool overflow;
+struct batch_store {
+	const struct batch *user;
 	const char *what[BATCH_CALLS];
 	struct stub_call calls[BATCH_CALLS];
 	_Alignas(16) uint8_t data[BATCH_DATA];
+};
+
+struct batch {
+	struct remote *r;
+	struct batch_store *store;
+	bool owns_store;
+	unsigned n_calls;
+	size_t data_len;
+	bool overflow;
 };
 
 pid_t remote_pid(const struct remote *r)
@@ -27,24 +33,50 @@ pid_t remote_pid(const struct remote *r)
 	return r->pid;
 }
 
-struct batch *batch_new(struct remote *r)
+struct batch_store *batch_store_new(void)
+{
+	struct batch_store *store = malloc(sizeof *store);
+
+	if (store)
+		store->user = NULL;
+	return store;
+}
+
+void batch_store_free(struct batch_store *store)
+{
+	free(store);
+}
+
+struct batch *batch_new(struct remote *r, struct batch_store *store)
 {
 	struct batch *b = malloc(sizeof *b);
 
-	if (b) {
-		b->r = r;
-		batch_start(b);
+	if (!b)
+		return NULL;
+	*b = (struct batch){ .r = r, .store = store, .owns_store = !store };
+	if (!store)
+		b->store = batch_store_new();
+	if (!b->store) {
+		free(b);
+		return NULL;
 	}
 	return b;
 }
 
 void batch_free(struct batch *b)
 {
+	if (!b)
+		return;
+	if (b->store->user == b)
+		b->store->user = NULL;
+	if (b->owns_store)
+		batch_store_free(b->store);
 	free(b);
 }
 
 void batch_start(struct batch *b)
 {
+	b->store->user = b;
 	b->n_calls = 0;
 	b->data_len = 0;
 	b->overflow = false;
@@ -58,12 +90,12 @@ bool batch_room(const struct batch *b, unsigned n, size_t len)
 unsigned batch_add(struct batch *b, const char *what, long nr, uint64_t a0, uint64_t a1,
 		   uint64_t a2, uint64_t a3, uint64_t a4, uint64_t a5)
 {
-	if (b->n_calls == BATCH_CALLS) {
+	if (b->n_calls == BATCH_CALLS || b->store->user != b) {
 		b->overflow = true;
 		return 0;
 	}
-	b->what[b->n_calls] = what;
-	b->calls[b->n_calls] =
+	b->store->what[b->n_calls] = what;
+	b->store->calls[b->n_calls] =
 		(struct stub_call){ .nr = (uint64_t)nr, .arg = { a0, a1, a2, a3, a4, a5 } };
 	return b->n_calls++;
 }
@@ -72,7 +104,7 @@ static uint64_t take_data(struct batch *b, size_t len)
 {
 	size_t at = (b->data_len + 15) & ~(size_t)15;
 
-	if (at > BATCH_DATA || len > BATCH_DATA - at) {
+	if (at > BATCH_DATA || len > BATCH_DATA - at || b->store->user != b) {
 		b->overflow = true;
 		return b->r->arena + ARENA_DATA_OFFSET;
 	}
@@ -85,7 +117,7 @@ uint64_t batch_in(struct batch *b, const void *p, size_t len)
 	uint64_t addr = take_data(b, len);
 
 	if (!b->overflow && len)
-		memcpy(b->data + (addr - b->r->arena - ARENA_DATA_OFFSET), p, len);
+		memcpy(b->store->data + (addr - b->r->arena - ARENA_DATA_OFFSET), p, len);
 	return addr;
 }
 
@@ -94,19 +126,19 @@ uint64_t batch_out(struct batch *b, size_t len)
 	uint64_t addr = take_data(b, len);
 
 	if (!b->overflow)
-		memset(b->data + (addr - b->r->arena - ARENA_DATA_OFFSET), 0, len);
+		memset(b->store->data + (addr - b->r->arena - ARENA_DATA_OFFSET), 0, len);
 	return addr;
 }
 
 uint64_t batch_arg_address(const struct batch *b, unsigned call, unsigned arg)
 {
-	return b->r->arena + ARENA_CALLS_OFFSET + call * sizeof b->calls[0] +
-	       offsetof(struct stub_call, arg) + arg * sizeof b->calls[0].arg[0];
+	return b->r->arena + ARENA_CALLS_OFFSET + call * sizeof b->store->calls[0] +
+	       offsetof(struct stub_call, arg) + arg * sizeof b->store->calls[0].arg[0];
 }
 
 uint64_t batch_ret_address(const struct batch *b, unsigned call)
 {
-	return b->r->arena + ARENA_CALLS_OFFSET + call * sizeof b->calls[0] +
+	return b->r->arena + ARENA_CALLS_OFFSET + call * sizeof b->store->calls[0] +
 	       offsetof(struct stub_call, ret);
 }
 
@@ -121,11 +153,11 @@ static const struct engine_thread *find_thread(const struct remote *r, pid_t tid
 static int check_results(struct batch *b, struct err *err)
 {
 	for (unsigned i = 0; i < b->n_calls; i++) {
-		int64_t v = b->calls[i].ret;
+		int64_t v = b->store->calls[i].ret;
 
-		if (b->what[i] && v < 0 && v >= -4095)
+		if (b->store->what[i] && v < 0 && v >= -4095)
 			return err_set(err, (int)v, "process %d: cannot %s: %m", b->r->pid,
-				       b->what[i]);
+				       b->store->what[i]);
 	}
 	return 0;
 }
@@ -134,10 +166,12 @@ int batch_run(struct batch *b, pid_t tid, struct err *err)
 {
 	const struct engine_thread *t = find_thread(b->r, tid);
 	struct user_regs_struct gp = b->r->base;
-	size_t calls_len = b->n_calls * sizeof b->calls[0];
+	size_t calls_len = b->n_calls * sizeof b->store->calls[0];
 	struct remote *r = b->r;
 	int rc;
 
+	if (b->store->user != b)
+		return err_set(err, -EINVAL, "a batch of system calls was not started");
 	if (b->overflow)
 		return err_set(err, -E2BIG, "too much for one batch of system calls");
 	if (!t)
@@ -147,10 +181,11 @@ int batch_run(struct batch *b, pid_t tid, struct err *err)
 	if (outlive_orphaned())
 		return err_set(err, -ECANCELED, "ckpt-run has been killed");
 	for (unsigned i = 0; i < b->n_calls; i++)
-		b->calls[i].ret = -ENOSYS;
-	rc = engine_write(r, r->arena + ARENA_CALLS_OFFSET, b->calls, calls_len, err);
+		b->store->calls[i].ret = -ENOSYS;
+	rc = engine_write(r, r->arena + ARENA_CALLS_OFFSET, b->store->calls, calls_len, err);
 	if (rc == 0 && b->data_len)
-		rc = engine_write(r, r->arena + ARENA_DATA_OFFSET, b->data, b->data_len, err);
+		rc = engine_write(r, r->arena + ARENA_DATA_OFFSET, b->store->data, b->data_len,
+				  err);
 	if (rc == 0 &&
 	    !r->leader_regs) { /* a live one's slot was written when its arena was mapped */
 		struct stub_slot slot;
@@ -166,9 +201,9 @@ int batch_run(struct batch *b, pid_t tid, struct err *err)
 	gp.r13 = r->arena;
 	rc = engine_run(r, t, &gp, STUB_OFFSET(stub_marker_batch), err);
 	if (rc == 0)
-		rc = engine_read(r, r->arena + ARENA_CALLS_OFFSET, b->calls, calls_len, err);
+		rc = engine_read(r, r->arena + ARENA_CALLS_OFFSET, b->store->calls, calls_len, err);
 	if (rc == 0 && b->data_len)
-		rc = engine_read(r, r->arena + ARENA_DATA_OFFSET, b->data, b->data_len, err);
+		rc = engine_read(r, r->arena + ARENA_DATA_OFFSET, b->store->data, b->data_len, err);
 	if (rc < 0)
 		return err_wrap(err, rc, "process %d", r->pid);
 	return check_results(b, err);
@@ -176,16 +211,16 @@ int batch_run(struct batch *b, pid_t tid, struct err *err)
 
 int64_t batch_ret(const struct batch *b, unsigned i)
 {
-	assert(i < b->n_calls);
-	return b->calls[i].ret;
+	assert(i < b->n_calls && b->store->user == b);
+	return b->store->calls[i].ret;
 }
 
 const void *batch_result(const struct batch *b, uint64_t addr)
 {
 	uint64_t at = addr - b->r->arena - ARENA_DATA_OFFSET;
 
-	assert(at <= BATCH_DATA);
-	return b->data + at;
+	assert(at <= BATCH_DATA && b->store->user == b);
+	return b->store->data + at;
 }
 
 /* NULL: nothing. */

@@ -65,11 +65,12 @@ static uint64_t room_in(struct remote *r, const struct proc_map *m)
 
 static int64_t run_one(struct remote *r, long nr, uint64_t a, uint64_t len, struct err *err)
 {
-	struct batch *b = batch_new(r);
+	struct batch *b = batch_new(r, NULL);
 	int64_t rc = -ENOMEM;
 
 	if (!b)
 		return err_nomem(err);
+	batch_start(b);
 	(void)batch_call(b, NULL, nr, a, len, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS,
 			 (uint64_t)-1, 0);
 	rc = batch_run(b, r->threads[0].tid, err);

@@ -31,10 +31,20 @@ pid_t remote_pid(const struct remote *r);
  */
 struct batch;
 
-/* NULL when out of memory. A batch belongs to one remote. */
-struct batch *batch_new(struct remote *r);
+/*
+ * What calls and data are kept in, a quarter of a MiB. Batches of several remotes may share one,
+ * since only one of them is in use at a time: batch_start takes it over from whichever had it.
+ */
+struct batch_store;
+/* NULL when out of memory. */
+struct batch_store *batch_store_new(void);
+/* When no batch uses it any more. NULL is fine. */
+void batch_store_free(struct batch_store *store);
+
+/* NULL when out of memory. A batch belongs to one remote. store: borrowed; NULL: one of its own. */
+struct batch *batch_new(struct remote *r, struct batch_store *store);
 void batch_free(struct batch *b);
-/* Forgets all calls and data. */
+/* Forgets all calls and data; to be called before any is added. */
 void batch_start(struct batch *b);
 /* True while at least n more calls and len more bytes of data fit. */
 bool batch_room(const struct batch *b, unsigned n, size_t len);
@@ -94,5 +104,6 @@ int batch_undo(struct batch *b, long nr, uint64_t a0, struct err *err);
 int batch_undo_option(struct batch *b, int fd, int level, int name, int value, struct err *err);
 /* What call i returned (-errno on failure). */
 int64_t batch_ret(const struct batch *b, unsigned i);
-/* The bytes at a remote address from batch_out/batch_in, after the run: valid until batch_start. */
+/* The bytes at a remote address from batch_out/batch_in, after the run: valid until batch_start, of
+ * any batch with this store. */
 const void *batch_result(const struct batch *b, uint64_t addr);

@@ -225,11 +225,12 @@ static void add_settling(struct batch *b)
 static int settle(struct snapshot *s, const struct snapshot_range *drop, unsigned n_drop,
 		  struct err *err)
 {
-	struct batch *b = batch_new(&s->r);
+	struct batch *b = batch_new(&s->r, NULL);
 	int rc = 0;
 
 	if (!b)
 		return err_nomem(err);
+	batch_start(b);
 	add_settling(b);
 	for (unsigned i = 0; rc == 0 && i < n_drop; i++) {
 		if (is_ours(&s->r, &drop[i]))

@@ -276,6 +276,9 @@ int attrs_capture_process(struct capture *c, struct subject *s, struct err *err)
  */
 int attrs_capture_thread(struct capture *c, struct subject *s, pid_t tid,
 			 const struct thread_regs *regs, struct thread *t, struct err *err);
+/* Those, once they have been asked for. */
+struct thread_facts;
+void attrs_take_facts(struct thread *t, const struct thread_facts *facts);
 /* Before anything is created: credentials that cannot be had, limits above the hard limit, missing
  * cwd... */
 int attrs_check(const struct rebuild *rb, struct err *err);

@@ -6,6 +6,7 @@
  */
 #include "object/attrs.h"
 
+#include "inject/live.h"
 #include "util/cleanup.h"
 
 #include <fcntl.h>
@@ -73,6 +74,17 @@ int threadattr_look(pid_t tid, struct thread *t, struct err *err)
 	t->rseq_sig = rseq.signature;
 	t->rseq_flags = rseq.flags;
 	return 0;
+}
+
+void attrs_take_facts(struct thread *t, const struct thread_facts *facts)
+{
+	t->altstack_sp = facts->altstack_sp;
+	t->altstack_size = facts->altstack_size;
+	t->altstack_flags = facts->altstack_flags;
+	t->clear_child_tid = facts->clear_child_tid;
+	t->timer_slack_ns = facts->timer_slack_ns;
+	t->parent_death_signal = facts->parent_death_signal;
+	t->personality = facts->personality;
 }
 
 /* --- restore -------------------------------------------------------------------------------- */

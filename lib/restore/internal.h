@@ -66,6 +66,7 @@ struct restoring {
 	struct arena *arena;
 	struct rebuild rb;
 	struct build_process *procs; /* parallel to tree->processes */
+	struct batch_store *batches; /* of their batches */
 	struct births births;
 	struct nursery *nursery;
 	pid_t *heard; /* parallel to births: who has spoken, as seen from here; 0: not yet */

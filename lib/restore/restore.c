@@ -100,7 +100,7 @@ static int take_over(struct restoring *r, struct build_process *bp, struct err *
 			      plan_marker_signal(r->tree), &bp->remote, err);
 	if (rc < 0)
 		return rc;
-	bp->batch = batch_new(bp->remote);
+	bp->batch = batch_new(bp->remote, r->batches);
 	return bp->batch ? 0 : err_nomem(err);
 }
 
@@ -300,6 +300,9 @@ static int prepare(struct restoring *r, struct err *err)
 			lim.rlim_cur = lim.rlim_max;
 			(void)setrlimit(raised[i], &lim);
 		}
+	r->batches = batch_store_new();
+	if (!r->batches)
+		return err_nomem(err);
 	for (unsigned i = 0; i < GATES; i++)
 		r->gates[i][0] = r->gates[i][1] = -1;
 	r->procs = arena_array(r->arena, r->tree->n_processes, sizeof *r->procs);
@@ -384,6 +387,7 @@ int restore_with(struct resolved *state, const struct tree *tree, const struct r
 		undo(&r);
 	filler_free(r.filler);
 	forget_remotes(&r);
+	batch_store_free(r.batches);
 	arena_free(r.arena);
 	log_debug("restart of '%s': %d",
 		  resolved_n_images(state) ? image_reader_name(resolved_image(state, 0)) : "", rc);

@@ -110,17 +110,8 @@ static int capture_threads(struct target *t, struct live_thread *live, struct er
 
 static void take_facts(struct process *p, const struct thread_facts *facts)
 {
-	for (unsigned i = 0; i < p->n_threads; i++) {
-		struct thread *th = &p->threads[i];
-
-		th->altstack_sp = facts[i].altstack_sp;
-		th->altstack_size = facts[i].altstack_size;
-		th->altstack_flags = facts[i].altstack_flags;
-		th->clear_child_tid = facts[i].clear_child_tid;
-		th->timer_slack_ns = facts[i].timer_slack_ns;
-		th->parent_death_signal = facts[i].parent_death_signal;
-		th->personality = facts[i].personality;
-	}
+	for (unsigned i = 0; i < p->n_threads; i++)
+		attrs_take_facts(&p->threads[i], &facts[i]);
 }
 
 int target_capture(struct target *t, struct err *err)
@@ -140,7 +131,7 @@ int target_capture(struct target *t, struct err *err)
 		rc = live_begin(t->pid, t->pid, live, t->process.n_threads, NULL, facts,
 				&t->subject.remote, err);
 	if (rc == 0) {
-		t->subject.batch = batch_new(t->subject.remote);
+		t->subject.batch = batch_new(t->subject.remote, NULL);
 		CHECK(t->subject.batch);
 		take_facts(&t->process, facts);
 		rc = attrs_capture_process(&t->capture, &t->subject, err);
@@ -222,7 +213,7 @@ int target_put(struct target *t, const struct process *from, struct err *err)
 			       (uintptr_t)room.stack + 32768, MARKER, &r, err) == 0);
 	for (unsigned i = 1; i < fp->n_threads; i++)
 		CHECK(build_remote_add_thread(r, fp->threads[i].tid, fp->threads[i].tid, err) == 0);
-	b = batch_new(r);
+	b = batch_new(r, NULL);
 	CHECK(b);
 	rc = put_all(&rb, t, from, b, err);
 	if (rc == 0)

@@ -37,7 +37,7 @@ static void be_the_subject(void)
 	cap.n_subjects = 1;
 	self.process = cap.tree->processes;
 	self.pid = getpid();
-	self.batch = batch_new(NULL);
+	self.batch = batch_new(NULL, NULL);
 	CHECK(proc_open_pid(getpid(), &self.proc_dirfd, &err) == 0);
 }
 

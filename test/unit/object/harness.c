@@ -114,7 +114,7 @@ static int capture(struct capture *c, struct subject *s, pid_t pid, struct err *
 	c->space_id = space_id;
 	*s = (struct subject){ .process = c->tree->processes,
 			       .pid = pid,
-			       .batch = batch_new(NULL) };
+			       .batch = batch_new(NULL, NULL) };
 	c->subjects = s;
 	c->n_subjects = 1;
 	s->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
@@ -164,7 +164,7 @@ static void rebuild(const struct test *t, const struct capture *c, bool last)
 			      .arena = arena_new(),
 			      .fd_base = 300,
 			      .new_id = new_id };
-	struct batch *b = batch_new(NULL);
+	struct batch *b = batch_new(NULL, NULL);
 	struct err err = { 0 };
 
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);

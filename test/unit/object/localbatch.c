@@ -18,9 +18,10 @@ struct batch {
 	_Alignas(16) uint8_t data[BATCH_DATA];
 };
 
-struct batch *batch_new(struct remote *r)
+struct batch *batch_new(struct remote *r, struct batch_store *store)
 {
 	(void)r;
+	(void)store;
 	return calloc(1, sizeof(struct batch));
 }
 
