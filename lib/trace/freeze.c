@@ -97,8 +97,8 @@ static int add_thread(struct frozen_process *p, pid_t tid, struct err *err)
 {
 	struct frozen_thread *more;
 
-	if (p->n_threads == 0 || (p->n_threads >= 8 && !(p->n_threads & (p->n_threads - 1)))) {
-		more = realloc(p->threads, (p->n_threads ? p->n_threads * 2 : 8) * sizeof *more);
+	if (!(p->n_threads & (p->n_threads - 1))) {
+		more = realloc(p->threads, (p->n_threads ? p->n_threads * 2 : 1) * sizeof *more);
 		if (!more)
 			return err_nomem(err);
 		p->threads = more;
