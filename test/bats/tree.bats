@@ -487,3 +487,13 @@ one_refused() {
 @test "a tree of which one process may not be captured is not captured at all" {
 	one_refused 'fd [0-9]+: a network namespace'
 }
+
+@test "ckpt-run's memory does not grow with the tree" {
+	local peak
+	victim_start --no-snapshot -- tree_shape wide 300
+	checkpoint
+	checkpoint
+	peak=$(sed -n 's/^VmHWM:[^0-9]*\([0-9]*\) kB/\1/p' "/proc/$SUP_PID/status")
+	[ "$peak" -lt 65536 ] || fail "$peak KiB"
+	victim_quit
+}
