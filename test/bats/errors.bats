@@ -399,8 +399,9 @@ PY
 			run fg 20 "$RESTART" "$CHAIN"
 			[ "$status" -eq 125 ]
 			kill -9 "$job"
+			until_true 20 pid_free "$job" # not even a zombie: it is to get its id again
 		fi
-		victim_restart # which waits for what is about to end
+		victim_restart # in a namespace it waits for what is about to end
 		job=$VICTIM_PID
 	done
 	# Whoever means it may have two.
