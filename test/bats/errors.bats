@@ -31,7 +31,7 @@ restart_fails() {
 	run fg 60 "$RESTART" --no-checkpoint "$@" "$CHAIN"
 	[ "$status" -eq "$want" ] || fail "exit $status, not $want: $output" || return 1
 	said ckpt-restart "$regex" || return 1
-	[ -z "$(test_processes)" ] || fail "left running: $(test_processes)" || return 1
+	until_true 20 nothing_left || fail "left running: $(test_processes)" || return 1
 	[ "$before" = "$(sha256sum "$CHAIN"/*.img)" ] || fail "the images were touched"
 }
 
@@ -187,7 +187,7 @@ disk_full() {
 	ln -s "$T/elsewhere" "$CHAIN/000002.img"
 	run fg 20 "$RESTART" --no-checkpoint "$CHAIN/000002.img"
 	[ "$status" -ne 0 ]
-	[ -z "$(test_processes)" ]
+	until_true 20 nothing_left
 }
 
 # --- images ---------------------------------------------------------------------------------------
@@ -543,13 +543,13 @@ refused() {
 		'.data' 'ts: .long 1000, 0' > p32.s
 	gcc -m32 -nostdlib -static -o p32 p32.s 2>/dev/null || skip "no 32-bit assembler here"
 	door alone ./p32
-	sleep 0.2
+	until_true 10 eval 'is_gone "$DOOR_PID" || [ "/proc/$DOOR_PID/exe" -ef p32 ]'
 	is_gone "$DOOR_PID" && skip "the kernel runs no 32-bit programs"
 	kill -9 "$DOOR_PID"
 	STARTS=1
 	door run1 "$RUN" -o "$CHAIN" --stats "$STATS" -- ./p32
 	SUP_PID=$DOOR_PID
-	until_true 10 test -n "$(descendants "$SUP_PID")" || true
+	until_true 10 eval '[ -n "$(descendants "$SUP_PID")" ]'
 	attempt
 	[ "$(stats_last result)" = failed ]
 	tail -n 1 "$STATS" | grep -q '32-bit'
@@ -590,7 +590,7 @@ refused() {
 		exit_of "$DOOR_PID" 20
 		[ "$STATUS" -eq 130 ] || fail "round $i: exit $STATUS: $(cat int.stderr)" ||
 			return 1
-		[ -z "$(test_processes)" ] || fail "round $i left $(test_processes)" || return 1
+		until_true 20 nothing_left || fail "round $i left $(test_processes)" || return 1
 		! compgen -G "$CHAIN/*.img" > /dev/null || check_chain || return 1
 	done
 }
@@ -642,8 +642,4 @@ is_stopped() {
 	done
 	victim_restart
 	victim_quit
-}
-
-nothing_left() {
-	[ -z "$(test_processes)" ]
 }

@@ -81,7 +81,7 @@ restart_without_namespaces() {
 		run fg 20 "$T/no-namespaces" "$RESTART" --pids $mode --no-checkpoint "$CHAIN"
 		[ "$status" -eq 125 ] || fail "$mode: exit $status: $output"
 		[[ $output == *ckpt-restart:* ]]
-		[ -z "$(test_processes)" ]
+		until_true 20 nothing_left
 	done
 	victim_restart
 	victim_quit
@@ -193,7 +193,7 @@ PY
 		"$RESTART" --no-checkpoint "$CHAIN"
 	[ "$status" -ne 0 ] && [ "$status" -lt 128 ] || fail "exit $status: $output"
 	[[ $output == *ckpt-restart:* ]]
-	[ -z "$(test_processes)" ]
+	until_true 20 nothing_left
 }
 
 @test "where nobody may write to read-only memory through /proc/PID/mem" {

@@ -52,7 +52,7 @@ restart_ends() { # the job with it, before all its memory was there
 	STARTS=$((STARTS + 1))
 	door "restart$STARTS" "$RESTART" --lazy "$CHAIN"
 	exit_of "$DOOR_PID" "$CKPT_TEST_WAIT" || return 1
-	[ "$STATUS" -ne 0 ] && [ -z "$(test_processes)" ]
+	[ "$STATUS" -ne 0 ] && until_true 20 nothing_left
 }
 
 rss_kib() {

@@ -538,7 +538,7 @@ traces() {
 	[ "$(wc -w <<< "$points")" -ge 5 ] || fail "only these fault points: $points"
 	# shellcheck disable=SC2046
 	kill -9 $(test_processes)
-	until_true 20 eval '[ -z "$(test_processes)" ]'
+	until_true 20 nothing_left
 	# shellcheck disable=SC2046
 	ipcrm $(sed -n 's/^ipc //p' "$BASE.out") 2>/dev/null || true
 	for name in $points; do

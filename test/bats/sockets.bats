@@ -122,7 +122,7 @@ time.sleep(1000)"
 	run fg 30 "$RESTART" "$CHAIN"
 	[ "$status" -eq 125 ]
 	[[ $output == *"$T/dir/v.sock"* ]]
-	[ -z "$(test_processes)" ]
+	until_true 20 nothing_left
 }
 
 @test "a TCP port that another program has taken is an error that names it" {
@@ -228,7 +228,7 @@ socket.create_server((sys.argv[1], 0), family=10 if ":" in sys.argv[1] else 2)' 
 		run fg 30 "$RESTART" "$CHAIN"
 		[ "$status" -eq 125 ] || fail "$point: status $status: $output"
 		[[ $output == *"$point"* ]]
-		[ -z "$(test_processes)" ]
+		until_true 20 nothing_left
 	done
 	KEEP=()
 	victim_restart

@@ -6,7 +6,8 @@
 load ../lib/common
 
 # How many random moments; test/run --quick lowers it.
-# At length as one of the two users only, when both take their turn.
+# At length as one of the two users only, when both take their turn (test/run: 300 by both
+# together).
 if [ "$(id -u)" -eq 0 ]; then : "${CKPT_TEST_MOMENTS:=100}"; else : "${CKPT_TEST_MOMENTS:=300}"; fi
 
 # A ckpt-run takes the running victim on again. Where Yama allows tracing of children only, a new
@@ -330,7 +331,7 @@ gone_or_past() {
 		# then it dies too.
 		local left
 		left=$(test_processes)
-		[ -z "$left" ] || kill -9 $left
+		[ -z "$left" ] || kill -9 $left 2>/dev/null || true
 		for p in $left; do
 			until_true 20 pid_free "$p"
 		done
@@ -392,10 +393,6 @@ gone_or_past() {
 	done
 	victim_restart
 	victim_quit
-}
-
-nothing_left() {
-	[ -z "$(test_processes)" ]
 }
 
 left_names() {

@@ -71,7 +71,7 @@ creds_start_ok() {
 		env HOME="$T" "$RESTART" "$CHAIN" > restart.stdout 2>&1 && fail "it was restarted"
 	grep -qE 'pid [0-9]+: cannot become uid [0-9]+ from uid 65534' restart.stdout ||
 		fail "$(cat restart.stdout)"
-	[ -z "$(test_processes)" ] || fail "left: $(test_processes)"
+	until_true 20 nothing_left || fail "left: $(test_processes)"
 }
 
 @test "leader_ended: the first thread has ended, others go on" {
@@ -122,8 +122,9 @@ session_with_orphan() {
 	wait_gone "$root"
 	door again "$RESTART" "$CHAIN"
 	is_root || return 0 # its ids are in a namespace
-	until_true "$CKPT_TEST_WAIT" kill -0 "$orphan"
-	[ "$(ps -o sid= -p "$orphan")" -eq "$session" ]
+	# a process that is being made gets its session before it runs
+	until_true "$CKPT_TEST_WAIT" eval '[ "$(ps -o sid= -p "$orphan")" = "$session" ]' ||
+		fail "session $(ps -o sid= -p "$orphan"), not $session"
 	kill "$orphan" "$root"
 }
 
@@ -348,7 +349,7 @@ stopped_tracer() {
 	run fg 60 "$RUN" --overwrite -o "$CHAIN" --pid "$JOB" --once --kill
 	[ "$status" -eq 0 ]
 	wait "$JOB" 2> /dev/null || true
-	[ -z "$(test_processes)" ]
+	until_true 20 nothing_left
 	victim_restart
 	victim_quit
 }
@@ -400,10 +401,6 @@ stopped_tracer() {
 	done
 	victim_restart
 	victim_quit
-}
-
-nothing_left() {
-	[ -z "$(test_processes)" ]
 }
 
 @test "SIGKILL for ckpt-run at every phase of a tree's checkpoint" {

@@ -5,7 +5,7 @@
 # CKPT_BUILD: the build directory under test. CKPT_TEST_TMP: where test directories are made.
 : "${CKPT_BUILD:=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)/build}"
 : "${CKPT_TEST_TMP:=${TMPDIR:-/tmp}}"
-: "${CKPT_TEST_WAIT:=40}" # seconds until a wait gives up
+: "${CKPT_TEST_WAIT:=90}" # seconds until a wait gives up: for a machine that is very busy
 RUN=$CKPT_BUILD/cmd/ckpt-run
 RESTART=$CKPT_BUILD/cmd/ckpt-restart
 INSPECT=$CKPT_BUILD/cmd/ckpt-inspect
@@ -77,6 +77,7 @@ is_root() {
 # traces of all these. KEEP (an array, may be empty) holds more VAR=VALUE.
 door_exec() {
 	local fd
+	trap - DEBUG
 	for fd in /proc/"$BASHPID"/fd/*; do
 		fd=${fd##*/}
 		[ "$fd" -gt 2 ] && [ "$fd" -ne 255 ] && eval "exec $fd>&-"
@@ -98,47 +99,74 @@ door() {
 	DOOR_PID=$!
 }
 
-# fg SECONDS COMMAND...: in the foreground with a limit; standard output and error come through (for
-# `run`).
+# fg SECONDS COMMAND...: in the foreground with a limit, CKPT_TEST_WAIT at least; standard output
+# and error come through (for `run`).
 fg() {
-	local limit=$1
+	local limit=$(($1 > CKPT_TEST_WAIT ? $1 : CKPT_TEST_WAIT))
 	shift
 	(door_exec timeout -k 2 "$limit" "$@") < "${STDIN:-/dev/null}"
 }
 
+# bats looks at the stack before every single command, which makes up most of what a suite costs.
+# What polls, or goes through /proc, is called by this: not in there.
+unwatched() {
+	local -
+	set +T
+	"$@"
+}
+
 # All descendants of a process.
 descendants() {
-	local children child
-	children=$(cat /proc/"$1"/task/*/children 2>/dev/null || true)
-	for child in $children; do
-		echo "$child"
-		descendants "$child"
+	unwatched descend "$1"
+}
+
+descend() {
+	local task child list
+	for task in /proc/"$1"/task/[0-9]*; do
+		list=
+		{ read -r list < "$task/children" || true; } 2>/dev/null
+		for child in $list; do
+			echo "$child"
+			descend "$child"
+		done
 	done
 }
 
-# Processes that belong to this test, by the mark in their environment.
+# Processes that belong to this test, by the mark in their environment. Ours are those that came
+# through the door: the shell and its helpers have BATS variables too. Who ends while we look has no
+# environment any more, so the mark is looked for again at the end.
 test_processes() {
-	local p
-	for p in /proc/[0-9]*; do
-		[ "${p#/proc/}" != "$$" ] && [ "${p#/proc/}" != "$BASHPID" ] || continue
-		grep -qszxF "CKPT_TEST_ID=$T" "$p/environ" || continue
-		# Ours are those that came through the door: the shell and its helpers have BATS
-		# variables too.
-		grep -qsz '^BATS_' "$p/environ" || echo "${p#/proc/}"
-	done
+	local files mark=CKPT_TEST_ID=$T
+	# the status says that some could not be read
+	files=$(grep -lszxF "$mark" /proc/[0-9]*/environ) || true
+	[ -n "$files" ] || return 0
+	# shellcheck disable=SC2086 # a list of files
+	files=$(grep -Lsz '^BATS_' $files) || true
+	[ -n "$files" ] || return 0
+	# shellcheck disable=SC2086
+	grep -lszxF "$mark" $files | cut -d / -f 3
 }
 
 # Gone, or dead and only waiting for its parent (which need not be us).
 is_gone() {
 	local stat
-	stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 0
+	{ read -r stat < "/proc/$1/stat"; } 2>/dev/null || return 0
 	stat=${stat##*) }
 	[ "${stat:0:1}" = Z ] || [ "${stat:0:1}" = X ]
 }
 
-# until_true SECONDS COMMAND...: polls.
+nothing_left() {
+	[ -z "$(test_processes)" ]
+}
+
+# until_true SECONDS COMMAND...: polls. How long is how long it should take; nobody fails for a wait
+# below CKPT_TEST_WAIT.
 until_true() {
-	local end=$((SECONDS + $1))
+	unwatched poll "$@"
+}
+
+poll() {
+	local end=$((SECONDS + ($1 > CKPT_TEST_WAIT ? $1 : CKPT_TEST_WAIT)))
 	shift
 	until "$@"; do
 		[ $SECONDS -le $end ] || return 1
@@ -199,6 +227,10 @@ stop_below() {
 # which stands still before: a process that is forked after the look at its parent would live on,
 # beside the restarted job.
 kill_tree() {
+	unwatched kill_all_of "$1"
+}
+
+kill_all_of() {
 	local all='' who p before=none BORN
 	[ -n "$1" ] || return 0
 	kill -STOP "$1" 2>/dev/null || true
@@ -232,10 +264,24 @@ victim_failed() {
 	grep -m 1 -E '^(bad|skip):' "$BASE.out" 2>/dev/null || true
 }
 
+# A line of the victim's fits; or in words: what is wrong with it.
+victim_said() {
+	local line
+	words=
+	while IFS= read -r line; do
+		[[ ! $line =~ $1 ]] || return 0
+		case $line in bad:* | skip:*) words=${words:-$line} ;; esac
+	done 2>/dev/null < "$BASE.out"
+	return 1
+}
+
 wait_victim() {
+	unwatched listen "$1"
+}
+
+listen() {
 	local end=$((SECONDS + CKPT_TEST_WAIT)) words
-	until grep -qE -- "$1" "$BASE.out" 2>/dev/null; do
-		words=$(victim_failed)
+	until victim_said "$1"; do
 		case $words in
 		skip:*) skip "${words#skip: }" ;;
 		bad:*) fail "victim: $words" || return 1 ;;
@@ -243,8 +289,7 @@ wait_victim() {
 		[ $SECONDS -le $end ] || fail "victim: no line /$1/" || return 1
 		if [ -n "$SUP_PID" ] && is_gone "$SUP_PID"; then
 			# It may have spoken last.
-			grep -qE -- "$1" "$BASE.out" 2>/dev/null && return 0
-			words=$(victim_failed)
+			victim_said "$1" && return 0
 			[ "${words#skip: }" = "$words" ] || skip "${words#skip: }"
 			fail "its supervisor $SUP_PID is gone ${words:+($words)}" || return 1
 		fi
@@ -279,29 +324,63 @@ victim_poke() {
 	wait_victim "^ok t$TOKENS\$"
 }
 
+# How many whole lines, in COUNT.
+count_stats() {
+	local line
+	COUNT=0
+	while IFS= read -r line; do
+		COUNT=$((COUNT + 1))
+	done 2>/dev/null < "$STATS" || true
+}
+
 stats_count() {
-	if [ -e "$STATS" ]; then wc -l < "$STATS"; else echo 0; fi
+	local COUNT
+	unwatched count_stats
+	echo "$COUNT"
 }
 
 # The value of a key in the last line of --stats.
 stats_last() {
-	tail -n 1 "$STATS" | sed -n "s/.*\"$1\": *\"\{0,1\}\([^\",}]*\).*/\1/p"
+	unwatched last_stats "$1"
+}
+
+last_stats() {
+	local line last=
+	while IFS= read -r line; do
+		last=$line
+	done 2>/dev/null < "$STATS" || true
+	[[ ! $last =~ \"$1\":\ *\"?([^\",}]*) ]] || echo "${BASH_REMATCH[1]}"
 }
 
 more_stats_than() {
-	[ "$(stats_count)" -gt "$1" ]
+	local COUNT
+	count_stats
+	[ "$COUNT" -gt "$1" ]
+}
+
+more_stats_or_gone() {
+	more_stats_than "$1" || is_gone "$SUP_PID"
 }
 
 # One attempt at a checkpoint, however it ends.
 attempt() {
-	local before
-	before=$(stats_count)
+	unwatched attempt_it
+}
+
+attempt_it() {
+	local COUNT before
+	count_stats
+	before=$COUNT
 	kill -USR1 "$SUP_PID" || fail "supervisor $SUP_PID is gone" || return 1
-	until_true "$CKPT_TEST_WAIT" more_stats_than "$before" || fail "no checkpoint came" ||
-		return 1
+	until_true "$CKPT_TEST_WAIT" more_stats_or_gone "$before" || true
+	more_stats_than "$before" || fail "no checkpoint came" || return 1
 }
 
 checkpoint() {
+	unwatched checkpoint_it
+}
+
+checkpoint_it() {
 	local try
 	for try in 1 2 3 4 5; do
 		attempt || return 1
@@ -357,26 +436,24 @@ three_generations() {
 
 # --- what a process looks like from outside -------------------------------------------------------
 
+HELD='^(TracerPid|Seccomp):[[:space:]]*[^0[:space:]]'
+
 # The threads' TracerPid and Seccomp must be 0.
 check_untraced() {
-	local f bad
-	for f in /proc/"$1"/task/*/status; do
-		bad=$(grep -sE '^(TracerPid|Seccomp):' "$f" | grep -v '[[:space:]]0$') || true
-		[ -z "$bad" ] || fail "$f: $bad" || return 1
-	done
+	local bad
+	bad=$(grep -sHE "$HELD" /proc/"$1"/task/*/status) || true
+	[ -z "$bad" ] || fail "$bad"
 }
 
 untraced() {
-	! grep -shE '^(TracerPid|Seccomp):' /proc/"$1"/task/*/status | grep -qv '[[:space:]]0$'
+	! grep -qsE "$HELD" /proc/"$1"/task/*/status
 }
 
 # Mappings and descriptors, as text to compare. The heap's end and the stack's start move by
 # themselves.
 outline() {
 	sed -e 's/^[0-9a-f]*-\([0-9a-f]* .*\[stack\]\)/*-\1/' "/proc/$1/maps"
-	(cd "/proc/$1/fd" && for f in *; do
-		l=$(readlink "$f") && case $l in *.out) ;; *) echo "$f $l" ;; esac
-	done)
+	find "/proc/$1/fd" -mindepth 1 -printf '%f %l\n' 2>/dev/null | grep -v '\.out$' | sort
 }
 
 # A chain whose directory, lock and images are sound, and no temporary file in it.

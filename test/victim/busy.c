@@ -209,7 +209,10 @@ static void *run_looker(void *arg)
 	size_t tail;
 
 	check_sys(dir && fd >= 0);
-	sleep_ms(100); /* until all other threads have their stacks */
+	/* until all other threads have what they need for it, their stacks among it */
+	for (unsigned i = 0; i < 7; i++)
+		while (jobs[i].rounds < 2)
+			sleep_ms(5);
 	view_fds(&fds, dir);
 	view_maps(&maps, fd);
 	tail = zero_tail(&maps);
@@ -338,7 +341,7 @@ int main(int argc, char **argv)
 				all = all && jobs[i].rounds > before[i] + 1;
 			if (all)
 				break;
-			check(ms < 30000, "a thread stands still");
+			check(ms < 60000, "a thread stands still");
 			sleep_ms(5);
 		}
 		if (eintr_ok)

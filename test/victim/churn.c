@@ -45,7 +45,7 @@ int main(int argc, char **argv)
 	victim_ready();
 	while (victim_wait()) {
 		for (unsigned i = 0; i < CREATORS; i++) {
-			uint64_t had = rounds[i], end = now_ns(CLOCK_MONOTONIC) + 20000000000ull;
+			uint64_t had = rounds[i], end = now_ns(CLOCK_MONOTONIC) + 60000000000ull;
 
 			while (rounds[i] == had) {
 				check(now_ns(CLOCK_MONOTONIC) < end, "creator %u stands still", i);

@@ -139,7 +139,7 @@ void wait_state(pid_t pid, char state)
 	char path[40], text[400], *p;
 
 	(void)snprintf(path, sizeof path, "/proc/%d/stat", pid);
-	for (int i = 0; i < 4000; i++) {
+	for (int i = 0; i < 12000; i++) {
 		(void)read_small(path, text, sizeof text);
 		p = strrchr(text, ')');
 		if (p && p[2] == state)

@@ -144,7 +144,7 @@ static void wait_all_blocked(void)
 				(void)fclose(f);
 			if (nr == call_of(i))
 				break;
-			check(k < 4999, "waiter %d (%d) is not blocked but in %ld", i, tid, nr);
+			check(k < 30000, "waiter %d (%d) is not blocked but in %ld", i, tid, nr);
 			sleep_ms(2);
 		}
 }
@@ -276,7 +276,8 @@ static void let_go(unsigned round)
 	check_sys(fcntl(posix_fd, F_SETLK, &whole) == 0 && flock(flock_fd, LOCK_UN) == 0);
 	for (int i = 0; i < N_WAITERS; i++)
 		for (int k = 0; __atomic_load_n(&shared->got[i], __ATOMIC_ACQUIRE) != round; k++) {
-			check(k < 5000, "waiter %d got %u, should be %u", i, shared->got[i], round);
+			check(k < 30000, "waiter %d got %u, should be %u", i, shared->got[i],
+			      round);
 			sleep_ms(2);
 		}
 	check(*segment == round, "shared memory %u", *segment);

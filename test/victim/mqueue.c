@@ -140,7 +140,7 @@ static void check_told(unsigned round)
 
 	check(mq_notify(queue[TOLD], &event) == -1 && errno == EBUSY, "nobody is to be told");
 	put(queue[TOLD], 0, round, 50);
-	for (int i = 0; i < 5000 && told == before; i++)
+	for (int i = 0; i < 60000 && told == before; i++)
 		sleep_ms(1);
 	check(told == before + 1, "told %d times", (int)(told - before));
 	get(queue[TOLD], 0, round, 50);

@@ -52,7 +52,7 @@ static int unread(int fd)
 /* What is written goes through a worker of the kernel. */
 static void wait_unread(int fd, int n)
 {
-	for (int i = 0; i < 2000 && unread(fd) < n; i++)
+	for (int i = 0; i < 60000 && unread(fd) < n; i++)
 		sleep_ms(1);
 	check(unread(fd) == n, "%d unread bytes, should be %d", unread(fd), n);
 }
@@ -73,6 +73,7 @@ static void fill_cooked(void)
 	put(master[COOKED], "half\x04");
 	wait_unread(slave[COOKED], 6 + 12 + 5 + 4);
 	/* the echo, and the answer of a program: NL becomes CR NL */
+	wait_unread(master[COOKED], 7 + 13 + 9 + 4);
 	put(slave[COOKED], "prompt\n> ");
 	wait_unread(master[COOKED], 7 + 13 + 9 + 4 + 10);
 }

@@ -306,7 +306,7 @@ static void wait_blocked(void)
 				nr = strtol(buf, NULL, 10);
 			if (nr == calls[i])
 				break;
-			check(k < 5000, "waiter %d is not blocked but in %ld", i, nr);
+			check(k < 30000, "waiter %d is not blocked but in %ld", i, nr);
 			sleep_ms(2);
 		}
 }
@@ -361,7 +361,7 @@ static void let_go(unsigned round)
 		for (int k = 0; __atomic_load_n(&shared->got[i], __ATOMIC_ACQUIRE) != round ||
 				__atomic_load_n(&shared->told, __ATOMIC_ACQUIRE) != round;
 		     k++) {
-			check(k < 5000, "waiter %d got %u, told %u, round %u", i, shared->got[i],
+			check(k < 30000, "waiter %d got %u, told %u, round %u", i, shared->got[i],
 			      shared->told, round);
 			sleep_ms(2);
 		}

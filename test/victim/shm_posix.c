@@ -104,7 +104,7 @@ static void *wait_mutex(void *arg)
 
 static void wait_for(unsigned *value, unsigned want, const char *what)
 {
-	for (int i = 0; i < 5000 && __atomic_load_n(value, __ATOMIC_ACQUIRE) != want; i++)
+	for (int i = 0; i < 60000 && __atomic_load_n(value, __ATOMIC_ACQUIRE) != want; i++)
 		sleep_ms(1);
 	check(__atomic_load_n(value, __ATOMIC_ACQUIRE) == want, "%s: %u, should be %u", what,
 	      *value, want);

@@ -74,7 +74,7 @@ int main(int argc, char **argv)
 			check(recv(talking, buf, 5, MSG_WAITALL) == 5 && !memcmp(buf, "hello", 5),
 			      "what had come: '%s'", buf);
 			check_reset(talking);
-			for (int i = 0; !thread_errno && i < 2000; i++)
+			for (int i = 0; !thread_errno && i < 6000; i++)
 				sleep_ms(10);
 			check(thread_errno == ECONNRESET, "the thread: %s", strerror(thread_errno));
 			check_sys(recv(local, buf, 1, 0) == -1 && errno == ECONNRESET);

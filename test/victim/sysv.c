@@ -170,7 +170,7 @@ static void check_waiters(unsigned round)
 	thread_wait_blocked(tids[1], SYS_msgrcv);
 	check_sys(semop(sem, &op, 1) == 0);
 	put_message(empty, 4, "x", 0);
-	for (int i = 0; i < 5000 && (__atomic_load_n(&sem_got, __ATOMIC_ACQUIRE) != round ||
+	for (int i = 0; i < 60000 && (__atomic_load_n(&sem_got, __ATOMIC_ACQUIRE) != round ||
 				     __atomic_load_n(&msg_got, __ATOMIC_ACQUIRE) != round);
 	     i++)
 		sleep_ms(1);

@@ -111,7 +111,7 @@ int main(int argc, char **argv)
 	family_init();
 	counts = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	check_sys(counts != MAP_FAILED);
-	end_ns = now_ns(CLOCK_REALTIME) + UINT64_C(120000000000);
+	end_ns = now_ns(CLOCK_REALTIME) + UINT64_C(600000000000);
 	family_note(0, -1);
 	for (int n = 1; n < LAST; n++)
 		if (family_fork(n) == 0)
@@ -122,7 +122,7 @@ int main(int argc, char **argv)
 		for (int n = 1; n < LAST; n++) {
 			uint64_t was = counts[n];
 
-			for (int i = 0; counts[n] == was && i < 4000; i++)
+			for (int i = 0; counts[n] == was && i < 12000; i++)
 				sleep_ms(5);
 			check(counts[n] != was, "member %d makes no progress", n);
 		}

@@ -37,7 +37,7 @@ int main(int argc, char **argv)
 	while (victim_wait()) {
 		uint64_t was = rounds;
 
-		for (int i = 0; rounds == was && i < 4000; i++)
+		for (int i = 0; rounds == was && i < 12000; i++)
 			sleep_ms(5);
 		check(rounds != was, "no progress");
 		victim_ok();

@@ -194,7 +194,7 @@ void thread_wait_blocked(pid_t tid, long nr)
 	long got = -1;
 
 	(void)snprintf(path, sizeof path, "/proc/self/task/%d/syscall", (int)tid);
-	for (int i = 0; i < 2000; i++) {
+	for (int i = 0; i < 6000; i++) {
 		f = fopen(path, "re");
 		if (f) {
 			if (fgets(buf, sizeof buf, f) && buf[0] >= '0' && buf[0] <= '9')

@@ -78,7 +78,7 @@ void sleep_ms(long ms);
 uint64_t now_ns(clockid_t clock);
 pid_t gettid_raw(void);
 pthread_t thread_start(void *(*fn)(void *), void *arg);
-/* Waits (at most 20 s) until the thread tid is blocked in the system call nr. */
+/* Waits (at most 60 s) until the thread tid is blocked in the system call nr. */
 void thread_wait_blocked(pid_t tid, long nr);
 /* The whole of a small file, NUL-terminated; its length. */
 size_t read_small(const char *path, char *buf, size_t size);
