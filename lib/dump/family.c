@@ -198,21 +198,17 @@ static bool is_outside(const struct idmap *job, pid_t id)
 }
 
 /* Ids of groups and sessions that somebody outside leads mean nothing to a restart: 0. */
-static int clear_outside(struct dumper *d, const struct idmap *job, struct err *err)
+static void clear_outside(struct dumper *d, const struct idmap *job)
 {
 	for (unsigned i = 1; i < d->tree->n_processes; i++) {
 		struct process *p = &d->tree->processes[i];
-		struct proc_stat st;
-		int rc = proc_stat_read(d->cap.subjects[i].proc_dirfd, &st, err);
+		const struct proc_stat *st = &d->cap.subjects[i].stat;
 
-		if (rc < 0)
-			return rc;
-		if (p->sid != d->tree->processes[0].sid && is_outside(job, st.session))
+		if (p->sid != d->tree->processes[0].sid && is_outside(job, st->session))
 			p->sid = 0;
-		if (p->pgid != d->tree->processes[0].pgid && is_outside(job, st.pgrp))
+		if (p->pgid != d->tree->processes[0].pgid && is_outside(job, st->pgrp))
 			p->pgid = 0;
 	}
-	return 0;
 }
 
 static int find_sessions(struct dumper *d, struct err *err)
@@ -224,9 +220,10 @@ static int find_sessions(struct dumper *d, struct err *err)
 		rc = idmap_put(&job, d->frozen->procs[i].pid, i);
 	for (unsigned i = 0; rc == 0 && i < d->frozen->n_zombies; i++)
 		rc = idmap_put(&job, d->frozen->zombies[i].pid, i);
-	rc = rc < 0 ? err_nomem(err) : clear_outside(d, &job, err);
+	if (rc == 0)
+		clear_outside(d, &job);
 	idmap_fini(&job);
-	return rc;
+	return rc < 0 ? err_nomem(err) : 0;
 }
 
 int family_capture(struct dumper *d, struct err *err)

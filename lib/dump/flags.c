@@ -47,11 +47,13 @@ static int read_smaps(const struct watched *w, struct arena *a, struct proc_map 
 static void meet(struct dump_job *job, pid_t pid, struct arena *a)
 {
 	CLEANUP_FD int dirfd = -1;
+	struct proc_stat st;
 	struct watched *w;
 	unsigned n;
 	pid_t *children;
 
-	if (proc_open_pid(pid, &dirfd, NULL) < 0 || watched_get(job, pid, dirfd, &w, NULL) < 0 ||
+	if (proc_open_pid(pid, &dirfd, NULL) < 0 || proc_stat_read(dirfd, &st, NULL) < 0 ||
+	    watched_get(job, pid, &st, &w, NULL) < 0 ||
 	    proc_children(dirfd, a, &children, &n, NULL) < 0)
 		return;
 	for (unsigned i = 0; i < n; i++)

@@ -134,6 +134,8 @@ struct dumper {
 	bool memory_unknown;           /* kcmp(2) is not allowed */
 	struct map_list *maps;         /* for each process */
 	struct thread_facts **facts;   /* for each process, an array parallel to its threads */
+	const struct file **contents;  /* files whose content is a space */
+	unsigned n_contents, files_looked_at;
 	struct remembered_wait *waits; /* of this checkpoint */
 	unsigned n_waits;
 	struct page_list *lists; /* ascending by space */
@@ -166,7 +168,7 @@ struct dumper {
  * mappings are read before anything of ours is mapped there; the rest needs the open files (whose
  * content a mapping may share) and a remote.
  */
-int memory_read_maps(struct dumper *d, pid_t pid, int proc_dirfd, struct map_list *ret,
+int memory_read_maps(struct dumper *d, const struct subject *s, struct map_list *ret,
 		     struct err *err);
 int memory_capture(struct dumper *d, struct subject *s, const struct map_list *maps, int mem_fd,
 		   struct err *err);
@@ -188,7 +190,7 @@ void memory_describe_files(struct dumper *d);
 
 /* dump/watched.c: what is known of each process's memory from one checkpoint to the next. */
 struct watched *watched_find(struct dump_job *job, pid_t pid, unsigned long long start_time);
-int watched_get(struct dump_job *job, pid_t pid, int proc_dirfd, struct watched **ret,
+int watched_get(struct dump_job *job, pid_t pid, const struct proc_stat *st, struct watched **ret,
 		struct err *err);
 /* At the stop: nobody watches memory that its process has left to others who share it. */
 int watched_settle(struct dumper *d, struct err *err);

@@ -76,6 +76,27 @@ static void grow_space(struct dumper *d, const struct proc_map *m, const struct 
 			d->tree->spaces[i].size = size;
 }
 
+/* The file of the tree whose content is the space that is mapped, if there is one. Of a tree's
+ * files few are of the kinds in question. */
+static int find_file_of(struct dumper *d, struct vma *v)
+{
+	for (; d->files_looked_at < d->tree->n_files; d->files_looked_at++) {
+		const struct file *f = &d->tree->files[d->files_looked_at];
+		const struct file **slot;
+
+		if ((f->kind != FILE_MEMFD && f->kind != FILE_DELETED) || !f->detail)
+			continue;
+		slot = arena_push(d->arena, &d->contents, &d->n_contents, sizeof(*slot));
+		if (!slot)
+			return -ENOMEM;
+		*slot = f;
+	}
+	for (unsigned i = 0; i < d->n_contents; i++)
+		if (((const struct file_content *)d->contents[i]->detail)->space == v->shm_space)
+			v->file = d->contents[i]->id;
+	return 0;
+}
+
 /* A mapping of a shared object, or of a file whose name is gone: its content is a space of its own.
  */
 static int classify_shared(struct dumper *d, const struct proc_map *m, struct vma *v,
@@ -92,15 +113,7 @@ static int classify_shared(struct dumper *d, const struct proc_map *m, struct vm
 	if (!v->shm_space)
 		return err_nomem(err);
 	grow_space(d, m, v);
-	for (unsigned i = 0; i < d->tree->n_files; i++) {
-		const struct file *f = &d->tree->files[i];
-		const struct file_content *content = f->detail;
-
-		if ((f->kind == FILE_MEMFD || f->kind == FILE_DELETED) && content &&
-		    content->space == v->shm_space)
-			v->file = f->id;
-	}
-	return 0;
+	return find_file_of(d, v) < 0 ? err_nomem(err) : 0;
 }
 
 /* A shared mapping: of a named file in memory (tmpfs), whose content the image holds; of nameless
@@ -237,13 +250,10 @@ static int stat_files(struct process *p, struct err *err)
 static int capture_layout(struct dumper *d, struct subject *s, struct err *err)
 {
 	struct mm_layout *mm = &s->process->mm;
-	struct proc_stat st;
+	const struct proc_stat *st = &s->stat;
 	unsigned brk;
-	int rc;
+	int rc = proc_auxv_read(s->proc_dirfd, d->arena, &mm->auxv, err);
 
-	rc = proc_stat_read(s->proc_dirfd, &st, err);
-	if (rc == 0)
-		rc = proc_auxv_read(s->proc_dirfd, d->arena, &mm->auxv, err);
 	if (rc < 0)
 		return rc;
 	/* brk(0) fails and thus says where the break is */
@@ -252,17 +262,17 @@ static int capture_layout(struct dumper *d, struct subject *s, struct err *err)
 	rc = batch_run(s->batch, s->pid, err);
 	if (rc < 0)
 		return rc;
-	mm->start_code = st.start_code;
-	mm->end_code = st.end_code;
-	mm->start_data = st.start_data;
-	mm->end_data = st.end_data;
-	mm->start_brk = st.start_brk;
+	mm->start_code = st->start_code;
+	mm->end_code = st->end_code;
+	mm->start_data = st->start_data;
+	mm->end_data = st->end_data;
+	mm->start_brk = st->start_brk;
 	mm->brk = (uint64_t)batch_ret(s->batch, brk);
-	mm->start_stack = st.start_stack;
-	mm->arg_start = st.arg_start;
-	mm->arg_end = st.arg_end;
-	mm->env_start = st.env_start;
-	mm->env_end = st.env_end;
+	mm->start_stack = st->start_stack;
+	mm->arg_start = st->arg_start;
+	mm->arg_end = st->arg_end;
+	mm->env_start = st->env_start;
+	mm->env_end = st->env_end;
 	return 0;
 }
 
@@ -279,7 +289,7 @@ int memory_capture(struct dumper *d, struct subject *s, const struct map_list *m
 	if (rc == 0)
 		rc = proc_pagemap_open(s->proc_dirfd, &pagemap_fd, err);
 	if (rc == 0)
-		rc = watched_get(d->job, s->pid, s->proc_dirfd, &w, err);
+		rc = watched_get(d->job, s->pid, &s->stat, &w, err);
 	if (rc < 0)
 		return rc;
 	foreign = d->tracker && foreign_left_out(d, s);
@@ -334,17 +344,12 @@ static int read_maps(struct dumper *d, struct watched *w, int proc_dirfd, struct
 					 : proc_maps_unhide(proc_dirfd, ret->maps, ret->n, err);
 }
 
-int memory_read_maps(struct dumper *d, pid_t pid, int proc_dirfd, struct map_list *ret,
+int memory_read_maps(struct dumper *d, const struct subject *s, struct map_list *ret,
 		     struct err *err)
 {
-	struct watched *w = NULL;
-	struct proc_stat st;
-	int rc = proc_stat_read(proc_dirfd, &st, err);
+	struct watched *w = watched_find(d->job, s->pid, s->stat.start_time);
+	int rc = read_maps(d, w, s->proc_dirfd, ret, err);
 
-	if (rc < 0)
-		return rc;
-	w = watched_find(d->job, pid, st.start_time);
-	rc = read_maps(d, w, proc_dirfd, ret, err);
 	if (rc == 0)
 		foreign_mark(d, w, ret);
 	return rc;

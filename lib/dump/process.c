@@ -127,21 +127,19 @@ static int identify(struct dumper *d, unsigned index, struct err *err)
 	struct subject *s = &d->cap.subjects[index];
 	struct process *p = s->process;
 	int parent = d->frozen->procs[index].parent;
-	struct proc_status status;
-	struct proc_stat stat;
 	char key[PROCESS_KEY_LEN];
 	int rc;
 
-	rc = proc_status_read(s->proc_dirfd, d->arena, &status, err);
+	rc = proc_status_read(s->proc_dirfd, d->arena, &s->status, err);
 	if (rc == 0)
-		rc = proc_stat_read(s->proc_dirfd, &stat, err);
+		rc = proc_stat_read(s->proc_dirfd, &s->stat, err);
 	if (rc < 0)
 		return rc;
-	p->pid = status.ns_tgid;
-	p->pgid = status.ns_pgid;
-	p->sid = status.ns_sid;
+	p->pid = s->status.ns_tgid;
+	p->pgid = s->status.ns_pgid;
+	p->sid = s->status.ns_sid;
 	p->ppid = parent < 0 ? 0 : d->tree->processes[parent].pid;
-	p->exit_signal = stat.exit_signal;
+	p->exit_signal = s->stat.exit_signal;
 	if (leader_ended(d, index))
 		rc = leader_look(d, index, err);
 	if (rc < 0)
@@ -150,7 +148,7 @@ static int identify(struct dumper *d, unsigned index, struct err *err)
 		p->space = d->tree->processes[d->memory_of[index]].space;
 		return 0;
 	}
-	process_key(key, s->pid, stat.start_time);
+	process_key(key, s->pid, s->stat.start_time);
 	p->space = capture_space(&d->cap, SPACE_MM, key, arena_printf(d->arena, "pid %d", p->pid),
 				 0, -1);
 	return p->space ? 0 : err_nomem(err);
@@ -198,7 +196,7 @@ static int read_maps(struct dumper *d, unsigned index, struct err *err)
 		d->maps[index].flags_from = NULL;
 		return 0;
 	}
-	rc = memory_read_maps(d, s->pid, s->proc_dirfd, &d->maps[index], err);
+	rc = memory_read_maps(d, s, &d->maps[index], err);
 	return rc == 0 && d->memory_unknown ? refuse_guest(d, index, err) : rc;
 }
 
@@ -240,8 +238,17 @@ static int begin_remote(struct dumper *d, unsigned index, struct err *err)
 						   .regs = &fp->threads[i].regs };
 	if (process_is_guest(d, index))
 		host = d->cap.subjects[d->memory_of[index]].remote;
-	rc = live_begin(s->pid, s->process->pid, threads, n, host, d->facts[index], &s->remote,
-			err);
+	rc = live_begin(&(struct live_process){ .pid = s->pid,
+						.ns_pid = s->process->pid,
+						.threads = threads,
+						.n_threads = n,
+						.maps = d->maps[index].maps,
+						.n_maps = d->maps[index].n,
+						.not_ignored = s->status.sig_caught |
+							       s->status.shared_pending |
+							       s->status.sig_pending,
+						.host = host },
+			d->facts[index], &s->remote, err);
 	if (rc < 0)
 		return rc;
 	s->batch = batch_new(s->remote, d->batches);

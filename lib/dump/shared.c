@@ -10,6 +10,7 @@
 #include "util/cleanup.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -118,35 +119,108 @@ static int list_whole(struct dumper *d, struct page_list *l, const struct vma *v
 	return rc < 0 ? err_nomem(err) : 0;
 }
 
-static int list_mapped(struct dumper *d, const struct space *space, struct err *err)
+/* A process's mapping of a space. */
+struct mapped {
+	uint32_t space;
+	unsigned process;
+	const struct vma *vma;
+};
+
+struct all_mapped {
+	struct mapped *v;
+	unsigned n;
+};
+
+static int by_mapped_space(const void *a, const void *b)
+{
+	const struct mapped *x = a, *y = b;
+
+	if (x->space != y->space)
+		return x->space < y->space ? -1 : 1;
+	if (x->process != y->process)
+		return x->process < y->process ? -1 : 1;
+	return x->vma < y->vma ? -1 : x->vma > y->vma;
+}
+
+static int find_mapped(struct dumper *d, struct all_mapped *ret, struct err *err)
 {
 	for (unsigned i = 0; i < d->tree->n_processes; i++) {
-		struct process *p = &d->tree->processes[i];
+		const struct process *p = &d->tree->processes[i];
 
 		for (unsigned j = 0; j < p->n_vmas; j++) {
-			struct vma *v = &p->vmas[j];
-			struct page_list *l;
-			int rc;
+			struct mapped *slot;
 
-			if (v->kind != VMA_SHM || v->shm_space != space->id)
+			if (p->vmas[j].kind != VMA_SHM)
 				continue;
-			l = pages_list_for(d, space->id, SOURCE_MEMORY, d->mem_fds[i]);
-			if (!l)
+			slot = arena_push(d->arena, &ret->v, &ret->n, sizeof *slot);
+			if (!slot)
 				return err_nomem(err);
-			rc = 0;
-			if (space->kind == SPACE_SHM)
-				rc = list_resident(d, &d->cap.subjects[i], l, v, err);
-			if (rc == 0 && (space->kind == SPACE_FILE || swap_in_use()))
-				rc = list_whole(d, l, v, err);
-			if (rc < 0)
-				return rc;
+			*slot = (struct mapped){ p->vmas[j].shm_space, i, &p->vmas[j] };
 		}
+	}
+	if (ret->n)
+		qsort(ret->v, ret->n, sizeof *ret->v, by_mapped_space);
+	return 0;
+}
+
+/* The first of a space's mappings; all->n: it has none. */
+static unsigned first_of(const struct all_mapped *all, uint32_t space)
+{
+	unsigned lo = 0, hi = all->n;
+
+	while (lo < hi) {
+		unsigned mid = lo + (hi - lo) / 2;
+
+		if (all->v[mid].space < space)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
+static bool lies_within(const struct vma *v, const struct vma *seen)
+{
+	return seen && v->offset >= seen->offset &&
+	       v->offset + (v->end - v->start) <= seen->offset + (seen->end - seen->start);
+}
+
+/* What is in memory of a shared object is so for all that have it mapped: one is asked. */
+static int list_mapped(struct dumper *d, const struct space *space, const struct all_mapped *all,
+		       struct err *err)
+{
+	const struct vma *seen = NULL;
+
+	for (unsigned i = first_of(all, space->id); i < all->n && all->v[i].space == space->id;
+	     i++) {
+		const struct vma *v = all->v[i].vma;
+		unsigned process = all->v[i].process;
+		struct page_list *l;
+		int rc = 0;
+
+		if (lies_within(v, seen))
+			continue;
+		seen = v;
+		l = pages_list_for(d, space->id, SOURCE_MEMORY, d->mem_fds[process]);
+		if (!l)
+			return err_nomem(err);
+		if (space->kind == SPACE_SHM)
+			rc = list_resident(d, &d->cap.subjects[process], l, v, err);
+		if (rc == 0 && (space->kind == SPACE_FILE || swap_in_use()))
+			rc = list_whole(d, l, v, err);
+		if (rc < 0)
+			return rc;
 	}
 	return 0;
 }
 
 int shared_capture(struct dumper *d, struct err *err)
 {
+	struct all_mapped all = { 0 };
+	int found = find_mapped(d, &all, err);
+
+	if (found < 0)
+		return found;
 	for (unsigned i = 0; i < d->tree->n_spaces; i++) {
 		const struct space *space = &d->tree->spaces[i];
 		const struct space_source *source = NULL;
@@ -158,7 +232,7 @@ int shared_capture(struct dumper *d, struct err *err)
 			if (d->cap.sources[j].space == space->id)
 				source = &d->cap.sources[j];
 		if (!source || source->fd < 0)
-			rc = list_mapped(d, space, err);
+			rc = list_mapped(d, space, &all, err);
 		else
 			rc = (source->theirs ? list_all_of_fd : list_fd)(d, space->id, source->fd,
 									 err);

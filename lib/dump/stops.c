@@ -49,7 +49,7 @@ static int attach_process(struct dumper *d, unsigned i, struct err *err)
 
 	if (foreign_descriptor(s->proc_dirfd, d->arena)) /* it would find its memory taken */
 		return 0;
-	rc = watched_get(d->job, s->pid, s->proc_dirfd, &t.w, err);
+	rc = watched_get(d->job, s->pid, &s->stat, &t.w, err);
 
 	if (rc == 0)
 		rc = proc_pagemap_open(s->proc_dirfd, &t.pagemap_fd, err);

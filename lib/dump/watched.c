@@ -72,16 +72,11 @@ int watched_settle(struct dumper *d, struct err *err)
 	return fault_point("dump-settled", err);
 }
 
-int watched_get(struct dump_job *job, pid_t pid, int proc_dirfd, struct watched **ret,
+int watched_get(struct dump_job *job, pid_t pid, const struct proc_stat *st, struct watched **ret,
 		struct err *err)
 {
-	struct watched *w, **more;
-	struct proc_stat st;
-	int rc = proc_stat_read(proc_dirfd, &st, err);
+	struct watched *w = watched_find(job, pid, st->start_time), **more;
 
-	if (rc < 0)
-		return rc;
-	w = watched_find(job, pid, st.start_time);
 	if (w) {
 		w->seen = true;
 		*ret = w;
@@ -95,8 +90,8 @@ int watched_get(struct dump_job *job, pid_t pid, int proc_dirfd, struct watched 
 	if (!w)
 		return err_nomem(err);
 	w->pid = pid;
-	w->start_time = st.start_time;
-	w->layout = layout_of(&st);
+	w->start_time = st->start_time;
+	w->layout = layout_of(st);
 	w->uffd = -1;
 	w->seen = true;
 	w->ahead.excess = RANGES_SHRINK;

@@ -127,66 +127,46 @@ static int take_slot(struct remote *r, struct err *err)
 	return rc < 0 ? rc : 1;
 }
 
-static int find_room(struct remote *r, struct err *err)
+static int find_room(struct remote *r, const struct live_process *p, struct err *err)
 {
-	struct arena *a = arena_new();
-	CLEANUP_FD int dirfd = -1;
-	struct proc_map *maps;
-	unsigned n;
-	int rc;
+	int rc = take_slot(r, err);
 
-	rc = take_slot(r, err);
-	if (rc != 0) {
-		arena_free(a);
+	if (rc != 0)
 		return MIN(rc, 0);
-	}
-	if (!a)
-		return err_nomem(err);
-	rc = proc_open_pid(r->pid, &dirfd, err);
-	if (rc == 0)
-		rc = proc_maps_read(dirfd, false, a, &maps, &n, err);
-	for (int pass = 0; rc == 0 && !r->stub && pass < 2; pass++) {
-		for (unsigned i = 0; i < n && !r->stub; i++) {
-			bool vdso = !strcmp(maps[i].path, "[vdso]");
+	for (int pass = 0; !r->stub && pass < 2; pass++) {
+		for (unsigned i = 0; i < p->n_maps && !r->stub; i++) {
+			const struct proc_map *m = &p->maps[i];
+			bool vdso = !strcmp(m->path, "[vdso]");
 
-			if (!(maps[i].prot & PROT_EXEC) || maps[i].shared ||
-			    !strcmp(maps[i].path, "[vsyscall]"))
+			if (!(m->prot & PROT_EXEC) || m->shared || !strcmp(m->path, "[vsyscall]"))
 				continue;
 			if (vdso == (pass == 0))
-				r->stub = room_in(r, &maps[i]);
+				r->stub = room_in(r, m);
 		}
 	}
-	arena_free(a);
-	if (rc == 0 && !r->stub && r->host)
-		rc = err_set(
+	if (r->stub)
+		return 0;
+	if (r->host)
+		return err_set(
 			err, -EOPNOTSUPP,
 			"pid %d: too many processes share its memory (CLONE_VM): no executable "
 			"mapping has room for more of them",
 			r->pid);
-	else if (rc == 0 && !r->stub)
-		rc = err_set(err, -EOPNOTSUPP,
-			     "pid %d: no executable mapping has room for %zu bytes at its end",
-			     r->pid, STUB_BYTES(1));
-	return rc;
+	return err_set(err, -EOPNOTSUPP,
+		       "pid %d: no executable mapping has room for %zu bytes at its end", r->pid,
+		       STUB_BYTES(1));
 }
 
 /* A signal that the process ignores by default, without a handler, blocked by none of the threads.
  */
-static int choose_marker(pid_t pid, const struct live_thread *threads, unsigned n)
+static int choose_marker(const struct live_process *p)
 {
 	static const int candidates[] = { SIGURG, SIGWINCH,
 					  SIGCHLD }; /* SIGCONT ends a group stop */
-	struct arena *a = arena_new();
-	struct proc_status st;
-	CLEANUP_FD int dirfd = -1;
-	uint64_t unfit = ~0ULL;
+	uint64_t unfit = p->not_ignored;
 
-	if (a && proc_open_pid(pid, &dirfd, NULL) == 0 &&
-	    proc_status_read(dirfd, a, &st, NULL) == 0)
-		unfit = st.sig_caught | st.shared_pending | st.sig_pending;
-	arena_free(a);
-	for (unsigned i = 0; i < n; i++)
-		unfit |= threads[i].regs->sigmask;
+	for (unsigned i = 0; i < p->n_threads; i++)
+		unfit |= p->threads[i].regs->sigmask;
 	for (unsigned i = 0; i < ARRAY_SIZE(candidates); i++)
 		if (!(unfit & 1ULL << (candidates[i] - 1)))
 			return candidates[i];
@@ -349,10 +329,10 @@ static int open_mem(struct remote *r, struct err *err)
 	return 0;
 }
 
-int live_begin(pid_t pid, pid_t ns_pid, const struct live_thread *threads, unsigned n_threads,
-	       struct remote *host, struct thread_facts *facts, struct remote **ret,
+int live_begin(const struct live_process *p, struct thread_facts *facts, struct remote **ret,
 	       struct err *err)
 {
+	const struct live_thread *threads = p->threads;
 	struct remote *r = calloc(1, sizeof *r);
 	int rc;
 
@@ -360,19 +340,19 @@ int live_begin(pid_t pid, pid_t ns_pid, const struct live_thread *threads, unsig
 	assert(STUB_BYTES(STUB_MAX_SLOTS) <= sizeof zeros);
 	if (!r)
 		return err_nomem(err);
-	*r = (struct remote){ .pid = pid,
-			      .ns_pid = ns_pid,
+	*r = (struct remote){ .pid = p->pid,
+			      .ns_pid = p->ns_pid,
 			      .mem_fd = -1,
-			      .host = host,
+			      .host = p->host,
 			      .base = threads[0].regs->gp };
-	r->marker_sig = choose_marker(pid, threads, n_threads);
+	r->marker_sig = choose_marker(p);
 	r->threads = calloc(1, sizeof *r->threads);
 	rc = r->threads ? open_mem(r, err) : err_nomem(err);
 	if (rc == 0) {
 		r->threads[0] = (struct engine_thread){ .tid = threads[0].tid,
 							.ns_tid = threads[0].ns_tid };
 		r->n_threads = 1;
-		rc = find_room(r, err);
+		rc = find_room(r, p, err);
 	}
 	if (rc == 0) {
 		outlive_borrowed();
@@ -383,7 +363,7 @@ int live_begin(pid_t pid, pid_t ns_pid, const struct live_thread *threads, unsig
 	if (rc == 0)
 		rc = fault_point("inject-stub", err);
 	if (rc == 0)
-		rc = ask_threads(r, threads, n_threads, facts, err);
+		rc = ask_threads(r, threads, p->n_threads, facts, err);
 	if (rc == 0)
 		rc = map_arena(r, &threads[0], err);
 	if (rc < 0) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "inject/remote.h"
+#include "proc/proc.h"
 #include "trace/regs.h"
 
 #include <stdbool.h>
@@ -24,6 +25,19 @@ struct thread_facts {
 	uint32_t personality;
 };
 
+/* A process as it was found: stopped, with nothing of ours in it. */
+struct live_process {
+	pid_t pid, ns_pid;
+	const struct live_thread *threads;
+	unsigned n_threads;
+	const struct proc_map *maps;
+	unsigned n_maps;
+	uint64_t not_ignored; /* signals that it has handlers for, or that are pending */
+	/* The remote, begun and not ended, of the first process that it shares its memory with
+	 * (CLONE_VM); NULL: none. It must be ended after this one. */
+	struct remote *host;
+};
+
 /*
  * All threads of the process are stopped by us (trace/freeze.h) and stay so. Puts the stub in
  * place, asks each thread for its facts (facts[i] for threads[i]), then maps the arena with
@@ -32,12 +46,8 @@ struct thread_facts {
  * At any instant every thread has either its own registers or heals itself if we vanish. The arena
  * is one thread's alone: it could not be given back while another still used it. That is why facts
  * are asked before it is mapped.
- *
- * host: the remote, begun and not ended, of the first process that this one shares its memory with
- * (CLONE_VM); NULL: none. It must be ended after this one.
  */
-int live_begin(pid_t pid, pid_t ns_pid, const struct live_thread *threads, unsigned n_threads,
-	       struct remote *host, struct thread_facts *facts, struct remote **ret,
+int live_begin(const struct live_process *p, struct thread_facts *facts, struct remote **ret,
 	       struct err *err);
 /* Where the arena is. */
 uint64_t live_arena(const struct remote *r);

@@ -93,15 +93,17 @@ int attrs_capture_process(struct capture *c, struct subject *s, struct err *err)
 
 	rc = fault_point("capture-attrs", err);
 	if (rc == 0)
-		rc = proc_status_read(s->proc_dirfd, c->arena, &st, err);
-	if (rc == 0)
-		rc = identity_look(c, s, &st, err);
+		rc = identity_look(c, s, &s->status, err);
 	if (rc == 0)
 		rc = ask_inside(c, s, err);
 	if (rc == 0)
-		rc = signals_look_pending(s->pid, true, st.shared_pending, c->arena, &p->pending,
-					  &p->n_pending, err);
-	return rc == 0 ? ptimers_capture(c, s, err) : rc;
+		rc = ptimers_capture(c, s, err);
+	/* after the timers: one that runs out in between rather comes once more than never */
+	if (rc == 0)
+		rc = proc_status_read(s->proc_dirfd, c->arena, &st, err);
+	return rc < 0 ? rc
+		      : signals_look_pending(s->pid, true, st.shared_pending, c->arena,
+					     &p->pending, &p->n_pending, err);
 }
 
 /* The leader speaks for the process: its credentials are what the other threads' must be. */
@@ -124,19 +126,23 @@ static int admit(struct capture *c, struct subject *s, pid_t tid, const struct t
 int attrs_capture_thread(struct capture *c, struct subject *s, pid_t tid,
 			 const struct thread_regs *regs, struct thread *t, struct err *err)
 {
-	struct proc_status st;
-	int rc;
+	const struct proc_status *st = &s->status;
+	struct proc_status own;
+	int rc = 0;
 
-	rc = proc_thread_status_read(s->proc_dirfd, tid, c->arena, &st, err);
+	if (tid != s->pid) {
+		rc = proc_thread_status_read(s->proc_dirfd, tid, c->arena, &own, err);
+		st = &own;
+	}
 	if (rc == 0)
-		rc = admit(c, s, tid, regs, &st, err);
+		rc = admit(c, s, tid, regs, st, err);
 	if (rc < 0)
 		return rc;
-	t->tid = st.ns_pid;
-	t->comm = st.name;
+	t->tid = st->ns_pid;
+	t->comm = st->name;
 	t->sigmask = regs->sigmask;
-	rc = signals_look_pending(tid, false, st.sig_pending, c->arena, &t->pending, &t->n_pending,
-				  err);
+	rc = signals_look_pending(tid, false, st->sig_pending, c->arena, &t->pending,
+				  &t->n_pending, err);
 	if (rc == 0)
 		rc = threadattr_look(tid, t, err);
 	return rc == 0 ? sched_look(tid, c->arena, t, err) : rc;

@@ -194,6 +194,7 @@ void files_capture_done(struct capture *c)
 	if (c->flight && c->flight->proc_dirfd >= 0)
 		(void)close(c->flight->proc_dirfd);
 	c->flight = NULL;
+	idmap_fini(&c->job_pids);
 }
 
 struct file *files_by_fd(struct capture *c, const struct subject *s, int fd)

@@ -3,10 +3,11 @@
  * Gathering descriptors: each is duplicated (pidfd_getfd), and those that share an open file
  * description are found.
  *
- * kcmp(2) with KCMP_FILE orders descriptions, but a call for every pair that a sort compares is
- * only needed where everything that can be seen for nothing is the same: device, inode and flags.
- * So 1000 descriptors of different files need no call at all, and 1000 eventfds (one inode) n log
- * n. The duplicates are compared, not the originals: a process may always compare its own.
+ * kcmp(2) with KCMP_FILE orders descriptions, but a call is only needed where everything that can
+ * be seen for nothing is the same: device, inode and flags. Each is then looked for among those
+ * that are known to differ. So 1000 descriptors of different files need no call at all, 1000 of one
+ * description (everybody's standard output) a call each, and 1000 eventfds (one inode) n log n. The
+ * duplicates are compared, not the originals: a process may always compare its own.
  */
 #include "object/kinds.h"
 
@@ -37,8 +38,6 @@ struct gathering {
 	struct capture *c;
 	struct seen *seen;
 	unsigned n_seen;
-	bool no_kcmp;
-	int error;
 	struct fetcher *fetcher; /* of the process at hand; NULL: there is pidfd_getfd */
 };
 
@@ -63,19 +62,48 @@ static int by_look(const struct seen *x, const struct seen *y)
 	return 0;
 }
 
-static int by_description(const void *pa, const void *pb, void *arg)
+static int in_order(const void *pa, const void *pb, void *arg)
 {
-	struct gathering *g = arg;
-	const struct seen *a = &g->seen[*(const unsigned *)pa],
-			  *b = &g->seen[*(const unsigned *)pb];
-	int rc = by_look(a, b);
+	const struct gathering *g = arg;
+	unsigned a = *(const unsigned *)pa, b = *(const unsigned *)pb;
+	int rc = by_look(&g->seen[a], &g->seen[b]);
 
-	if (rc || a == b || g->no_kcmp || g->error)
-		return rc;
-	rc = same_description(a->of.dup, b->of.dup);
-	if (rc < 0)
-		g->error = rc;
-	return rc == 1 ? -1 : rc == 2 ? 1 : 0;
+	return rc ? rc : a < b ? -1 : a > b;
+}
+
+/* order[start] to order[end - 1] look the same. known: room for as many. */
+static int group_alike(struct gathering *g, const unsigned *order, unsigned start, unsigned end,
+		       unsigned *known)
+{
+	unsigned n = 0;
+
+	for (unsigned i = start; i < end; i++) {
+		struct seen *s = &g->seen[order[i]];
+		unsigned lo = 0, hi = n;
+
+		s->group = order[i];
+		while (lo < hi) {
+			unsigned mid = lo + (hi - lo) / 2;
+			int rc = same_description(s->of.dup, g->seen[known[mid]].of.dup);
+
+			if (rc < 0)
+				return rc;
+			if (rc == 0) {
+				s->group = known[mid];
+				break;
+			}
+			if (rc == 1)
+				hi = mid;
+			else
+				lo = mid + 1;
+		}
+		if (s->group != order[i])
+			continue;
+		memmove(&known[lo + 1], &known[lo], (n - lo) * sizeof *known);
+		known[lo] = order[i];
+		n++;
+	}
+	return 0;
 }
 
 /* Where kcmp is forbidden (a container's seccomp filter), newer kernels tell equal from unequal,
@@ -121,28 +149,28 @@ static int group_unordered(struct gathering *g, const unsigned *order, struct er
 static int group_all(struct gathering *g, struct err *err)
 {
 	CLEANUP_FREE unsigned *order = malloc((g->n_seen + 1) * sizeof *order);
+	CLEANUP_FREE unsigned *known = malloc((g->n_seen + 1) * sizeof *known);
 	int probe;
 
-	if (!order)
+	if (!order || !known)
 		return err_nomem(err);
 	for (unsigned i = 0; i < g->n_seen; i++)
 		order[i] = i;
 	probe = g->n_seen ? same_description(g->seen[0].of.dup, g->seen[0].of.dup) : 0;
-	g->no_kcmp =
-		gather_force_no_kcmp || probe == -EPERM || probe == -ENOSYS || probe == -EACCES;
-	qsort_r(order, g->n_seen, sizeof *order, by_description, g);
-	if (g->error)
-		return err_set(err, g->error, "cannot compare descriptors: %m");
-	if (g->no_kcmp)
+	qsort_r(order, g->n_seen, sizeof *order, in_order, g);
+	if (gather_force_no_kcmp || probe == -EPERM || probe == -ENOSYS || probe == -EACCES)
 		return group_unordered(g, order, err);
-	for (unsigned i = 0; i < g->n_seen; i++) {
-		struct seen *s = &g->seen[order[i]];
+	for (unsigned start = 0, end; start < g->n_seen; start = end) {
+		int rc;
 
-		s->group = order[i];
-		if (i && by_description(&order[i - 1], &order[i], g) == 0)
-			s->group = g->seen[order[i - 1]].group;
+		for (end = start + 1; end < g->n_seen; end++)
+			if (by_look(&g->seen[order[start]], &g->seen[order[end]]))
+				break;
+		rc = group_alike(g, order, start, end, known);
+		if (rc < 0)
+			return err_set(err, rc, "cannot compare descriptors: %m");
 	}
-	return g->error ? err_set(err, g->error, "cannot compare descriptors: %m") : 0;
+	return 0;
 }
 
 /* fds: those that the process has, ascending. */

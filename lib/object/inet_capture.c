@@ -234,36 +234,73 @@ static bool pass_on(int from, int to)
 
 /* --- who is connected to whom ----------------------------------------------------------------- */
 
-static uint32_t find_other(const struct capture *c, unsigned i)
+struct linking {
+	struct capture *c;
+	struct idmap by_ports; /* the first file whose ports these are: connections only */
+	uint32_t *listening;   /* files, ascending */
+	unsigned n_listening;
+};
+
+static int32_t ports(unsigned local, unsigned peer)
 {
-	const struct socket_seen *s = c->open_files[i].sock;
-	const struct file_socket *d = s->d;
+	return (int32_t)(local << 16 | peer);
+}
 
-	for (unsigned k = 0; k < c->n_open_files; k++) {
-		const struct socket_seen *o = c->open_files[k].sock;
+static int index_ports(struct linking *l, struct err *err)
+{
+	for (unsigned i = l->c->n_open_files; i-- > 0;) {
+		struct socket_seen *s = l->c->open_files[i].sock;
 
-		if (!o || o->local_port != s->peer_port || o->peer_port != s->local_port)
+		if (!is_inet(s, SOCK_STREAM) || !s->d->peer.len ||
+		    !ports(s->local_port, s->peer_port))
 			continue;
-		if (k != i && is_inet(o, SOCK_STREAM) && o->d->peer.len &&
-		    inet_same(&o->d->local, &d->peer) && inet_same(&o->d->peer, &d->local))
-			return k + 1;
+		(void)idmap_get(&l->by_ports, ports(s->local_port, s->peer_port), &s->same_ports);
+		if (idmap_put(&l->by_ports, ports(s->local_port, s->peer_port), i + 1) < 0)
+			return err_nomem(err);
+	}
+	for (unsigned i = 0; i < l->c->n_open_files; i++) {
+		const struct socket_seen *s = l->c->open_files[i].sock;
+		uint32_t *slot;
+
+		if (!is_inet(s, SOCK_STREAM) || s->d->state != SOCKET_LISTENING)
+			continue;
+		slot = arena_push(l->c->arena, &l->listening, &l->n_listening, sizeof *slot);
+		if (!slot)
+			return err_nomem(err);
+		*slot = i + 1;
 	}
 	return 0;
 }
 
-static uint32_t find_listener(const struct capture *c, const struct blob *addr)
+static uint32_t find_other(const struct linking *l, unsigned i)
+{
+	const struct socket_seen *s = l->c->open_files[i].sock;
+	const struct file_socket *d = s->d;
+	uint32_t k = 0;
+
+	(void)idmap_get(&l->by_ports, ports(s->peer_port, s->local_port), &k);
+	for (; k; k = l->c->open_files[k - 1].sock->same_ports) {
+		const struct socket_seen *o = l->c->open_files[k - 1].sock;
+
+		if (k != i + 1 && !o->code && inet_same(&o->d->local, &d->peer) &&
+		    inet_same(&o->d->peer, &d->local))
+			return k;
+	}
+	return 0;
+}
+
+static uint32_t find_listener(const struct linking *l, const struct blob *addr)
 {
 	uint32_t found = 0;
 
-	for (unsigned k = 0; k < c->n_open_files; k++) {
-		const struct socket_seen *o = c->open_files[k].sock;
+	for (unsigned k = 0; k < l->n_listening; k++) {
+		const struct blob *local = &l->c->open_files[l->listening[k] - 1].sock->d->local;
 
-		if (!is_inet(o, SOCK_STREAM) || o->d->state != SOCKET_LISTENING ||
-		    !inet_reaches(&o->d->local, addr))
+		if (!inet_reaches(local, addr))
 			continue;
 		/* the one with the address itself goes before one with any */
-		if (!found || !inet_is_any(&o->d->local))
-			found = k + 1;
+		if (!found || !inet_is_any(local))
+			found = l->listening[k];
 	}
 	return found;
 }
@@ -282,33 +319,31 @@ static void wait_in_queue(struct capture *c, unsigned i, uint32_t listener,
 			      "it can be read after accept only");
 }
 
-static int link_one(struct capture *c, unsigned i, struct err *err)
+static void link_one(const struct linking *l, unsigned i)
 {
-	struct socket_seen *s = c->open_files[i].sock;
+	struct socket_seen *s = l->c->open_files[i].sock;
 	struct file_socket *d = s->d;
 	struct sockdiag_tcp diag;
 	struct err ignored;
 	uint32_t listener;
 
-	d->peer_file = find_other(c, i);
-	if (find_listener(c, &d->local))
+	d->peer_file = find_other(l, i);
+	if (find_listener(l, &d->local))
 		d->traits |= SOCKET_ACCEPTED;
 	if (d->peer_file) {
 		d->state = SOCKET_CONNECTED;
-		return 0;
+		return;
 	}
 	/* the other end, if it is on this machine */
 	if (sockdiag_tcp_find((const void *)d->peer.data, (const void *)d->local.data, &diag,
 			      &ignored) == 0) {
-		listener = find_listener(c, &d->peer);
+		listener = find_listener(l, &d->peer);
 		if (!diag.ino && listener && !fin_was_sent(diag.state))
-			wait_in_queue(c, i, listener, &diag);
+			wait_in_queue(l->c, i, listener, &diag);
 		else if (!diag.ino && fin_has_come(s->tcp))
 			d->state = SOCKET_CLOSED;
 	}
 	s->foreign = d->state == SOCKET_OUTSIDE;
-	(void)err;
-	return 0;
 }
 
 /* Who came first is known to a millisecond. */
@@ -359,11 +394,13 @@ static bool is_connection(const struct socket_seen *s)
 int inet_survey(struct sockets *s, struct err *err)
 {
 	struct capture *c = s->c;
-	int rc = 0;
+	struct linking l = { .c = c };
+	int rc = index_ports(&l, err);
 
 	for (unsigned i = 0; i < c->n_open_files && rc == 0; i++)
 		if (is_connection(c->open_files[i].sock) && c->open_files[i].sock->d->peer.len)
-			rc = link_one(c, i, err);
+			link_one(&l, i);
+	idmap_fini(&l.by_ports);
 	for (unsigned i = 0; i < c->n_open_files && rc == 0; i++)
 		if (is_inet(c->open_files[i].sock, SOCK_STREAM) &&
 		    c->open_files[i].sock->d->state == SOCKET_WAITING)

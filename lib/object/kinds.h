@@ -63,6 +63,8 @@ struct inode_list {
 int pipes_own(struct arena *a, struct inode_list *ret, struct err *err);
 bool inode_listed(const struct inode_list *l, const struct stat *st);
 int pipes_survey(struct capture *c, const struct inode_list *own, struct err *err);
+/* In the maker, before any file is opened: which files are ends of one pipe (rb->pipe_ends). */
+int pipes_link(struct rebuild *rb, struct err *err);
 /* pty.c: which terminals are pseudo-terminals of the job's own. */
 int ptys_survey(struct capture *c, struct err *err);
 /* socket.c: what sockets are connected to, and what is unread in them; adds the files that are on
@@ -84,8 +86,6 @@ int terminal_capture(struct capture *c, struct err *err);
 bool is_terminal(const struct open_file *of);
 /* 0..2 when a description that is open as those (bit n of mask) should stand for one stream. */
 int outside_pick(unsigned mask, int flags);
-/* Bit n is set when some process has file number i as descriptor n (0, 1, 2). */
-unsigned outside_mask(const struct capture *c, uint32_t file_id);
 
 /* locks.c */
 int locks_capture(struct capture *c, const struct open_file *of, struct file *f, struct err *err);

@@ -9,6 +9,7 @@
 #include "trace/regs.h"
 #include "util/arena.h"
 #include "util/err.h"
+#include "util/idmap.h"
 
 #include <stdbool.h>
 #include <sys/stat.h>
@@ -22,6 +23,9 @@ struct subject {
 	pid_t pid;               /* as seen from here (process->pid is as the job sees it) */
 	int pidfd;
 	int proc_dirfd;        /* /proc/PID */
+	/* What its files status and stat said before anything was asked inside. */
+	struct proc_status status;
+	struct proc_stat stat;
 	struct remote *remote; /* calls can be run in its leader */
 	struct batch
 		*batch; /* a batch of that remote, free for use between calls of this interface */
@@ -66,6 +70,7 @@ struct capture {
 	int *held; /* connections that stay under repair until the job has ended */
 	unsigned n_held;
 	struct socket_fresh *fresh_sockets; /* working memory of object/socket_options.c */
+	struct idmap job_pids;  /* working memory of object/socket_queue.c */
 	struct subject *flight; /* stands for whoever has what is on its way in a socket */
 	/* object/nspace.c: the namespaces that the job has from its surroundings, by inode number;
 	 * 0: not known */
@@ -117,6 +122,7 @@ struct open_file {
 	bool outside;                /* the other side is held by someone outside the tree */
 	bool no_readers, no_writers; /* nobody at all holds the other side */
 	bool never_written;          /* a FIFO that no writer has opened yet */
+	bool *content_taken;         /* one for all its ends: the image has what is in it */
 	struct socket_seen *sock; /* sockets: what object/socket.c found out; NULL: none of ours */
 	/* On its way in a socket's queue: the number of that socket's description, and then fd is
 	 * that of our own duplicate; -1: a process has it. */
@@ -193,6 +199,11 @@ struct rebuild {
 			      until all that is unread has been put back, -1 = none */
 	int *space_fds;  /* parallel to tree->spaces: memfd or file to be filled with a SHM or FILE
 			    space, -1 = none */
+	/* Parallel to tree->files, of pipes and FIFOs: which are ends of the same one (in the
+	 * maker); next: -1: that is all. */
+	struct pipe_end {
+		int first, next;
+	} * pipe_ends;
 	bool *ipc_there; /* object/ipc_undo.c */
 	int tag;         /* our process id, for names of files in the making */
 	bool new_pids;   /* processes and threads did not get their recorded ids */

@@ -123,7 +123,7 @@ static int prepare(struct rebuild *rb, struct err *err)
 	for (unsigned i = 0; i < t->n_processes; i++)
 		for (unsigned k = 0; k < t->processes[i].n_fds; k++)
 			rb->fd_base = MAX(rb->fd_base, t->processes[i].fds[k].fd + 1);
-	return 0;
+	return pipes_link(rb, err);
 }
 
 static int open_one(struct rebuild *rb, unsigned i, struct err *err)

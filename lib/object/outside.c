@@ -14,6 +14,7 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -30,18 +31,18 @@ bool is_terminal(const struct open_file *of)
 	return (maj >= 136 && maj <= 143) || maj == 4 || maj == 5 || isatty(of->dup);
 }
 
-unsigned outside_mask(const struct capture *c, uint32_t file_id)
+/* For each description, bit n: some process has it as descriptor n (0, 1, 2). */
+static uint8_t *stream_masks(const struct capture *c)
 {
-	unsigned mask = 0;
+	uint8_t *masks = calloc(c->n_open_files + 1, sizeof *masks);
 
-	for (unsigned i = 0; i < c->n_subjects; i++) {
+	for (unsigned i = 0; masks && i < c->n_subjects; i++) {
 		const struct process *p = c->subjects[i].process;
 
 		for (unsigned k = 0; k < p->n_fds && p->fds[k].fd <= 2; k++)
-			if (p->fds[k].file == file_id)
-				mask |= 1u << p->fds[k].fd;
+			masks[p->fds[k].file - 1] |= (uint8_t)(1u << p->fds[k].fd);
 	}
-	return mask;
+	return masks;
 }
 
 int outside_pick(unsigned mask, int flags)
@@ -69,13 +70,14 @@ static bool out_of_reach(const struct open_file *of)
 }
 
 /* A second opening of a pipe that is a standard stream counts as that stream too. */
-static unsigned pipe_mask(const struct capture *c, const struct open_file *of)
+static unsigned pipe_mask(const struct capture *c, const struct open_file *of,
+			  const uint8_t *masks)
 {
 	unsigned mask = 0;
 
 	for (unsigned i = 0; i < c->n_open_files; i++)
 		if (same_inode(&c->open_files[i].st, &of->st))
-			mask |= outside_mask(c, i + 1);
+			mask |= masks[i];
 	return mask;
 }
 
@@ -103,15 +105,16 @@ int outside_survey(struct capture *c, struct err *err)
 {
 	unsigned n = c->n_open_files;
 	CLEANUP_FREE uint32_t *clones = calloc(n + 1, 3 * sizeof *clones);
+	CLEANUP_FREE uint8_t *masks = stream_masks(c);
 
-	if (!clones)
+	if (!clones || !masks)
 		return err_nomem(err);
 	for (unsigned i = 0; i < n; i++) {
 		struct open_file *of = &c->open_files[i];
-		unsigned mask = of->flags & O_PATH ? 0 : outside_mask(c, i + 1);
+		unsigned mask = of->flags & O_PATH ? 0 : masks[i];
 
 		if (!mask && S_ISFIFO(of->st.st_mode) && of->outside)
-			mask = pipe_mask(c, of);
+			mask = pipe_mask(c, of, masks);
 		if (mask && (leads_outside(of) || out_of_reach(of)))
 			of->stream = outside_pick(mask, of->flags);
 		else if (!mask && S_ISFIFO(of->st.st_mode) && of->outside && !(of->flags & O_PATH))

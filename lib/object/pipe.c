@@ -101,6 +101,7 @@ static int capture_content(struct capture *c, const struct open_file *of, struct
 	if (ioctl(of->dup, FIONREAD, &unread) < 0)
 		return fd_error(of, err, -errno, "cannot ask how much '%s' holds: %m", of->link);
 	d->has_content = 1;
+	*of->content_taken = true;
 	if (unread <= 0)
 		return 0;
 	rc = make_scratch(of, (int)d->capacity, &in, &out, err);
@@ -109,18 +110,6 @@ static int capture_content(struct capture *c, const struct open_file *of, struct
 	if (tee(of->dup, out, (size_t)unread, SPLICE_F_NONBLOCK) < 0)
 		return fd_error(of, err, -errno, "cannot copy the content of '%s': %m", of->link);
 	return drain_scratch(c, of, d, in, (size_t)unread, err);
-}
-
-/* Has an end of this pipe that was captured before this one the content already? */
-static bool have_content(const struct capture *c, const struct file *f)
-{
-	for (const struct file *g = c->tree->files; g < f; g++) {
-		const struct file_pipe *d = g->kind == f->kind ? g->detail : NULL;
-
-		if (d && g->dev == f->dev && g->ino == f->ino && d->has_content)
-			return true;
-	}
-	return false;
 }
 
 static int capture(struct capture *c, const struct open_file *of, struct file *f, struct err *err)
@@ -138,7 +127,7 @@ static int capture(struct capture *c, const struct open_file *of, struct file *f
 	d->no_readers = of->no_readers;
 	d->no_writers = of->never_written ? NEVER_WRITTEN : of->no_writers;
 	f->detail = d;
-	if ((of->flags & O_ACCMODE) == O_WRONLY || have_content(c, f))
+	if ((of->flags & O_ACCMODE) == O_WRONLY || *of->content_taken)
 		return 0;
 	return capture_content(c, of, d, err);
 }
@@ -167,14 +156,59 @@ static bool same_pipe(const struct file *a, const struct file *b)
 	return a->kind == b->kind && da->pipe == db->pipe && a->dev == b->dev;
 }
 
+static int by_pipe(const void *pa, const void *pb, void *arg)
+{
+	const struct tree *t = arg;
+	unsigned i = *(const unsigned *)pa, k = *(const unsigned *)pb;
+	const struct file *a = &t->files[i], *b = &t->files[k];
+	const struct file_pipe *da = a->detail, *db = b->detail;
+
+	if (a->kind != b->kind)
+		return a->kind < b->kind ? -1 : 1;
+	if (da->pipe != db->pipe)
+		return da->pipe < db->pipe ? -1 : 1;
+	if (a->dev != b->dev)
+		return a->dev < b->dev ? -1 : 1;
+	return i < k ? -1 : i > k;
+}
+
+int pipes_link(struct rebuild *rb, struct err *err)
+{
+	const struct tree *t = rb->tree;
+	CLEANUP_FREE unsigned *order = calloc(t->n_files + 1, sizeof *order);
+	unsigned n = 0;
+
+	rb->pipe_ends = arena_array(rb->arena, t->n_files, sizeof *rb->pipe_ends);
+	if (!order || !rb->pipe_ends)
+		return err_nomem(err);
+	for (unsigned i = 0; i < t->n_files; i++)
+		if (t->files[i].kind == FILE_PIPE || t->files[i].kind == FILE_FIFO)
+			order[n++] = i;
+	qsort_r(order, n, sizeof *order, by_pipe, (void *)(uintptr_t)t);
+	for (unsigned k = 0; k < n; k++) {
+		bool more = k && same_pipe(&t->files[order[k - 1]], &t->files[order[k]]);
+
+		rb->pipe_ends[order[k]].first =
+			more ? rb->pipe_ends[order[k - 1]].first : (int)order[k];
+		rb->pipe_ends[order[k]].next = -1;
+		if (more)
+			rb->pipe_ends[order[k - 1]].next = (int)order[k];
+	}
+	return 0;
+}
+
+static int first_end(const struct rebuild *rb, const struct file *f)
+{
+	return rb->pipe_ends[f - rb->tree->files].first;
+}
+
 /* The end of f's pipe that carries the content, NULL: there is none (nobody could read it). */
 static const struct file_pipe *content_of(const struct rebuild *rb, const struct file *f)
 {
-	for (unsigned i = 0; i < rb->tree->n_files; i++) {
-		const struct file *g = &rb->tree->files[i];
-		const struct file_pipe *d = g->detail;
+	for (int i = first_end(rb, f); i >= 0; i = rb->pipe_ends[i].next) {
+		const struct file_pipe *d = rb->tree->files[i].detail;
 
-		if (g->kind == f->kind && same_pipe(g, f) && d->has_content)
+		if (d->has_content)
 			return d;
 	}
 	return NULL;
@@ -183,18 +217,16 @@ static const struct file_pipe *content_of(const struct rebuild *rb, const struct
 /* Is one end of f's pipe made already? */
 static int made_end(const struct rebuild *rb, const struct file *f)
 {
-	for (unsigned i = 0; i < rb->tree->n_files; i++)
-		if (rb->tree->files[i].kind == f->kind && rb->file_fds[i] >= 0 &&
-		    same_pipe(&rb->tree->files[i], f))
+	for (int i = first_end(rb, f); i >= 0; i = rb->pipe_ends[i].next)
+		if (rb->file_fds[i] >= 0)
 			return rb->file_fds[i];
 	return -1;
 }
 
 static bool packet_mode(const struct rebuild *rb, const struct file *f)
 {
-	for (unsigned i = 0; i < rb->tree->n_files; i++)
-		if (rb->tree->files[i].kind == f->kind && same_pipe(&rb->tree->files[i], f) &&
-		    (rb->tree->files[i].flags & O_DIRECT))
+	for (int i = first_end(rb, f); i >= 0; i = rb->pipe_ends[i].next)
+		if (rb->tree->files[i].flags & O_DIRECT)
 			return true;
 	return false;
 }
@@ -254,13 +286,13 @@ static int open_pipe(struct rebuild *rb, const struct file *f, int *ret_fd, stru
 		rc = put_content(rb, f, out, err);
 		if (rc < 0)
 			return rc;
-		for (unsigned i = 0; i < rb->tree->n_files; i++) {
+		for (int i = first_end(rb, f); i >= 0; i = rb->pipe_ends[i].next) {
 			const struct file *g = &rb->tree->files[i];
 			int other = (int)g->flags & O_ACCMODE;
 			int *mine = other == O_RDONLY ? &in : &out;
 
-			if (g->kind != f->kind || !same_pipe(g, f) || g == f || other == mode ||
-			    other == O_RDWR || *mine < 0 || rb->file_fds[i] >= 0)
+			if (g == f || other == mode || other == O_RDWR || *mine < 0 ||
+			    rb->file_fds[i] >= 0)
 				continue;
 			rc = lift_fd(rb, mine, err);
 			if (rc < 0)

@@ -102,7 +102,8 @@ static bool left_out(const struct capture *c, const struct open_file *of, bool r
 }
 
 /* of: one of the n descriptions of one pipe. */
-static void survey_one(const struct capture *c, struct open_file *const *of, unsigned n, bool ours)
+static void survey_one(const struct capture *c, struct open_file *const *of, unsigned n, bool ours,
+		       bool *content_taken)
 {
 	const struct open_file *reader = NULL, *writer = NULL;
 	bool outside = ours, no_readers = false, no_writers = false, never = false;
@@ -127,6 +128,7 @@ static void survey_one(const struct capture *c, struct open_file *const *of, uns
 		of[i]->no_readers = no_readers;
 		of[i]->no_writers = no_writers;
 		of[i]->never_written = never;
+		of[i]->content_taken = content_taken;
 	}
 }
 
@@ -144,8 +146,9 @@ int pipes_survey(struct capture *c, const struct inode_list *own, struct err *er
 {
 	CLEANUP_FREE struct open_file **pipes = calloc(c->n_open_files + 1, sizeof *pipes);
 	unsigned n = 0, end;
+	bool *taken = arena_array(c->arena, c->n_open_files, sizeof *taken);
 
-	if (!pipes)
+	if (!pipes || !taken)
 		return err_nomem(err);
 	for (unsigned i = 0; i < c->n_open_files; i++)
 		if (S_ISFIFO(c->open_files[i].st.st_mode) && !(c->open_files[i].flags & O_PATH))
@@ -155,7 +158,7 @@ int pipes_survey(struct capture *c, const struct inode_list *own, struct err *er
 		end = i + 1;
 		while (end < n && same_inode(&pipes[i]->st, &pipes[end]->st))
 			end++;
-		survey_one(c, pipes + i, end - i, inode_listed(own, &pipes[i]->st));
+		survey_one(c, pipes + i, end - i, inode_listed(own, &pipes[i]->st), taken++);
 	}
 	return 0;
 }

@@ -168,6 +168,8 @@ int sockets_survey(struct capture *c, const struct inode_list *own, struct err *
 		rc = unix_survey(&s, err);
 	if (rc == 0 && any)
 		rc = inet_survey(&s, err);
+	idmap_fini(&s.files);
+	idmap_fini(&s.waiting);
 	return rc;
 }
 

@@ -4,6 +4,7 @@
 
 #include "object/kinds.h"
 #include "proc/sockdiag.h"
+#include "util/idmap.h"
 
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -17,6 +18,7 @@ struct socket_seen {
 	int code;     /* the checkpoint is refused, if it is not a standard stream */
 	const char *why, *hint;
 	unsigned local_port, peer_port; /* TCP: so that only few addresses are compared */
+	uint32_t same_ports; /* TCP: the next file whose ports are the same, 0: none */
 	uint32_t age_ms;                /* TCP: since the other end was last heard of */
 	uint32_t tcp;                   /* its state */
 };
@@ -27,6 +29,11 @@ struct sockets {
 	struct sockdiag_unix *unix_list;
 	unsigned n_unix;
 	uint64_t netns; /* cookie of our network namespace; 0: this kernel does not tell */
+	/* unix: by inode number the file, of all of the tree; and for whoever waits for accept the
+	 * listening socket in unix_list */
+	struct idmap files, waiting;
+	struct file_socket **listening; /* of the tree */
+	unsigned n_listening;
 };
 
 /* Remembers why the checkpoint must be refused (the first reason stays). */

@@ -193,10 +193,11 @@ static const struct option_row *row_of(const struct file_socket *d, const struct
 /* A size that the kernel chose says nothing. */
 static bool grown_by_itself(const struct option_row *row, const struct file_socket *d, int fd)
 {
-	int lock = socket_int(fd, SOL_SOCKET, SO_BUF_LOCK);
+	int lock;
 
 	if (!(row->how & HALF) || d->family == AF_UNIX || d->family == AF_NETLINK)
 		return false;
+	lock = socket_int(fd, SOL_SOCKET, SO_BUF_LOCK);
 	if (lock < 0)
 		return d->type == SOCK_STREAM;
 	return !(lock & (row->name == SO_SNDBUF ? SO_LOCK_SNDBUF : SO_LOCK_RCVBUF));

@@ -111,15 +111,22 @@ static int peek_at(const struct queue *q, size_t off, size_t len, struct peeked 
 	return peek(q, len, p);
 }
 
-/* The sender's id as the job sees it; one that has ended has none. */
+/* The sender's id as the job sees it; one that has ended has none. Asked for once: sockets are many
+ * more than processes. */
 int32_t socket_job_pid(struct capture *c, pid_t pid)
 {
 	CLEANUP_FD int dirfd = -1;
-	struct proc_status st;
+	struct proc_status st = { 0 };
+	uint32_t known;
 
-	if (pid <= 0 || proc_open_pid(pid, &dirfd, NULL) < 0 ||
-	    proc_status_read(dirfd, c->arena, &st, NULL) < 0)
+	if (pid <= 0)
 		return 0;
+	if (idmap_get(&c->job_pids, pid, &known))
+		return (int32_t)known;
+	if (proc_open_pid(pid, &dirfd, NULL) < 0 ||
+	    proc_status_read(dirfd, c->arena, &st, NULL) < 0)
+		st.ns_tgid = 0;
+	(void)idmap_put(&c->job_pids, pid, (uint32_t)st.ns_tgid);
 	return st.ns_tgid;
 }
 

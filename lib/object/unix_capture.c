@@ -24,13 +24,29 @@ static struct socket_seen *seen_at(const struct capture *c, uint32_t file)
 }
 
 /* The socket of the tree with this inode number, 0: none. */
-static uint32_t find_file(const struct capture *c, uint32_t ino)
+static uint32_t find_file(const struct sockets *s, uint32_t ino)
 {
-	for (unsigned i = 0; ino && i < c->n_open_files; i++)
-		if (c->open_files[i].sock && (uint32_t)c->open_files[i].st.st_ino == ino &&
-		    S_ISSOCK(c->open_files[i].st.st_mode))
-			return i + 1;
-	return 0;
+	uint32_t file;
+
+	return ino && idmap_get(&s->files, (int32_t)ino, &file) ? file : 0;
+}
+
+/* What would else be looked for in a list of all, for each. */
+static int index_sockets(struct sockets *s, struct err *err)
+{
+	int rc = 0;
+
+	for (unsigned i = s->c->n_open_files; rc == 0 && i-- > 0;) {
+		const struct open_file *of = &s->c->open_files[i];
+
+		if (of->sock && S_ISSOCK(of->st.st_mode) && (uint32_t)of->st.st_ino)
+			rc = idmap_put(&s->files, (int32_t)of->st.st_ino, i + 1);
+	}
+	for (unsigned i = s->n_unix; rc == 0 && i-- > 0;)
+		for (unsigned k = 0; rc == 0 && k < s->unix_list[i].n_waiting; k++)
+			if (s->unix_list[i].waiting[k])
+				rc = idmap_put(&s->waiting, (int32_t)s->unix_list[i].waiting[k], i);
+	return rc < 0 ? err_nomem(err) : 0;
 }
 
 /* --- names ------------------------------------------------------------------------------------ */
@@ -86,28 +102,24 @@ static bool is_bound(const struct file_socket *d)
 	return fd < 0 || bind(fd, (const void *)d->local.data, d->local.len) < 0;
 }
 
-static bool has_listener(const struct capture *c, const struct blob *name)
+static bool has_listener(const struct sockets *s, const struct blob *name)
 {
-	for (unsigned i = 0; i < c->n_open_files; i++) {
-		const struct socket_seen *s = c->open_files[i].sock;
-
-		if (s && s->d->family == AF_UNIX && s->d->state == SOCKET_LISTENING &&
-		    blob_same(&s->d->local, name))
+	for (unsigned i = 0; i < s->n_listening; i++)
+		if (blob_same(&s->listening[i]->local, name))
 			return true;
-	}
 	return false;
 }
 
 /* A connected socket's name may be its own or that of the socket which accepted it. */
-static bool was_accepted(const struct capture *c, const struct file_socket *d)
+static bool was_accepted(const struct sockets *s, const struct file_socket *d)
 {
 	if (d->type == SOCK_DGRAM || !d->local.len || d->state == SOCKET_PLAIN ||
 	    d->state == SOCKET_LISTENING || d->state == SOCKET_WAITING)
 		return false;
-	if (!d->peer.len || has_listener(c, &d->local))
+	if (!d->peer.len || has_listener(s, &d->local))
 		return true;
 	/* both have names: one was accepted */
-	if (has_listener(c, &d->peer))
+	if (has_listener(s, &d->peer))
 		return false;
 	return d->local.len > sizeof(sa_family_t) && !d->local.data[sizeof(sa_family_t)] &&
 	       !is_bound(d);
@@ -118,24 +130,28 @@ static bool was_accepted(const struct capture *c, const struct file_socket *d)
 /* The listening socket in whose accept queue the connecting end ino waits; false: none. */
 static bool find_waiting(const struct sockets *s, uint32_t ino, uint32_t *ret_listener)
 {
-	for (unsigned i = 0; i < s->n_unix; i++)
-		for (unsigned k = 0; k < s->unix_list[i].n_waiting; k++)
-			if (s->unix_list[i].waiting[k] == ino) {
-				*ret_listener = find_file(s->c, s->unix_list[i].ino);
-				return true;
-			}
-	return false;
+	uint32_t at;
+
+	if (!ino || !idmap_get(&s->waiting, (int32_t)ino, &at))
+		return false;
+	*ret_listener = find_file(s, s->unix_list[at].ino);
+	return true;
 }
 
 static int take_waiting(struct sockets *s, struct socket_seen *seen, const struct sockdiag_unix *u,
 			struct err *err)
 {
 	struct file_socket *d = seen->d;
+	struct file_socket **listening =
+		arena_push(s->c->arena, &s->listening, &s->n_listening, sizeof(*listening));
 
+	if (!listening)
+		return err_nomem(err);
+	*listening = d;
 	d->state = SOCKET_LISTENING;
 	d->backlog = u->wqueue;
 	for (unsigned k = 0; k < u->n_waiting; k++) {
-		uint32_t file = find_file(s->c, u->waiting[k]);
+		uint32_t file = find_file(s, u->waiting[k]);
 		struct socket_right *w;
 
 		if (!u->waiting[k])
@@ -187,7 +203,7 @@ static int link_one(struct sockets *s, struct open_file *of, struct err *err)
 		return take_waiting(s, seen, u, err);
 	if (!u->has_peer)
 		return 0;
-	d->peer_file = find_file(s->c, u->peer);
+	d->peer_file = find_file(s, u->peer);
 	if (d->peer_file) {
 		d->state = SOCKET_CONNECTED;
 	} else if (u->peer) {
@@ -206,7 +222,7 @@ static int name_one(struct sockets *s, struct open_file *of, struct err *err)
 	const struct sockdiag_unix *u = sockdiag_unix_find(s->unix_list, s->n_unix, of->st.st_ino);
 	struct file_socket *d = of->sock->d;
 
-	if (was_accepted(s->c, d))
+	if (was_accepted(s, d))
 		d->traits |= SOCKET_ACCEPTED;
 	/* two ends that both seem to be accepted: the lower one is */
 	if ((d->traits & SOCKET_ACCEPTED) && d->peer_file && seen_at(s->c, d->peer_file) &&
@@ -225,9 +241,12 @@ int unix_survey(struct sockets *s, struct err *err)
 
 			if (!of->sock || of->sock->d->family != AF_UNIX)
 				continue;
-			if (!s->unix_list)
+			if (!s->unix_list) {
 				rc = sockdiag_unix_read(s->c->arena, &s->unix_list, &s->n_unix,
 							err);
+				if (rc == 0)
+					rc = index_sockets(s, err);
+			}
 			if (rc == 0)
 				rc = pass == 0 ? link_one(s, of, err) : name_one(s, of, err);
 			if (rc < 0)

@@ -118,6 +118,8 @@ int target_capture(struct target *t, struct err *err)
 {
 	struct live_thread live[16];
 	struct thread_facts facts[16] = { 0 };
+	struct proc_map *maps = NULL;
+	unsigned n_maps = 0;
 	int rc;
 
 	t->process = (struct process){ .pid = t->pid };
@@ -126,10 +128,23 @@ int target_capture(struct target *t, struct err *err)
 	CHECK(t->capture.arena && t->frozen->procs[0].n_threads <= 16);
 	rc = proc_open_pid(t->pid, &t->subject.proc_dirfd, err);
 	if (rc == 0)
+		rc = proc_status_read(t->subject.proc_dirfd, t->capture.arena, &t->subject.status,
+				      err);
+	if (rc == 0)
+		rc = proc_maps_read(t->subject.proc_dirfd, false, t->capture.arena, &maps, &n_maps,
+				    err);
+	if (rc == 0)
 		rc = capture_threads(t, live, err);
 	if (rc == 0)
-		rc = live_begin(t->pid, t->pid, live, t->process.n_threads, NULL, facts,
-				&t->subject.remote, err);
+		rc = live_begin(&(struct live_process){ .pid = t->pid,
+							.ns_pid = t->pid,
+							.threads = live,
+							.n_threads = t->process.n_threads,
+							.maps = maps,
+							.n_maps = n_maps,
+							.not_ignored =
+								t->subject.status.sig_caught },
+				facts, &t->subject.remote, err);
 	if (rc == 0) {
 		t->subject.batch = batch_new(t->subject.remote, NULL);
 		CHECK(t->subject.batch);
