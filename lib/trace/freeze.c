@@ -18,9 +18,11 @@
 #include "util/log.h"
 
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #define LOG_ROOM "trace"
@@ -354,6 +356,19 @@ static int freeze_threads(struct freezer *z, struct frozen_process *p, struct er
 	return found;
 }
 
+/*
+ * All that are known have stopped: are there no others? A directory has a link for each that is in
+ * it (the kernel: proc_task_getattr). If not, a look tells.
+ */
+static bool all_known(const struct frozen_process *p)
+{
+	char path[32];
+	struct stat st;
+
+	(void)snprintf(path, sizeof path, "/proc/%d/task", p->pid);
+	return p->n_threads && stat(path, &st) == 0 && st.st_nlink == 2ul + p->n_threads;
+}
+
 /* Stops threads until a look at the process finds no new one. Returns how many were new. */
 static int freeze_process(struct freezer *z, unsigned i, struct err *err)
 {
@@ -365,6 +380,8 @@ static int freeze_process(struct freezer *z, unsigned i, struct err *err)
 		if (n <= 0)
 			return n < 0 ? n : news;
 		news += n;
+		if (all_known(&z->f->procs[i]))
+			return news;
 	}
 	return err_set(err, -EAGAIN, "process %d creates threads faster than they can be stopped",
 		       z->f->procs[i].pid);

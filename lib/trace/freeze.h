@@ -20,6 +20,7 @@ struct frozen_process {
 	int parent; /* index in the list; -1: the root, or a child of whoever looks after the job */
 	struct frozen_thread *threads; /* the leader first, unless it has ended */
 	unsigned n_threads;
+	bool has_children; /* ... or had, once it was stopped */
 };
 
 /* Ended, and not waited for yet by its parent, which is stopped. */

@@ -77,7 +77,8 @@ static bool ignored(const struct kin *k, pid_t pid)
 	return pid == getpid();
 }
 
-static int add_children(struct kin *k, pid_t pid, int parent, struct err *err)
+/* ret_any: it has some, new or not. */
+static int add_children(struct kin *k, pid_t pid, int parent, bool *ret_any, struct err *err)
 {
 	CLEANUP_FD int dirfd = -1;
 	pid_t *pids;
@@ -89,6 +90,7 @@ static int add_children(struct kin *k, pid_t pid, int parent, struct err *err)
 		rc = proc_children(dirfd, k->scratch, &pids, &n, err);
 	if (rc < 0)
 		return rc;
+	*ret_any = n > 0;
 	for (unsigned i = 0; i < n; i++) {
 		if (idmap_get(&k->known, pids[i], NULL) || ignored(k, pids[i]))
 			continue;
@@ -102,24 +104,33 @@ static int add_children(struct kin *k, pid_t pid, int parent, struct err *err)
 
 int kin_children(struct kin *k, unsigned parent, struct err *err)
 {
-	return add_children(k, k->f->procs[parent].pid, (int)parent, err);
+	bool any = false;
+	int rc = add_children(k, k->f->procs[parent].pid, (int)parent, &any, err);
+
+	k->f->procs[parent].has_children |= any;
+	return rc;
 }
 
 int kin_again(struct kin *k, struct err *err)
 {
 	unsigned n = k->f->n_procs;
 	int found = 0, rc;
+	bool any;
 
-	/* Somebody else's root that has no others yet is all there is. */
+	/*
+	 * Whoever adopts an orphan is an ancestor of it: the child through which it is one was
+	 * there, or had been adopted before, and what is stopped makes no children. So who had none
+	 * has none.
+	 */
 	for (unsigned i = 0; n > 1 && i < n; i++) {
-		if (!k->f->procs[i].n_threads)
+		if (!k->f->procs[i].n_threads || !k->f->procs[i].has_children)
 			continue;
 		rc = kin_children(k, i, err);
 		if (rc < 0)
 			return rc;
 		found += rc;
 	}
-	rc = k->reaper ? add_children(k, k->reaper, -1, err) : 0;
+	rc = k->reaper ? add_children(k, k->reaper, -1, &any, err) : 0;
 	return rc < 0 ? rc : found + rc;
 }
 
@@ -182,6 +193,7 @@ int freeze_check(const struct freeze_opts *o, const struct frozen *f, struct err
 {
 	struct frozen copy = { 0 };
 	struct kin k = { .o = o, .f = &copy };
+	bool any;
 	int rc = 0;
 
 	k.scratch = arena_new();
@@ -195,7 +207,7 @@ int freeze_check(const struct freeze_opts *o, const struct frozen *f, struct err
 	if (rc < 0)
 		err_nomem(err);
 	for (unsigned i = 0; rc == 0 && i < f->n_procs; i++)
-		rc = add_children(&k, f->procs[i].pid, (int)i, err);
+		rc = add_children(&k, f->procs[i].pid, (int)i, &any, err);
 	if (rc > 0)
 		rc = err_set(err, -EAGAIN, "process %d came to the job while it was being stopped",
 			     copy.procs[0].pid);

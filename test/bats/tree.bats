@@ -16,6 +16,10 @@ load ../lib/common
 	three_generations tree_shape tree 31
 }
 
+@test "tree_shape: all of them adopt orphans, should there be any" {
+	three_generations tree_shape tree 7 subreaper
+}
+
 @test "tree_sessions: sessions, groups, orphans, daemons" {
 	three_generations tree_sessions
 }
