@@ -12,6 +12,7 @@
 #include "dump/internal.h"
 #include "dump/tracing.h"
 #include "proc/orphans.h"
+#include "proc/probe.h"
 #include "trace/stop.h"
 #include "util/cleanup.h"
 #include "util/fault.h"
@@ -90,7 +91,11 @@ static int prepare(struct dumper *d, struct err *err)
 		d->cap.subjects[i].pidfd = d->cap.subjects[i].proc_dirfd = -1;
 	}
 	d->cap.n_subjects = d->tree->n_processes = n;
-	rc = family_find_memory(d, err);
+	rc = look_list(d, err);
+	if (rc == 0)
+		look_ahead(d);
+	if (rc == 0)
+		rc = family_find_memory(d, err);
 	return rc < 0 ? rc : watched_settle(d, err);
 }
 
@@ -179,6 +184,7 @@ int dump_ended(struct dumper *d, int rc, struct err *err)
 
 void dump_release(struct dumper *d)
 {
+	scout_stop(d->scout);
 	if (d->n_waits) /* it failed on the way */
 		waits_remember(d, false);
 	process_release_all(d);
@@ -314,7 +320,9 @@ int dump_init(struct dumper *d, struct err *err)
 	d->cap = (struct capture){ .arena = d->arena,
 				   .tree = d->tree,
 				   .space_id = dump_space_id,
-				   .space_id_arg = d->job };
+				   .space_id_arg = d->job,
+				   .looked_at = look_take_fds,
+				   .looked_at_arg = d };
 	d->tree->settings = *d->job->settings;
 	d->freeze = (struct freeze_opts){ .root = d->job->root,
 					  .adopted = d->job->adopted,
@@ -406,8 +414,11 @@ int dump_checkpoint(struct dump_job *job, unsigned flags, struct dump_result *re
 	err = err ? err : &own;
 	watched_begin(job);
 	rc = begin(&d, err);
-	if (rc == 0)
+	if (rc == 0) {
+		d.scout = probe_without("scout") ? NULL : scout_new();
 		rc = tracing_run(job->root, traced, &d, &job->by_thread, err);
+		scout_stop(d.scout);
+	}
 	flags_forget(job);
 	if (rc == 0 && d.writer) /* not yet done under DUMP_KILL */
 		rc = finish(&d, err);
@@ -423,6 +434,7 @@ int dump_checkpoint(struct dump_job *job, unsigned flags, struct dump_result *re
 	measure_note(&d);
 	measure_say_why(&d);
 	ret->write_us = d.start_ns ? (uint64_t)(trace_now_ns() - d.begin_ns) / 1000 : 0;
+	scout_free(d.scout);
 	arena_free(d.arena);
 	batch_store_free(d.batches);
 	free(d.buf);

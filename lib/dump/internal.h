@@ -6,6 +6,7 @@
 #include "dump/dump.h"
 #include "dump/hashes.h"
 #include "dump/policy.h"
+#include "dump/scout.h"
 #include "dump/tracker.h"
 #include "inject/live.h"
 #include "object/object.h"
@@ -118,6 +119,30 @@ struct map_list {
 	const struct watched *flags_from; /* where its flags were taken from; NULL: smaps */
 };
 
+/* A stopped process, by its ids: a thread that is alive first. */
+struct whom {
+	pid_t pid, *tids;
+	unsigned n;
+	unsigned task;               /* the scout's first that is about it */
+	struct proc_status **status; /* of its threads, as far as read, in chunks */
+};
+
+struct everybody {
+	struct whom *v;
+	unsigned n;
+	unsigned *whose; /* tasks: a process, and more of its threads; then descriptors of all */
+	unsigned n_looks;
+};
+
+/* What /proc says of it before anything of ours is there. */
+struct sight {
+	int proc_dirfd, pidfd, mem_fd;
+	struct proc_stat stat;
+	struct proc_map *maps; /* without flags */
+	unsigned n_maps;
+	struct proc_status *threads; /* the first of them */
+};
+
 /* One checkpoint in the making. */
 struct dumper {
 	struct dump_job *job;
@@ -131,10 +156,12 @@ struct dumper {
 	/* For each process the first in the list whose memory it has: itself, unless by CLONE_VM.
 	 */
 	unsigned *memory_of;
-	bool memory_unknown;           /* kcmp(2) is not allowed */
-	struct map_list *maps;         /* for each process */
-	struct thread_facts **facts;   /* for each process, an array parallel to its threads */
-	const struct file **contents;  /* files whose content is a space */
+	bool memory_unknown; /* kcmp(2) is not allowed */
+	struct scout *scout; /* NULL: nobody reads ahead */
+	struct everybody everybody;
+	struct map_list *maps;        /* for each process */
+	struct thread_facts **facts;  /* for each process, an array parallel to its threads */
+	const struct file **contents; /* files whose content is a space */
 	unsigned n_contents, files_looked_at;
 	struct remembered_wait *waits; /* of this checkpoint */
 	unsigned n_waits;
@@ -168,8 +195,8 @@ struct dumper {
  * mappings are read before anything of ours is mapped there; the rest needs the open files (whose
  * content a mapping may share) and a remote.
  */
-int memory_read_maps(struct dumper *d, const struct subject *s, struct map_list *ret,
-		     struct err *err);
+int memory_read_maps(struct dumper *d, const struct subject *s, const struct sight *look,
+		     struct map_list *ret, struct err *err);
 int memory_capture(struct dumper *d, struct subject *s, const struct map_list *maps, int mem_fd,
 		   struct err *err);
 /*
@@ -187,6 +214,21 @@ int foreign_scan(struct dumper *d, struct subject *s, const struct map_list *map
 		 struct page_list *list, int pagemap_fd, struct err *err);
 /* Build ids of mapped files: after the thaw, since reading them takes time. */
 void memory_describe_files(struct dumper *d);
+
+/*
+ * dump/look.c: what /proc says of a process before anything of ours is there. look_open only opens
+ * its files. In the tracer: the list of all (d->everybody), the scout sent out, and what it has
+ * found or is read now: of a process, of a thread of one that has been taken; of the descriptors of
+ * one, NULL if nobody has looked.
+ */
+int look_open(const struct whom *w, struct arena *a, struct sight *l, struct err *err);
+void look_close(struct sight *l);
+int look_list(struct dumper *d, struct err *err);
+void look_ahead(struct dumper *d);
+int look_take(struct dumper *d, unsigned index, struct sight *ret, struct err *err);
+int look_thread(struct dumper *d, unsigned index, unsigned i, const struct proc_status **ret,
+		struct err *err);
+const struct fd_looks *look_take_fds(void *arg, unsigned index);
 
 /* dump/watched.c: what is known of each process's memory from one checkpoint to the next. */
 struct watched *watched_find(struct dump_job *job, pid_t pid, unsigned long long start_time);

@@ -324,16 +324,17 @@ static bool others_watch(struct watched *w, const struct map_list *l)
 	return false;
 }
 
-static int read_maps(struct dumper *d, struct watched *w, int proc_dirfd, struct map_list *ret,
-		     struct err *err)
+static int read_maps(struct dumper *d, struct watched *w, const struct sight *look,
+		     struct map_list *ret, struct err *err)
 {
-	int rc;
+	int proc_dirfd = look->proc_dirfd, rc;
 
 	ret->flags_from = NULL;
 	if (d->attaching || (w && w->n_flags)) {
-		rc = proc_maps_read(proc_dirfd, false, d->arena, &ret->maps, &ret->n, err);
-		if (rc < 0 || d->attaching)
-			return rc;
+		ret->maps = look->maps;
+		ret->n = look->n_maps;
+		if (d->attaching)
+			return 0;
 		if (flags_apply(w, ret->maps, ret->n) && !others_watch(w, ret)) {
 			ret->flags_from = w;
 			return 0;
@@ -344,11 +345,11 @@ static int read_maps(struct dumper *d, struct watched *w, int proc_dirfd, struct
 					 : proc_maps_unhide(proc_dirfd, ret->maps, ret->n, err);
 }
 
-int memory_read_maps(struct dumper *d, const struct subject *s, struct map_list *ret,
-		     struct err *err)
+int memory_read_maps(struct dumper *d, const struct subject *s, const struct sight *look,
+		     struct map_list *ret, struct err *err)
 {
 	struct watched *w = watched_find(d->job, s->pid, s->stat.start_time);
-	int rc = read_maps(d, w, s->proc_dirfd, ret, err);
+	int rc = read_maps(d, w, look, ret, err);
 
 	if (rc == 0)
 		foreign_mark(d, w, ret);

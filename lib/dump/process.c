@@ -6,27 +6,12 @@
 #include "util/io.h"
 #include "util/log.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
-#define LOG_ROOM "dump"
-#ifndef PIDFD_THREAD
-#define PIDFD_THREAD O_EXCL /* Linux 6.9 */
-#endif
+#define LOG_ROOM       "dump"
 #define MAX_VDSO_BYTES (64 * 1024)
-
-/* Killed while stopped: its memory has gone already, or it has. */
-static bool is_ending(struct dumper *d, const struct subject *s)
-{
-	struct proc_status st;
-	bool ending = proc_status_read(s->proc_dirfd, d->arena, &st, NULL) < 0 || !st.has_vm;
-
-	errno = EACCES;
-	return ending;
-}
 
 static bool leader_ended(const struct dumper *d, unsigned index)
 {
@@ -35,36 +20,35 @@ static bool leader_ended(const struct dumper *d, unsigned index)
 	return fp->threads[0].tid != fp->pid;
 }
 
+static void take(struct dumper *d, unsigned index, const struct sight *l)
+{
+	d->cap.subjects[index] = (struct subject){ .process = &d->tree->processes[index],
+						   .pid = d->frozen->procs[index].threads[0].tid,
+						   .pidfd = l->pidfd,
+						   .proc_dirfd = l->proc_dirfd,
+						   .stat = l->stat };
+	d->mem_fds[index] = l->mem_fd;
+}
+
 int process_open(struct dumper *d, unsigned index, struct err *err)
 {
-	/* a thread that is alive: see proc_live_thread */
-	pid_t pid = d->frozen->procs[index].threads[0].tid;
-	struct subject *s = &d->cap.subjects[index];
-	char path[64];
-	int rc;
+	struct sight l;
+	int rc = look_open(&d->everybody.v[index], d->arena, &l, err);
 
-	*s = (struct subject){
-		.process = &d->tree->processes[index], .pid = pid, .pidfd = -1, .proc_dirfd = -1
-	};
-	rc = proc_open_pid(pid, &s->proc_dirfd, err);
+	if (rc == 0)
+		take(d, index, &l);
+	return rc;
+}
+
+/* Opened, and looked at. */
+static int process_look(struct dumper *d, unsigned index, struct sight *ret, struct err *err)
+{
+	int rc = look_take(d, index, ret, err);
+
 	if (rc < 0)
 		return rc;
-	s->pidfd = (int)syscall(SYS_pidfd_open, pid, leader_ended(d, index) ? PIDFD_THREAD : 0);
-	if (s->pidfd < 0 && errno == EINVAL && leader_ended(d, index)) {
-		err_set(err, -EOPNOTSUPP,
-			"pid %d: its first thread has ended and others go on, so that its "
-			"descriptors cannot be reached",
-			d->frozen->procs[index].pid);
-		return err_hint(err, "Linux 6.9 can do that (PIDFD_THREAD)");
-	}
-	if (s->pidfd < 0)
-		return err_set(err, -errno, "cannot open a pidfd for process %d: %m", pid);
-	(void)snprintf(path, sizeof path, "/proc/%d/mem", pid);
-	d->mem_fds[index] = open(path, O_RDONLY | O_CLOEXEC);
-	if (d->mem_fds[index] < 0 && (errno == EACCES || errno == EPERM) && is_ending(d, s))
-		return err_set(err, -ESRCH, "process %d has ended", pid);
-	if (d->mem_fds[index] < 0)
-		return err_set(err, -errno, "cannot open '%s': %m", path);
+	take(d, index, ret);
+	d->cap.subjects[index].status = ret->threads[0];
 	return 0;
 }
 
@@ -128,13 +112,8 @@ static int identify(struct dumper *d, unsigned index, struct err *err)
 	struct process *p = s->process;
 	int parent = d->frozen->procs[index].parent;
 	char key[PROCESS_KEY_LEN];
-	int rc;
+	int rc = 0;
 
-	rc = proc_status_read(s->proc_dirfd, d->arena, &s->status, err);
-	if (rc == 0)
-		rc = proc_stat_read(s->proc_dirfd, &s->stat, err);
-	if (rc < 0)
-		return rc;
 	p->pid = s->status.ns_tgid;
 	p->pgid = s->status.ns_pgid;
 	p->sid = s->status.ns_sid;
@@ -186,7 +165,7 @@ static int refuse_guest(struct dumper *d, unsigned index, struct err *err)
 }
 
 /* What guests have mapped is what their host had before anything of ours was there. */
-static int read_maps(struct dumper *d, unsigned index, struct err *err)
+static int read_maps(struct dumper *d, unsigned index, const struct sight *l, struct err *err)
 {
 	struct subject *s = &d->cap.subjects[index];
 	int rc = 0;
@@ -196,7 +175,7 @@ static int read_maps(struct dumper *d, unsigned index, struct err *err)
 		d->maps[index].flags_from = NULL;
 		return 0;
 	}
-	rc = memory_read_maps(d, s, &d->maps[index], err);
+	rc = memory_read_maps(d, s, l, &d->maps[index], err);
 	return rc == 0 && d->memory_unknown ? refuse_guest(d, index, err) : rc;
 }
 
@@ -258,12 +237,13 @@ static int begin_remote(struct dumper *d, unsigned index, struct err *err)
 int process_borrow(struct dumper *d, unsigned index, struct err *err)
 {
 	struct subject *s = &d->cap.subjects[index];
-	int rc = process_open(d, index, err);
+	struct sight l;
+	int rc = process_look(d, index, &l, err);
 
 	if (rc == 0)
 		rc = identify(d, index, err);
 	if (rc == 0)
-		rc = read_maps(d, index, err);
+		rc = read_maps(d, index, &l, err);
 	if (rc == 0)
 		log_debug("pid %d: %u mappings", s->pid, d->maps[index].n);
 	if (rc == 0)

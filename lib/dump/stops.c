@@ -63,11 +63,12 @@ static int attach_process(struct dumper *d, unsigned i, struct err *err)
 static int attach(void *arg, struct err *err)
 {
 	struct dumper *d = arg;
-	int rc = dump_stop(d, err);
+	int rc;
 
+	d->attaching = true;
+	rc = dump_stop(d, err);
 	if (rc < 0 && !d->frozen)
 		return dump_ended(d, rc, err);
-	d->attaching = true;
 	for (unsigned i = 0; rc == 0 && i < d->cap.n_subjects; i++)
 		rc = process_borrow(d, i, err);
 	for (unsigned i = 0; rc == 0 && i < d->cap.n_subjects; i++)

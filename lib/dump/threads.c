@@ -137,9 +137,12 @@ int threads_look(struct dumper *d, unsigned index, struct err *err)
 	for (unsigned i = 0; i < p->n_threads; i++) {
 		struct frozen_thread *ft = &fp->threads[i];
 		struct thread *t = &p->threads[i];
-		int rc = attrs_capture_thread(&d->cap, &d->cap.subjects[index], ft->tid, &ft->regs,
-					      t, err);
+		const struct proc_status *st;
+		int rc = look_thread(d, index, i, &st, err);
 
+		if (rc == 0)
+			rc = attrs_capture_thread(&d->cap, &d->cap.subjects[index], ft->tid,
+						  &ft->regs, st, t, err);
 		if (rc == 0)
 			rc = get_xstate(d, ft->tid, t, err);
 		if (rc == 0)

@@ -98,12 +98,14 @@ int attrs_capture_process(struct capture *c, struct subject *s, struct err *err)
 		rc = ask_inside(c, s, err);
 	if (rc == 0)
 		rc = ptimers_capture(c, s, err);
+	if (rc < 0)
+		return rc;
 	/* after the timers: one that runs out in between rather comes once more than never */
-	if (rc == 0)
-		rc = proc_status_read(s->proc_dirfd, c->arena, &st, err);
-	return rc < 0 ? rc
-		      : signals_look_pending(s->pid, true, st.shared_pending, c->arena,
-					     &p->pending, &p->n_pending, err);
+	rc = proc_status_read(s->proc_dirfd, c->arena, &st, err);
+	if (rc < 0)
+		return rc;
+	return signals_look_pending(s->pid, true, st.shared_pending, c->arena, &p->pending,
+				    &p->n_pending, err);
 }
 
 /* The leader speaks for the process: its credentials are what the other threads' must be. */
@@ -124,25 +126,18 @@ static int admit(struct capture *c, struct subject *s, pid_t tid, const struct t
 }
 
 int attrs_capture_thread(struct capture *c, struct subject *s, pid_t tid,
-			 const struct thread_regs *regs, struct thread *t, struct err *err)
+			 const struct thread_regs *regs, const struct proc_status *st,
+			 struct thread *t, struct err *err)
 {
-	const struct proc_status *st = &s->status;
-	struct proc_status own;
-	int rc = 0;
+	int rc = admit(c, s, tid, regs, st, err);
 
-	if (tid != s->pid) {
-		rc = proc_thread_status_read(s->proc_dirfd, tid, c->arena, &own, err);
-		st = &own;
-	}
-	if (rc == 0)
-		rc = admit(c, s, tid, regs, st, err);
 	if (rc < 0)
 		return rc;
 	t->tid = st->ns_pid;
 	t->comm = st->name;
 	t->sigmask = regs->sigmask;
-	rc = signals_look_pending(tid, false, st->sig_pending, c->arena, &t->pending,
-				  &t->n_pending, err);
+	rc = signals_look_pending(tid, false, st->sig_pending, c->arena, &t->pending, &t->n_pending,
+				  err);
 	if (rc == 0)
 		rc = threadattr_look(tid, t, err);
 	return rc == 0 ? sched_look(tid, c->arena, t, err) : rc;

@@ -55,6 +55,7 @@ static int add(struct capture *c, unsigned carrier, int *fd, const struct stat *
 	struct subject *s = flight_subject(c, carrier, err);
 	struct open_file *of;
 	struct file *f;
+	char name[32];
 	int rc;
 
 	if (!s)
@@ -71,7 +72,10 @@ static int add(struct capture *c, unsigned carrier, int *fd, const struct stat *
 				  .stream = -1,
 				  .carrier = (int)carrier,
 				  .carrier_fd = c->open_files[carrier].fd };
+	(void)snprintf(name, sizeof name, "fd/%d", of->fd);
 	rc = proc_fdinfo_read(s->proc_dirfd, of->fd, c->arena, &of->info, err);
+	if (rc == 0)
+		rc = proc_link(s->proc_dirfd, name, c->arena, &of->link, &of->deleted, err);
 	if (rc < 0)
 		return rc;
 	of->flags = (int)(of->info.flags & ~(uint32_t)O_CLOEXEC);

@@ -173,12 +173,11 @@ static int group_all(struct gathering *g, struct err *err)
 	return 0;
 }
 
-/* fds: those that the process has, ascending. */
-static int lowest_free(const int *fds, unsigned n)
+static int lowest_free(const struct fd_looks *looks)
 {
 	unsigned at = 0;
 
-	while (at < n && fds[at] == (int)at)
+	while (at < looks->n && looks->v[at].fd == (int)at)
 		at++;
 	return (int)at;
 }
@@ -217,22 +216,24 @@ static int duplicate(struct subject *s, int fd, int *ret, struct err *err)
 }
 
 /* What a filter forbids, we are told as early as the first; then the process sends them. */
-static int obtain(struct gathering *g, struct subject *s, const int *fds, unsigned n, unsigned i,
+static int obtain(struct gathering *g, struct subject *s, const struct fd_looks *looks, unsigned i,
 		  int *ret, struct err *err)
 {
-	int rc = 0;
+	int fd = looks->v[i].fd, rc = 0;
 
 	if (!g->fetcher) {
-		rc = duplicate(s, fds[i], ret, err);
+		rc = duplicate(s, fd, ret, err);
 		if (rc == 0 || !forbids_getfd(-rc))
 			return rc;
 		err_clear(err);
-		rc = fetch_begin(s->batch, s->pid, lowest_free(fds, n), &g->fetcher, err);
+		/* meanwhile it has one more, and so have those that share its table */
+		g->c->looked_at = NULL;
+		rc = fetch_begin(s->batch, s->pid, lowest_free(looks), &g->fetcher, err);
 	}
 	if (rc == 0)
-		rc = fetch_one(g->fetcher, fds[i], ret, err);
+		rc = fetch_one(g->fetcher, fd, ret, err);
 	return rc < 0 ? err_wrap(err, rc, "pid %d fd %d: cannot duplicate the descriptor", s->pid,
-				 fds[i])
+				 fd)
 		      : 0;
 }
 
@@ -249,25 +250,42 @@ static int substitute(struct open_file *of, bool cloexec, struct err *err)
 	return 0;
 }
 
-static int look_at(struct capture *c, struct open_file *of, struct err *err)
+int fds_look(int proc_dirfd, struct arena *a, struct fd_looks *ret, struct err *err)
 {
-	int rc = proc_fdinfo_read(of->subject->proc_dirfd, of->fd, c->arena, &of->info, err);
+	unsigned n;
+	int *fds, rc = proc_fds(proc_dirfd, a, &fds, &n, err);
 
-	if (rc < 0)
-		return err_wrap(err, rc, "pid %d fd %d", of->subject->pid, of->fd);
+	ret->n = 0;
+	if (rc == 0)
+		ret->v = arena_array(a, n, sizeof *ret->v);
+	if (rc == 0 && !ret->v)
+		return err_nomem(err);
+	for (unsigned i = 0; rc == 0 && i < n; i++) {
+		struct fd_look *l = &ret->v[ret->n++];
+		char name[32];
+
+		l->fd = fds[i];
+		(void)snprintf(name, sizeof name, "fd/%d", l->fd);
+		rc = proc_fdinfo_read(proc_dirfd, l->fd, a, &l->info, err);
+		if (rc == 0)
+			rc = proc_link(proc_dirfd, name, a, &l->link, &l->deleted, err);
+		if (rc < 0)
+			return err_wrap(err, rc, "fd %d", l->fd);
+	}
+	return rc;
+}
+
+static int look_at(struct open_file *of, const struct fd_look *l, struct err *err)
+{
+	of->info = l->info;
+	of->link = l->link;
+	of->deleted = l->deleted;
 	if (fstat(of->dup, &of->st) < 0)
 		return fd_error(of, err, -errno, "cannot look at the file: %m");
 	of->flags = (int)(of->info.flags & ~(uint32_t)O_CLOEXEC);
 	of->stream = -1;
 	of->carrier = -1;
 	return 0;
-}
-
-static bool has_cloexec(const struct subject *s, int fd, struct arena *a)
-{
-	struct proc_fdinfo info = { 0 };
-
-	return proc_fdinfo_read(s->proc_dirfd, fd, a, &info, NULL) == 0 && (info.flags & O_CLOEXEC);
 }
 
 /* So that the other end of a pipe is not taken for one that leads out of the job. */
@@ -292,51 +310,55 @@ static int note_left_out(struct capture *c, const struct subject *s, int fd, str
 	return 0;
 }
 
-static int gather_all_of(struct gathering *g, struct subject *s, const int *fds, unsigned n,
+static int gather_all_of(struct gathering *g, struct subject *s, const struct fd_looks *looks,
 			 struct err *err)
 {
+	struct capture *c = g->c;
 	int rc;
 
-	for (unsigned i = 0; i < n; i++) {
-		enum fd_action rule = fd_rule(&g->c->tree->settings, fds[i]);
+	for (unsigned i = 0; i < looks->n; i++) {
+		const struct fd_look *l = &looks->v[i];
+		enum fd_action rule = fd_rule(&c->tree->settings, l->fd);
 		struct seen *seen;
 
-		rc = rule == FD_CLOSE || rule == FD_NULL ? note_left_out(g->c, s, fds[i], err) : 0;
+		rc = rule == FD_CLOSE || rule == FD_NULL ? note_left_out(c, s, l->fd, err) : 0;
 		if (rc < 0)
 			return rc;
 		if (rule == FD_CLOSE)
 			continue;
-		seen = arena_push(g->c->arena, &g->seen, &g->n_seen, sizeof *seen);
+		seen = arena_push(c->arena, &g->seen, &g->n_seen, sizeof *seen);
 		if (!seen)
 			return err_nomem(err);
 		seen->of.subject = s;
-		seen->of.fd = fds[i];
+		seen->of.fd = l->fd;
 		seen->of.dup = -1;
 		if (rule == FD_NULL) {
-			rc = substitute(&seen->of, has_cloexec(s, fds[i], g->c->arena), err);
+			rc = substitute(&seen->of, l->info.flags & O_CLOEXEC, err);
 			if (rc < 0)
 				return rc;
 			continue;
 		}
-		rc = obtain(g, s, fds, n, i, &seen->of.dup, err);
+		rc = obtain(g, s, looks, i, &seen->of.dup, err);
 		if (rc < 0)
 			return rc;
-		rc = look_at(g->c, &seen->of, err);
+		rc = look_at(&seen->of, l, err);
 		if (rc < 0)
 			return rc;
 	}
 	return 0;
 }
 
-static int gather_subject(struct gathering *g, struct subject *s, struct err *err)
+static int gather_subject(struct gathering *g, unsigned index, struct err *err)
 {
-	unsigned n = 0;
-	int *fds = NULL, rc, end;
+	struct capture *c = g->c;
+	struct subject *s = &c->subjects[index];
+	const struct fd_looks *looks = c->looked_at ? c->looked_at(c->looked_at_arg, index) : NULL;
+	struct fd_looks own;
+	int rc = looks ? 0 : fds_look(s->proc_dirfd, c->arena, &own, err), end;
 
-	rc = proc_fds(s->proc_dirfd, g->c->arena, &fds, &n, err);
 	if (rc < 0)
 		return err_wrap(err, rc, "pid %d", s->pid);
-	rc = gather_all_of(g, s, fds, n, err);
+	rc = gather_all_of(g, s, looks ? looks : &own, err);
 	end = fetch_end(g->fetcher, rc < 0 ? NULL : err);
 	g->fetcher = NULL;
 	return rc < 0 ? rc : end;
@@ -346,17 +368,11 @@ static int gather_subject(struct gathering *g, struct subject *s, struct err *er
 int file_look_closer(struct capture *c, struct open_file *of, struct err *err)
 {
 	struct statfs fs;
-	char name[32];
-	int rc;
 
 	if (of->substituted) {
 		of->link = arena_strdup(c->arena, "/dev/null");
 		return of->link ? 0 : err_nomem(err);
 	}
-	(void)snprintf(name, sizeof name, "fd/%d", of->fd);
-	rc = proc_link(of->subject->proc_dirfd, name, c->arena, &of->link, &of->deleted, err);
-	if (rc < 0)
-		return err_wrap(err, rc, "pid %d fd %d", of->subject->pid, of->fd);
 	if ((S_ISREG(of->st.st_mode) || S_ISDIR(of->st.st_mode)) && fstatfs(of->dup, &fs) == 0)
 		of->fs_magic = (long)fs.f_type;
 	return 0;
@@ -457,7 +473,7 @@ int files_gather(struct capture *c, struct err *err)
 	int rc = 0;
 
 	for (unsigned i = 0; i < c->n_subjects && rc == 0; i++)
-		rc = gather_subject(&g, &c->subjects[i], err);
+		rc = gather_subject(&g, i, err);
 	if (rc == 0)
 		rc = group_all(&g, err);
 	if (rc == 0)

@@ -108,8 +108,6 @@ int placer_room(struct placer *pl, unsigned n_calls, size_t len, struct err *err
  * open.c: the caller's descriptor that --inherit names to be used in place of f, -1: f is restored.
  */
 int file_inherited(const struct rebuild *rb, const struct file *f);
-/* Index of a file in tree->files by id, -1 when there is none. */
-int file_index(const struct tree *t, uint32_t id);
 /* Index of a space in tree->spaces by id, -1 when there is none. */
 int space_index(const struct tree *t, uint32_t id);
 /* The first process (in tree order) that has the file; ret_fd: its lowest descriptor of it. NULL:

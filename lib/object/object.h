@@ -22,13 +22,26 @@ struct subject {
 	struct process *process; /* what is being filled in */
 	pid_t pid;               /* as seen from here (process->pid is as the job sees it) */
 	int pidfd;
-	int proc_dirfd;        /* /proc/PID */
+	int proc_dirfd; /* /proc/PID */
 	/* What its files status and stat said before anything was asked inside. */
 	struct proc_status status;
 	struct proc_stat stat;
 	struct remote *remote; /* calls can be run in its leader */
 	struct batch
 		*batch; /* a batch of that remote, free for use between calls of this interface */
+};
+
+/* What /proc shows of a process's descriptors, ascending. */
+struct fd_look {
+	int fd;
+	struct proc_fdinfo info;
+	char *link; /* " (deleted)" cut off */
+	bool deleted;
+};
+
+struct fd_looks {
+	struct fd_look *v;
+	unsigned n;
 };
 
 /* Content that dump/ reads from a descriptor when it writes the pages of a space. */
@@ -57,6 +70,10 @@ struct capture {
 	/* Gives the id that `key` has had along this chain, or a new one. */
 	uint32_t (*space_id)(void *arg, const char *key);
 	void *space_id_arg;
+	/* Somebody has looked at the descriptors of subject i ahead: NULL: nobody has. May be NULL
+	 * itself. */
+	const struct fd_looks *(*looked_at)(void *arg, unsigned i);
+	void *looked_at_arg;
 	struct open_file
 		*open_files; /* working memory of object/files.c, parallel to tree->files */
 	unsigned n_open_files;
@@ -70,7 +87,7 @@ struct capture {
 	int *held; /* connections that stay under repair until the job has ended */
 	unsigned n_held;
 	struct socket_fresh *fresh_sockets; /* working memory of object/socket_options.c */
-	struct idmap job_pids;  /* working memory of object/socket_queue.c */
+	struct idmap job_pids;              /* working memory of object/socket_queue.c */
 	struct subject *flight; /* stands for whoever has what is on its way in a socket */
 	/* object/nspace.c: the namespaces that the job has from its surroundings, by inode number;
 	 * 0: not known */
@@ -159,6 +176,8 @@ struct file_ops {
 		      const struct file *f, struct placer *pl, struct err *err);
 };
 
+/* What /proc says of the descriptors of the process whose directory that is: whoever asks. */
+int fds_look(int proc_dirfd, struct arena *a, struct fd_looks *ret, struct err *err);
 /* Captures all descriptors of all subjects: tree->files and process->fds. Refuses by name what no
  * kind matches. */
 int files_capture(struct capture *c, struct err *err);
@@ -197,8 +216,8 @@ struct rebuild {
 	int *file_fds;     /* parallel to tree->files: made description, -1 = none */
 	int *socket_temps; /* parallel to tree->files: ends of connections that are needed only
 			      until all that is unread has been put back, -1 = none */
-	int *space_fds;  /* parallel to tree->spaces: memfd or file to be filled with a SHM or FILE
-			    space, -1 = none */
+	int *space_fds; /* parallel to tree->spaces: memfd or file to be filled with a SHM or FILE
+			   space, -1 = none */
 	/* Parallel to tree->files, of pipes and FIFOs: which are ends of the same one (in the
 	 * maker); next: -1: that is all. */
 	struct pipe_end {
@@ -220,6 +239,8 @@ const char *rebuild_file_owner(const struct rebuild *rb, const struct file *f);
 /* Is it a regular file that the job only reads, and longer than at the checkpoint? */
 bool file_has_grown(const struct rebuild *rb, const struct file *f);
 
+/* Index of a file in tree->files by id, -1 when there is none. */
+int file_index(const struct tree *t, uint32_t id);
 /* Everything that can be said before anything is created. */
 int files_check(const struct rebuild *rb, struct err *err);
 /* In the maker: opens all files (and a memfd for each shared space without a file) at fd_base and
@@ -283,10 +304,11 @@ int attrs_capture_process(struct capture *c, struct subject *s, struct err *err)
  * (seccomp filter, 32-bit, foreign uid, ...). Thread attributes that can be had from outside: name,
  * mask, pending signals, scheduling, affinity, ioprio, robust list, rseq. (Those that only the
  * thread itself can say - alternate stack, clear_child_tid, timer slack, parent-death signal - come
- * from inject/live.h.) regs: what it was stopped with.
+ * from inject/live.h.) regs: what it was stopped with. st: its status.
  */
 int attrs_capture_thread(struct capture *c, struct subject *s, pid_t tid,
-			 const struct thread_regs *regs, struct thread *t, struct err *err);
+			 const struct thread_regs *regs, const struct proc_status *st,
+			 struct thread *t, struct err *err);
 /* Those, once they have been asked for. */
 struct thread_facts;
 void attrs_take_facts(struct thread *t, const struct thread_facts *facts);

@@ -70,8 +70,7 @@ static bool out_of_reach(const struct open_file *of)
 }
 
 /* A second opening of a pipe that is a standard stream counts as that stream too. */
-static unsigned pipe_mask(const struct capture *c, const struct open_file *of,
-			  const uint8_t *masks)
+static unsigned pipe_mask(const struct capture *c, const struct open_file *of, const uint8_t *masks)
 {
 	unsigned mask = 0;
 

@@ -18,7 +18,7 @@ struct socket_seen {
 	int code;     /* the checkpoint is refused, if it is not a standard stream */
 	const char *why, *hint;
 	unsigned local_port, peer_port; /* TCP: so that only few addresses are compared */
-	uint32_t same_ports; /* TCP: the next file whose ports are the same, 0: none */
+	uint32_t same_ports;            /* TCP: the next file whose ports are the same, 0: none */
 	uint32_t age_ms;                /* TCP: since the other end was last heard of */
 	uint32_t tcp;                   /* its state */
 };

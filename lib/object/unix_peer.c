@@ -9,6 +9,8 @@
  */
 #include "object/socket.h"
 
+#include "inject/twin.h"
+
 #include <fcntl.h>
 #include <linux/sched.h>
 #include <signal.h>
@@ -16,6 +18,8 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#define TWIN_STACK (64 * 1024)
 
 /* --- capture ---------------------------------------------------------------------------------- */
 
@@ -82,33 +86,49 @@ static int call_with_ids(const struct unix_peer *who, int (*call)(void *arg), vo
 	return rc;
 }
 
-static pid_t clone_as(pid_t pid)
-{
-	struct clone_args args = { .flags = CLONE_FILES,
-				   .exit_signal = SIGCHLD,
-				   .set_tid = (uint64_t)(uintptr_t)&pid,
-				   .set_tid_size = 1 };
+struct errand {
+	const struct unix_peer *who;
+	int (*call)(void *arg);
+	void *arg;
+};
 
-	return (pid_t)syscall(SYS_clone3, &args, sizeof args);
+static void errand_main(void *arg)
+{
+	const struct errand *e = arg;
+
+	_exit(-call_with_ids(e->who, e->call, e->arg) & 0xff);
+}
+
+/* We stand still meanwhile, and it has our memory: a copy of that for each pair of sockets is what
+ * takes time. */
+static bool call_by_twin(const struct errand *e)
+{
+	_Alignas(64) char stack[TWIN_STACK];
+	pid_t want = e->who->pid, pid;
+	struct clone_args args = { .flags = CLONE_FILES | CLONE_VM | CLONE_VFORK,
+				   .exit_signal = SIGCHLD,
+				   .set_tid = (uint64_t)(uintptr_t)&want,
+				   .set_tid_size = 1,
+				   .stack = (uint64_t)(uintptr_t)stack,
+				   .stack_size = sizeof stack };
+	int status = 0;
+
+	pid = (pid_t)twin_clone(&args, errand_main, (void *)(uintptr_t)e);
+	while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	return pid > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
 static int call_as(const struct rebuild *rb, const struct unix_peer *who, int (*call)(void *arg),
 		   void *arg)
 {
-	int status = 0, rc;
-	pid_t pid;
+	int rc;
 
 	if (!who->pid)
 		return call(arg);
-	if (!rb->new_pids && who->pid != getpid()) {
-		pid = clone_as(who->pid);
-		if (pid == 0)
-			_exit(-call_with_ids(who, call, arg) & 0xff);
-		while (pid > 0 && (rc = waitpid(pid, &status, 0)) < 0 && errno == EINTR)
-			;
-		if (pid > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0)
-			return 0;
-	}
+	if (!rb->new_pids && who->pid != getpid() &&
+	    call_by_twin(&(struct errand){ who, call, arg }))
+		return 0;
 	/* better another number than none */
 	rc = call_with_ids(who, call, arg);
 	return rc == -EACCES || rc == -EPERM ? call(arg) : rc;

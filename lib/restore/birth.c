@@ -17,8 +17,10 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -275,6 +277,71 @@ static void see_them_end(struct restoring *r, unsigned i)
 	(void)sigaction(SIGCHLD, &chld, NULL);
 }
 
+/* --- descriptors ------------------------------------------------------------------------------
+ */
+
+static void need(uint8_t *needed, int fd)
+{
+	if (fd >= 0)
+		needed[fd / 8] |= (uint8_t)(1u << fd % 8);
+}
+
+static void need_process(const struct restoring *r, uint8_t *needed, unsigned index)
+{
+	const struct build_process *bp = &r->procs[index];
+
+	for (unsigned k = 0; k < bp->state->n_fds; k++) {
+		int at = file_index(r->tree, bp->state->fds[k].file);
+
+		need(needed, at < 0 ? -1 : r->rb.file_fds[at]);
+	}
+	for (unsigned k = 0; k <= bp->state->n_vmas; k++)
+		need(needed, bp->map_fds[k]);
+}
+
+static void need_births(const struct restoring *r, uint8_t *needed, unsigned i)
+{
+	const struct birth *b = birth_at(r, i);
+
+	if (b->kind == BIRTH_PROCESS)
+		need_process(r, needed, b->index);
+	for (int c = b->first_child; c >= 0; c = birth_at(r, (unsigned)c)->next_sibling)
+		need_births(r, needed, (unsigned)c);
+}
+
+/*
+ * What neither it nor whoever comes from it needs is closed, before it makes others: else each
+ * process of a tree would be given, and had to close, all that the whole tree has open. Not by
+ * those that share memory with another, who may be anywhere in the C library.
+ */
+static void drop_others(const struct restoring *r, unsigned i)
+{
+	size_t len = (size_t)r->top_fd / 8 + 1;
+	uint8_t *needed;
+	int from = r->rb.fd_base;
+
+	if (i == 0 || birth_at(r, i)->share & (CLONE_FILES | CLONE_VM))
+		return;
+	needed = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (needed == MAP_FAILED)
+		return;
+	for (unsigned g = 0; g < GATES; g++)
+		need(needed, r->gates[g][0]);
+	need(needed, r->control);
+	for (unsigned k = 0; k < r->tree->n_files; k++) /* for who leads a session */
+		if (r->tree->files[k].kind == FILE_PTY)
+			need(needed, r->rb.file_fds[k]);
+	need_births(r, needed, i);
+	for (int fd = from; fd <= r->top_fd; fd++) {
+		if (fd < r->top_fd && !(needed[fd / 8] & 1u << fd % 8))
+			continue;
+		if (fd > from)
+			(void)syscall(SYS_close_range, from, fd - 1, 0);
+		from = fd + 1;
+	}
+	(void)munmap(needed, len);
+}
+
 /* --- all of it ---------------------------------------------------------------------------------
  */
 
@@ -300,6 +367,7 @@ _Noreturn void birth_main(struct restoring *r, unsigned i)
 	const struct birth *b = birth_at(r, i);
 	struct err err = { 0 };
 
+	drop_others(r, i);
 	be_born(r, i);
 	maker_say(r->control, MAKER_HERE, (int32_t)i, NULL);
 	wait_at(r, GATE_BORN);

@@ -72,6 +72,7 @@ struct restoring {
 	pid_t *heard; /* parallel to births: who has spoken, as seen from here; 0: not yet */
 	struct core_dir *core_dirs; /* parallel to tree->zombies, shared too */
 	int gates[GATES][2];        /* pipes; [1] is ours alone, -1: closed */
+	int top_fd;                 /* in the maker: above all that it has opened for the tree */
 	enum pids_mode pids;        /* what was decided; PIDS_AUTO: new ids */
 	bool own_userns;
 	pid_t child;   /* our child: the maker, or init of the namespace */

@@ -306,6 +306,20 @@ static int open_mapped(struct restoring *r, struct err *err)
 	return rc;
 }
 
+static void find_top(struct restoring *r)
+{
+	int top = r->control;
+
+	for (unsigned i = 0; i < GATES; i++)
+		top = MAX(top, r->gates[i][0]);
+	for (unsigned i = 0; i < r->tree->n_files; i++)
+		top = MAX(top, r->rb.file_fds[i]);
+	for (unsigned i = 0; i < r->tree->n_processes; i++)
+		for (unsigned k = 0; k <= r->tree->processes[i].n_vmas; k++)
+			top = MAX(top, r->procs[i].map_fds[k]);
+	r->top_fd = top + 1;
+}
+
 int maker_map_workspace(const struct workspace *ws, struct err *err)
 {
 	void *want = (void *)(uintptr_t)ws->start; /* NOLINT: an address is what it is */
@@ -344,6 +358,7 @@ _Noreturn void maker_main(struct restoring *r, int control)
 	}
 	/* what is meant for the job lies at fd_base and above */
 	(void)syscall(SYS_close_range, 0, r->rb.fd_base - 1, 0);
+	find_top(r);
 	/* everybody that is born has it from here */
 	if (r->tree->settings.deny_io_uring)
 		rc = deny_io_uring(&err);

@@ -75,24 +75,46 @@ static int check_mapped_file(const struct restoring *r, const struct process *p,
 	return 0;
 }
 
-static int check_memory(const struct restoring *r, const struct process *p, struct err *err)
-{
-	const struct vma *last = NULL;
+/* Files that have been found to be as they were: a tree's processes have the same ones mapped. The
+ * newest are kept. */
+struct checked {
+	const struct vma *v[32];
+	unsigned n;
+};
 
+static bool was_checked(const struct checked *c, const struct vma *v)
+{
+	for (unsigned i = 0; i < MIN(c->n, (unsigned)ARRAY_SIZE(c->v)); i++) {
+		const struct vma *o = c->v[i];
+
+		if (o->flags == v->flags && o->file_size == v->file_size &&
+		    o->file_mtime_ns == v->file_mtime_ns && o->build_id.len == v->build_id.len &&
+		    (!v->build_id.len ||
+		     !memcmp(o->build_id.data, v->build_id.data, v->build_id.len)) &&
+		    !strcmp(o->path, v->path))
+			return true;
+	}
+	return false;
+}
+
+static int check_memory(const struct restoring *r, const struct process *p, struct checked *done,
+			struct err *err)
+{
 	for (unsigned i = 0; i < p->n_vmas; i++) {
 		const struct vma *v = &p->vmas[i];
 		int rc;
 
-		if (v->kind != VMA_FILE ||
-		    (last && !strcmp(last->path, v->path) && last->flags == v->flags))
+		if (v->kind != VMA_FILE)
 			continue;
 		if (!v->path)
 			return err_image(err, -EINVAL, "pid %d: a file mapping without a path",
 					 p->pid);
+		if (was_checked(done, v))
+			continue;
 		rc = check_mapped_file(r, p, v, err);
 		if (rc < 0)
 			return rc;
-		last = v;
+		done->v[done->n++ % ARRAY_SIZE(done->v)] = v;
 	}
 	return 0;
 }
@@ -192,6 +214,7 @@ static void say_what_is_lost(const struct restoring *r)
 
 int plan_check(struct restoring *r, struct err *err)
 {
+	struct checked done = { .n = 0 };
 	int rc;
 
 	rc = births_plan(r->tree, r->arena, &r->births, err);
@@ -200,7 +223,7 @@ int plan_check(struct restoring *r, struct err *err)
 	if (rc == 0) /* first: who lacks its rights cannot have its files either */
 		rc = attrs_check(&r->rb, err);
 	for (unsigned i = 0; rc == 0 && i < r->tree->n_processes; i++)
-		rc = check_memory(r, &r->tree->processes[i], err);
+		rc = check_memory(r, &r->tree->processes[i], &done, err);
 	if (rc == 0)
 		rc = files_check(&r->rb, err);
 	if (rc == 0)

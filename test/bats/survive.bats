@@ -274,6 +274,27 @@ gone_or_past() {
 	kill -9 "$JOB"
 }
 
+@test "SIGSTOP for ckpt-run at random moments does not hold the job up" {
+	local i seed=${CKPT_TEST_SEED:-$RANDOM}
+	can_attach || skip "Yama lets only parents trace"
+	echo "seed $seed (CKPT_TEST_SEED)"
+	RANDOM=$seed
+	busy_alone
+	for ((i = 1; i <= (CKPT_TEST_MOMENTS + 9) / 10; i++)); do
+		take_on _=_ -i 0.03
+		sleep "0.$(printf '%05d' $((RANDOM % 15000)))"
+		kill -STOP "$TAKER" 2>/dev/null || true
+		until_true 20 untraced "$JOB" || fail "moment $i of seed $seed: still traced" ||
+			return 1
+		victim_poke || fail "moment $i of seed $seed" || return 1
+		kill -9 "$TAKER" 2>/dev/null || true
+		wait "$TAKER" 2>/dev/null || true
+		until_true 20 untraced "$JOB" || fail "moment $i of seed $seed: traced at last" ||
+			return 1
+	done
+	kill -9 "$JOB"
+}
+
 @test "SIGKILL for ckpt-run and its tracer while the job looks into its queues and semaphores" {
 	local i victim seed=${CKPT_TEST_SEED:-$RANDOM}
 	can_attach || skip "Yama lets only parents trace"

@@ -232,6 +232,11 @@ vm_mode() {
 	victim_quit
 }
 
+@test "tree_files: with nobody who reads /proc ahead of the tracer" {
+	KEEP=(CKPT_WITHOUT=scout)
+	three_generations tree_files
+}
+
 @test "tree_stopped: stopped children stay stopped, waited for or not" {
 	three_generations tree_stopped
 }

@@ -99,8 +99,13 @@ static int capture_threads(struct target *t, struct live_thread *live, struct er
 	p->threads = arena_array(t->capture.arena, fp->n_threads, sizeof *p->threads);
 	p->n_threads = fp->n_threads;
 	for (unsigned i = 0; i < fp->n_threads && rc == 0; i++) {
-		rc = attrs_capture_thread(&t->capture, &t->subject, fp->threads[i].tid,
-					  &fp->threads[i].regs, &p->threads[i], err);
+		struct proc_status st;
+
+		rc = proc_thread_status_read(t->subject.proc_dirfd, fp->threads[i].tid,
+					     t->capture.arena, &st, err);
+		if (rc == 0)
+			rc = attrs_capture_thread(&t->capture, &t->subject, fp->threads[i].tid,
+						  &fp->threads[i].regs, &st, &p->threads[i], err);
 		live[i] = (struct live_thread){ .tid = fp->threads[i].tid,
 						.ns_tid = fp->threads[i].tid,
 						.regs = &fp->threads[i].regs };
@@ -136,15 +141,15 @@ int target_capture(struct target *t, struct err *err)
 	if (rc == 0)
 		rc = capture_threads(t, live, err);
 	if (rc == 0)
-		rc = live_begin(&(struct live_process){ .pid = t->pid,
-							.ns_pid = t->pid,
-							.threads = live,
-							.n_threads = t->process.n_threads,
-							.maps = maps,
-							.n_maps = n_maps,
-							.not_ignored =
-								t->subject.status.sig_caught },
-				facts, &t->subject.remote, err);
+		rc = live_begin(
+			&(struct live_process){ .pid = t->pid,
+						.ns_pid = t->pid,
+						.threads = live,
+						.n_threads = t->process.n_threads,
+						.maps = maps,
+						.n_maps = n_maps,
+						.not_ignored = t->subject.status.sig_caught },
+			facts, &t->subject.remote, err);
 	if (rc == 0) {
 		t->subject.batch = batch_new(t->subject.remote, NULL);
 		CHECK(t->subject.batch);

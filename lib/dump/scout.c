@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Only the thread that seized a thread can trace it, but anybody may read /proc, on another CPU.
+ * The scout goes through the tasks from the front; the tracer takes their results, does itself what
+ * the scout has not begun, and takes over what the scout does not get done: it may be on no CPU, or
+ * ckpt-run have been stopped (SIGSTOP) or killed. So nothing is locked; the state of each task says
+ * whose it is.
+ */
+#include "dump/scout.h"
+
+#include "trace/outlive.h"
+#include "trace/stop.h"
+
+#include <limits.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define PATIENCE_NS 5000000
+#define STACK_BYTES (256 * 1024)
+
+enum task_state { TASK_FREE, TASK_BEGUN, TASK_DONE, TASK_TAKEN };
+
+struct task {
+	atomic_int state;
+	void *result;
+};
+
+struct scout {
+	pthread_t thread;
+	atomic_int word; /* 0: wait; 1: there is work, 2: the end */
+	atomic_bool enough;
+	struct arena *arena;
+	struct scout_work work;
+	struct task *tasks;
+};
+
+static void set_word(struct scout *s, int value)
+{
+	atomic_store(&s->word, value);
+	(void)syscall(SYS_futex, &s->word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+}
+
+/* Waits until the word is another. */
+static int wait_word(struct scout *s, int value)
+{
+	while (atomic_load(&s->word) == value)
+		(void)syscall(SYS_futex, &s->word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
+	return atomic_load(&s->word);
+}
+
+static void do_task(struct scout *s, unsigned i)
+{
+	struct task *t = &s->tasks[i];
+	struct err ignored = { 0 };
+	void *result = NULL;
+	int is = TASK_FREE;
+
+	if (!atomic_compare_exchange_strong(&t->state, &is, TASK_BEGUN))
+		return;
+	if (s->work.run(s->work.arg, i, s->arena, &result, &ignored) < 0)
+		result = NULL;
+	t->result = result;
+	is = TASK_BEGUN;
+	if (!atomic_compare_exchange_strong(&t->state, &is, TASK_DONE)) {
+		t->result = NULL;
+		if (result)
+			s->work.drop(s->work.arg, i, result);
+	}
+}
+
+static void *scout_main(void *arg)
+{
+	struct scout *s = arg;
+
+	if (wait_word(s, 0) == 1)
+		for (unsigned i = 0;
+		     i < s->work.n && !atomic_load(&s->enough) && atomic_load(&s->word) == 1; i++)
+			do_task(s, i);
+	return NULL;
+}
+
+static int start(struct scout *s)
+{
+	sigset_t all, old;
+	pthread_attr_t attr;
+	int rc;
+
+	(void)sigfillset(&all);
+	rc = pthread_attr_init(&attr);
+	if (rc != 0)
+		return -rc;
+	(void)pthread_attr_setstacksize(&attr, STACK_BYTES);
+	(void)pthread_sigmask(SIG_SETMASK, &all, &old);
+	rc = pthread_create(&s->thread, &attr, scout_main, s);
+	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+	(void)pthread_attr_destroy(&attr);
+	return -rc;
+}
+
+struct scout *scout_new(void)
+{
+	struct scout *s = calloc(1, sizeof *s);
+
+	if (!s)
+		return NULL;
+	s->arena = arena_new();
+	if (s->arena && start(s) == 0)
+		return s;
+	arena_free(s->arena);
+	free(s);
+	return NULL;
+}
+
+void scout_free(struct scout *s)
+{
+	if (!s)
+		return;
+	set_word(s, 2);
+	(void)pthread_join(s->thread, NULL);
+	for (unsigned i = 0; s->tasks && i < s->work.n; i++)
+		if (atomic_load(&s->tasks[i].state) == TASK_DONE && s->tasks[i].result)
+			s->work.drop(s->work.arg, i, s->tasks[i].result);
+	free(s->tasks);
+	arena_free(s->arena);
+	free(s);
+}
+
+void scout_begin(struct scout *s, const struct scout_work *w)
+{
+	if (!s)
+		return;
+	s->tasks = calloc(w->n, sizeof *s->tasks);
+	if (!s->tasks)
+		return;
+	s->work = *w;
+	set_word(s, 1);
+}
+
+/* True when it has done what it has begun. */
+static bool wait_for(struct scout *s, struct task *t)
+{
+	int64_t deadline_ns = trace_now_ns() + PATIENCE_NS;
+	int is = TASK_BEGUN;
+
+	while (atomic_load(&t->state) == TASK_BEGUN && !outlive_orphaned() &&
+	       trace_now_ns() < deadline_ns)
+		(void)sched_yield();
+	if (!atomic_compare_exchange_strong(&t->state, &is, TASK_TAKEN))
+		return true;
+	atomic_store(&s->enough, true);
+	return false;
+}
+
+void *scout_take(struct scout *s, unsigned i)
+{
+	struct task *t = s && s->tasks ? &s->tasks[i] : NULL;
+	int is = TASK_FREE;
+
+	if (!t || atomic_compare_exchange_strong(&t->state, &is, TASK_TAKEN))
+		return NULL;
+	if (is == TASK_BEGUN && !wait_for(s, t))
+		return NULL;
+	is = TASK_DONE;
+	return atomic_compare_exchange_strong(&t->state, &is, TASK_TAKEN) ? t->result : NULL;
+}
+
+void scout_stop(struct scout *s)
+{
+	if (s)
+		atomic_store(&s->enough, true);
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A thread of ckpt-run's that reads ahead of the tracer what /proc says of the stopped processes.
+ * It holds nothing of the job's.
+ */
+#pragma once
+
+#include "util/arena.h"
+#include "util/err.h"
+
+#include <stdbool.h>
+
+struct scout;
+
+/* What it is to do: task number i, with results in arena a. drop: of a result that nobody wants; it
+ * frees no memory. */
+struct scout_work {
+	unsigned n;
+	int (*run)(void *arg, unsigned i, struct arena *a, void **ret, struct err *err);
+	void (*drop)(void *arg, unsigned i, void *result);
+	void *arg;
+};
+
+/* In ckpt-run, before anything is stopped; NULL: it goes without. */
+struct scout *scout_new(void);
+/* In ckpt-run, when nothing that it has read is needed any more. NULL is fine. */
+void scout_free(struct scout *s);
+/* In the tracer: from now on. What arg leads to stays as it is until scout_free. */
+void scout_begin(struct scout *s, const struct scout_work *w);
+/*
+ * In the tracer: the result of task i (NULL: it has not got that far, or failed, and will not do it
+ * any more; the caller does it). Each is asked for once. It never waits for long: ckpt-run may have
+ * been killed or stopped.
+ */
+void *scout_take(struct scout *s, unsigned i);
+/* In the tracer: it need not go on. */
+void scout_stop(struct scout *s);
