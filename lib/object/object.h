@@ -236,6 +236,8 @@ struct rebuild {
 const char *rebuild_path(const struct rebuild *rb, const char *path);
 /* For messages: "pid 12 fd 3" of some process that has the file. Arena-allocated. */
 const char *rebuild_file_owner(const struct rebuild *rb, const struct file *f);
+/* Opens a regular file of ours whose mode forbids that; -1 with errno. */
+int open_lent(const char *path, int flags);
 /* Is it a regular file that the job only reads, and longer than at the checkpoint? */
 bool file_has_grown(const struct rebuild *rb, const struct file *f);
 

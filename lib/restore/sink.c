@@ -11,6 +11,7 @@
  */
 #include "restore/sink.h"
 
+#include "object/object.h"
 #include "proc/probe.h"
 #include "util/cleanup.h"
 #include "util/io.h"
@@ -42,6 +43,8 @@ static int open_again(pid_t pid, int fd)
 	got = open(path, O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	if (got < 0 && errno == EACCES)
 		got = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	if (got < 0 && errno == EACCES)
+		got = open_lent(path, O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	return got < 0 ? -errno : got;
 }
 

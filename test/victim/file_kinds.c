@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Victim: directories with a position, O_PATH, devices, files of /proc, and descriptors 0 to 2. */
+/* Victim: directories with a position, O_PATH, devices, files of /proc, descriptors 0 to 2, and a
+ * file that its mode does not let be opened again. */
 #include "victim.h"
 
 #include <dirent.h>
@@ -52,11 +53,30 @@ static void check_device(const char *path, int fd)
 		check(memcmp(buf, buf + 8, 8) != 0, "%s repeats itself", path);
 }
 
+static int make_shut(void)
+{
+	int fd;
+
+	(void)unlink(victim_path("shut"));
+	fd = open(victim_path("shut"), O_WRONLY | O_CREAT | O_EXCL, 0400);
+	check_sys(fd >= 0);
+	return fd;
+}
+
+static void check_shut(int fd)
+{
+	struct stat st;
+
+	check_sys(pwrite(fd, "s", 1, 0) == 1 && fstat(fd, &st) == 0);
+	check((st.st_mode & 07777) == 0400, "mode of the file that is shut: %o", st.st_mode);
+	check((fcntl(fd, F_GETFL) & O_ACCMODE) == O_WRONLY, "access to the file that is shut");
+}
+
 int main(int argc, char **argv)
 {
 	static const char *const devices[] = { "/dev/null", "/dev/zero", "/dev/full", "/dev/random",
 					       "/dev/urandom" };
-	int dev[COUNT_OF(devices)], dirfd, opath, opath_dir, proc;
+	int dev[COUNT_OF(devices)], dirfd, opath, opath_dir, proc, shut;
 	char name[64], buf[4096], statm[64];
 	ino_t path_ino, dir_ino;
 	off_t at;
@@ -85,6 +105,7 @@ int main(int argc, char **argv)
 	check_sys(opath >= 0 && opath_dir >= 0 && proc >= 0);
 	path_ino = inode(opath);
 	dir_ino = inode(opath_dir);
+	shut = make_shut();
 	victim_ready();
 	while (victim_wait()) {
 		check_position(dirfd, at);
@@ -108,6 +129,7 @@ int main(int argc, char **argv)
 		      "/proc/self/statm: %s", strerror(errno));
 		for (int fd = 0; fd < 3; fd++)
 			check(fcntl(fd, F_GETFD) >= 0, "descriptor %d: %s", fd, strerror(errno));
+		check_shut(shut);
 		victim_ok();
 	}
 	return 0;
