@@ -36,7 +36,7 @@ static void test_sizes(void)
 	for (unsigned i = 0; i < N; i++)
 		check(p[i], sizes[i * 7 % (sizeof sizes / sizeof sizes[0])],
 		      (unsigned char)(i + 1));
-	CHECK(!arena_alloc(a, SIZE_MAX) && !arena_alloc(a, SIZE_MAX - 64));
+	CHECK(!arena_alloc(a, SIZE_MAX) && !arena_alloc(a, SIZE_MAX - 16));
 	CHECK(!arena_array(a, SIZE_MAX / 2, 3));
 	arena_free(a);
 }
