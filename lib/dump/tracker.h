@@ -20,13 +20,14 @@
 struct watched {
 	pid_t pid; /* as seen from here, and when it was started: together they are unique */
 	unsigned long long start_time;
-	uint64_t layout;       /* of the program that it runs: another one after exec */
-	int uffd;              /* uffd: ours, of this address space; -1: none */
-	bool cleared;          /* softdirty: the bits stand for "since the last find" */
-	struct ranges ours;    /* uffd: registered mappings, as far as is remembered */
-	bool seen;             /* met in this attempt; else it has ended */
-	bool all_pending;      /* nothing is known any more: any page may have been written */
-	struct ranges pending; /* addresses written since the last durable image; a superset */
+	uint64_t layout;        /* of the program that it runs: another one after exec */
+	int uffd;               /* uffd: ours, of this address space; -1: none */
+	bool cleared;           /* softdirty: the bits stand for "since the last find" */
+	struct ranges ours;     /* uffd: registered mappings, as far as is remembered */
+	struct ranges unproven; /* uffd: registered since, not looked at for marks (uffd_marks.c) */
+	bool seen;              /* met in this attempt; else it has ended */
+	bool all_pending;       /* nothing is known any more: any page may have been written */
+	struct ranges pending;  /* addresses written since the last durable image; a superset */
 	/* of this attempt (dump/flags.c): its mappings with their flags, just before the stop */
 	struct proc_map *flags; /* in the job's flags_arena */
 	unsigned n_flags;

@@ -13,6 +13,7 @@
  * in more slowly.
  */
 #include "dump/tracker.h"
+#include "dump/uffd_marks.h"
 #include "proc/pagemap.h"
 #include "util/arena.h"
 #include "util/cleanup.h"
@@ -103,6 +104,7 @@ static void uffd_forget(struct watched *w)
 		(void)close(w->uffd);
 	w->uffd = -1;
 	ranges_fini(&w->ours);
+	ranges_fini(&w->unproven);
 }
 
 static int attach(const struct track_target *t, struct err *err)
@@ -336,6 +338,29 @@ static int note(struct watched *w, const struct ranges *some, struct ranges *fou
 	return 0;
 }
 
+/* Nothing that the kernel says of this memory is to be believed: it is registered anew. */
+static int distrust(struct watched *w)
+{
+	uffd_forget(w);
+	w->all_pending = true;
+	return 0;
+}
+
+/* What has been registered since the last find may bear marks that mean nothing. */
+static int prove(const struct track_target *t, struct err *err)
+{
+	struct watched *w = t->w;
+
+	if (!w->unproven.n)
+		return 0;
+	if (uffd_marks_find(t, &w->unproven, err) < 0) {
+		err_clear(err);
+		return distrust(w);
+	}
+	ranges_clear(&w->unproven);
+	return 0;
+}
+
 /* No descriptor left to the process, say: then its pages are read and compared. */
 static bool may_do_without(int rc)
 {
@@ -346,6 +371,8 @@ static bool may_do_without(int rc)
 /*
  * Puts what is not under watch under watch. Only while the process stands still: a mapping that
  * grew meanwhile would be split, and no mremap goes over two mappings.
+ *
+ * ours may be that of a program that has been left by exec (-ESRCH).
  */
 static int watch_more(const struct track_target *t, struct ranges *found, struct err *err)
 {
@@ -358,14 +385,18 @@ static int watch_more(const struct track_target *t, struct ranges *found, struct
 	rc = t->runs ? pick_unwatched(t->runs, &fresh, err) : find_unwatched(t, &fresh, err);
 	if (rc == 0)
 		rc = note(w, &fresh, found, err);
-	if (rc < 0 || register_maps(t, &fresh) != -ESRCH)
+	if (rc < 0)
 		return rc;
-	/* ours is that of a program that has been left by exec */
-	uffd_forget(w);
-	rc = attach(t, err);
-	if (rc == 0)
+	if (register_maps(t, &fresh) == -ESRCH) {
+		uffd_forget(w);
+		rc = attach(t, err);
+		if (rc < 0)
+			return may_do_without(rc) ? 0 : rc;
 		(void)register_maps(t, &fresh);
-	return rc < 0 && may_do_without(rc) ? 0 : rc;
+	}
+	if (t->runs)
+		return uffd_marks_renew(t) < 0 ? distrust(w) : 0;
+	return ranges_unite(&w->unproven, &fresh) < 0 ? err_nomem(err) : 0;
 }
 
 static int uffd_find(const struct track_target *t, struct ranges *found, struct err *err)
@@ -374,6 +405,8 @@ static int uffd_find(const struct track_target *t, struct ranges *found, struct 
 	struct watched *w = t->w;
 	int rc = t->batch ? watch_more(t, found, err) : 0;
 
+	if (rc == 0)
+		rc = prove(t, err);
 	if (rc < 0 || w->uffd < 0)
 		return rc;
 	if (t->runs)
@@ -437,6 +470,8 @@ static int uffd_attach(const struct track_target *t, struct err *err)
 		rc = note(t->w, &fresh, NULL, err);
 	if (rc == 0)
 		(void)register_maps(t, &fresh);
+	if (rc == 0 && ranges_unite(&t->w->unproven, &fresh) < 0)
+		rc = err_nomem(err);
 	return rc;
 }
 

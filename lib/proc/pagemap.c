@@ -267,9 +267,10 @@ static int scan_exceptions(int fd, uint64_t start, uint64_t end, struct merger *
 	const bool watched = m->usual & PAGE_WATCHED;
 	const uint64_t guard = scan_feature.guard ? CATEGORY_GUARD : 0;
 	const struct pagemap_scan what = {
-		.category_inverted = CATEGORY_PRESENT | (watched ? CATEGORY_WPALLOWED : 0),
+		.category_inverted =
+			CATEGORY_PRESENT | (watched ? CATEGORY_WPALLOWED : CATEGORY_WRITTEN),
 		.category_anyof_mask = CATEGORY_PRESENT | CATEGORY_PFNZERO | CATEGORY_WPALLOWED |
-				       (watched ? CATEGORY_WRITTEN : 0) | guard,
+				       CATEGORY_WRITTEN | guard,
 		.return_mask = CATEGORY_PRESENT | CATEGORY_SWAPPED | CATEGORY_PFNZERO |
 			       CATEGORY_WPALLOWED | CATEGORY_WRITTEN | guard,
 	};

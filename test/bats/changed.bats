@@ -257,6 +257,26 @@ pins() {
 	done
 }
 
+# A mapping that loses its registration, is written to, and gets it again, while its pages keep the
+# marks of the first one: what is written to them after that is found all the same.
+@test "half of a mapping is moved away and back, its pages written to before and after" {
+	local how i
+	has_tracker uffd
+	is_root || touch "$BASE.userns"
+	for how in stop precopy; do
+		rm -rf "$CHAIN" "$BASE".[op]* "$STATS"
+		victim_start --tracker uffd --mode "$how" -- mem_swing || return 1
+		for i in 1 2 3 4 5; do
+			checkpoint || return 1
+			victim_poke || return 1
+		done
+		checkpoint || return 1
+		victim_kill || return 1
+		victim_restart || fail "$how" || return 1
+		victim_kill || return 1
+	done
+}
+
 @test "softdirty: every byte" {
 	has_tracker softdirty
 	rounds 125 --tracker softdirty --mode stop

@@ -117,7 +117,7 @@ static void step(void)
 		return shrink(r);
 	case 6:
 	case 7:
-		return move(r);
+		return rnd(4) ? move(r) : split(r);
 	case 8:
 	case 9:
 		return protect(r);
@@ -145,8 +145,9 @@ static void step(void)
 static void leave_by_exec(char **argv, bool owes_answer)
 {
 	char seed[32], steps[32];
-	char *args[] = { argv[0], argv[1], seed, argv[3], steps, owes_answer ? "answer" : NULL,
-			 NULL };
+	char *args[] = {
+		argv[0], argv[1], seed, argv[3], steps, owes_answer ? "answer" : NULL, NULL
+	};
 
 	(void)snprintf(seed, sizeof seed, "%llu", (unsigned long long)rnd(1u << 30) + 1);
 	(void)snprintf(steps, sizeof steps, "%llu", (unsigned long long)steps_done);

@@ -20,6 +20,7 @@ struct region {
 	char *at;
 	unsigned npages;
 	int prot, fd;
+	char *home; /* ANON: where it was one mapping with its neighbour; NULL: nowhere */
 	uint64_t page[HUGE_LEN / PAGE];
 };
 extern struct region regions[REGIONS];
@@ -36,6 +37,7 @@ void make(struct region *r);
 void unmake(struct region *r);
 void replace(struct region *r);
 void shrink(struct region *r);
+void split(struct region *r);
 void move(struct region *r);
 void protect(struct region *r);
 void writes(struct region *r);

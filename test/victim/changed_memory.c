@@ -11,6 +11,10 @@
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25
 #endif
+#ifndef MADV_MERGEABLE
+#define MADV_MERGEABLE   12
+#define MADV_UNMERGEABLE 13
+#endif
 #ifndef MADV_COLD
 #define MADV_COLD 20
 #endif
@@ -79,6 +83,7 @@ static void forget(struct region *r)
 		check_sys(close(r->fd) == 0);
 	r->kind = NOTHING;
 	r->fd = -1;
+	r->home = NULL;
 }
 
 void unmake(struct region *r)
@@ -173,6 +178,38 @@ void shrink(struct region *r)
 	r->npages = n;
 }
 
+/* The end of it is a region of its own from now on, still in the same mapping. */
+void split(struct region *r)
+{
+	struct region *o = &regions[rnd(REGIONS)];
+	unsigned n;
+
+	if (r->kind != ANON || o->kind != NOTHING || r->npages < 2)
+		return;
+	n = 1 + (unsigned)rnd(r->npages - 1);
+	*o = *r;
+	o->at = r->at + n * PAGE;
+	o->home = o->at;
+	o->npages = r->npages - n;
+	memmove(o->page, o->page + n, o->npages * sizeof o->page[0]);
+	r->npages = n;
+}
+
+/* Where there is room for it. */
+static bool go_home(struct region *r)
+{
+	size_t len = r->npages * PAGE;
+	char *room = mmap(r->home, len, PROT_NONE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+
+	if (room == MAP_FAILED)
+		return false;
+	check_sys(mremap(r->at, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, room) == room);
+	recent = r->at;
+	r->at = room;
+	return true;
+}
+
 /* Moves, grows or shrinks; what is new is blank. */
 void move(struct region *r)
 {
@@ -180,6 +217,8 @@ void move(struct region *r)
 	char *to;
 
 	if (r->kind != ANON)
+		return;
+	if (r->home && r->home != r->at && rnd(4) && go_home(r))
 		return;
 	if (rnd(2))
 		n = 1 + (unsigned)rnd(MAX_PAGES);
@@ -258,12 +297,18 @@ void advise(struct region *r)
 {
 	static const int hints[] = { MADV_POPULATE_READ, MADV_POPULATE_WRITE, MADV_COLLAPSE,
 				     MADV_PAGEOUT,       MADV_COLD,           MADV_NORMAL };
+	static const int marks[] = { MADV_MERGEABLE, MADV_UNMERGEABLE, MADV_HUGEPAGE,
+				     MADV_NOHUGEPAGE };
 	unsigned first, n;
 
 	if (r->kind == NOTHING || !r->npages)
 		return;
 	first = (unsigned)rnd(r->npages);
 	n = 1 + (unsigned)rnd(r->npages - first);
+	if (rnd(6) == 0) { /* what would split a mapping is for all of it */
+		(void)madvise(r->at, r->npages * PAGE, marks[rnd(COUNT_OF(marks))]);
+		return;
+	}
 	switch (rnd(4)) {
 	case 0:
 		if (madvise(r->at + first * PAGE, n * PAGE, MADV_DONTNEED) == 0 &&
