@@ -369,6 +369,7 @@ static int restore(struct request *q, struct session *s, struct err *err)
 		.pids = q->pids,
 		.rebuild = { q->maps, q->n_maps, q->inherit, q->n_inherit, q->tcp_repair },
 		.lazy = q->lazy,
+		.verbose = q->o.verbose,
 		.detach = q->detach,
 		.warn = print_warning,
 		.warn_arg = q,

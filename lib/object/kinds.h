@@ -176,8 +176,6 @@ int tmpfs_make(struct rebuild *rb, unsigned i, int *ret_fd, struct err *err);
 int tmpfs_open(struct rebuild *rb, const struct file *f, int *ret_fd, struct err *err);
 /* Filled: it gets its name. */
 int tmpfs_finish(struct rebuild *rb, const struct space *s, int fd, struct err *err);
-/* A file of this kind whose content is the space, NULL when only mappings refer to it. */
-const struct file *space_file(const struct tree *t, uint32_t space, enum file_kind kind);
 /* regular.c: can the file be opened again by its path, as it was opened, by us? Else errno says why
  * not. */
 bool regular_reachable(const struct open_file *of);

@@ -273,6 +273,8 @@ int files_seal(struct rebuild *rb, int (*get_fd)(void *arg, int maker_fd), void 
 int ptys_control(const struct rebuild *rb, int32_t session, pid_t group);
 /* The recorded foreground group of the terminal that controls the session, 0: none. */
 int32_t ptys_foreground_group(const struct tree *t, int32_t session);
+/* A file of this kind whose content is the space, NULL when only mappings refer to it. */
+const struct file *space_file(const struct tree *t, uint32_t space, enum file_kind kind);
 /* sysv_make.c: the segment whose content is this space, NULL if it is none. */
 const struct sysv_shm *sysv_shm_of(const struct tree *t, uint32_t space);
 /* Has the tree objects of an IPC namespace? */

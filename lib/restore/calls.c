@@ -90,6 +90,8 @@ static const struct row {
 	{ SYS_getgid, { NOTHING } },
 	{ SYS_getegid, { NOTHING } },
 	{ SYS_getpgrp, { NOTHING } },
+	{ SYS_getpgid, { NOTHING } },
+	{ SYS_getsid, { NOTHING } },
 	{ SYS_kill, { NOTHING } },
 	{ SYS_tgkill, { NOTHING } },
 	{ SYS_rt_sigprocmask, { BYTES(1, 8), BYTES(2, 8), NOTHING } },

@@ -4,8 +4,12 @@
  * one for each memory: a thread that touches a missing page waits until the page is put there.
  * Worker threads go through the images meanwhile, in the order of the file. Nothing is ever put
  * over a page that is there, so that it does not matter who comes first.
+ *
+ * Shared memory (views.c) is a memory of its own, which processes see parts of: who asks for a page
+ * there waits at the userfaultfd of his process, and is woken there.
  */
 #include "restore/demand.h"
+#include "restore/views.h"
 
 #include "proc/probe.h"
 #include "util/cleanup.h"
@@ -30,7 +34,7 @@ struct memory {
 struct demand {
 	struct filler *f;
 	struct memory *memories; /* parallel to the filler's sinks */
-	unsigned n_memories;
+	unsigned n_memories;     /* those of processes, which come first */
 	struct fill_room room;
 	pthread_t workers[MAX_WORKERS];
 	unsigned n_workers;
@@ -125,7 +129,7 @@ int demand_choose(struct filler *f, struct err *err)
 	for (size_t i = 0; i < f->n; i++) {
 		struct piece *p = &f->pieces[i];
 
-		p->later = p->sink->bp &&
+		p->later = (p->sink->bp || p->sink->base) && !p->sink->now &&
 			   all_fresh(p->sink, p->at, p->at + (uint64_t)p->npages * CKPT_PAGE_SIZE);
 	}
 	for (unsigned k = 0; rc == 0 && k < f->n_sinks; k++)
@@ -164,14 +168,14 @@ static int take_memories(struct demand *d, struct err *err)
 	d->memories = calloc(d->f->n_sinks + (size_t)1, sizeof *d->memories);
 	if (!d->memories)
 		return err_nomem(err);
-	for (; rc == 0 && d->n_memories < d->f->n_sinks; d->n_memories++) {
-		struct memory *m = &d->memories[d->n_memories];
+	for (unsigned i = 0; rc == 0 && i < d->f->n_sinks; i++) {
+		struct memory *m = &d->memories[i];
 
-		m->sink = &d->f->sinks[d->n_memories];
-		if (!m->sink->bp)
-			break;
+		m->sink = &d->f->sinks[i];
+		d->n_memories += m->sink->bp != NULL;
 		m->sink->runs = true;
-		rc = make_index(m, d->f, err);
+		if (m->sink->bp || m->sink->base)
+			rc = make_index(m, d->f, err);
 	}
 	return rc;
 }
@@ -236,8 +240,11 @@ int demand_new(struct filler *f, struct demand **ret, struct err *err)
 
 void demand_free(struct demand *d)
 {
+	unsigned n;
+
 	if (!d)
 		return;
+	n = d->f->n_sinks;
 	(void)pthread_mutex_lock(&d->f->lock);
 	d->f->end = d->f->next; /* nothing more to take */
 	(void)pthread_mutex_unlock(&d->f->lock);
@@ -245,7 +252,7 @@ void demand_free(struct demand *d)
 		(void)pthread_join(d->workers[--d->n_workers], NULL);
 	fill_room_fini(&d->room);
 	filler_free(d->f);
-	for (unsigned i = 0; d->memories && i <= d->n_memories; i++)
+	for (unsigned i = 0; d->memories && i < n; i++)
 		free(d->memories[i].by_at);
 	free(d->memories);
 	if (d->done_fd >= 0)
@@ -323,6 +330,23 @@ static int provide(struct demand *d, const struct memory *m, uint64_t at, uint64
 	return 0;
 }
 
+/* [at, end) lies in the view. What lies beyond the end of the shared memory is not there ever. */
+static int provide_shared(struct demand *d, const struct view *v, uint64_t at, uint64_t end,
+			  struct err *err)
+{
+	uint64_t from = at - v->at.start + v->offset;
+	uint64_t to = MIN(end - v->at.start + v->offset, v->of->fresh[0].end);
+
+	return from < to ? provide(d, &d->memories[v->of - d->f->sinks], from, to, err) : 0;
+}
+
+static const struct view *view_of(const struct sink *s, uint64_t at)
+{
+	unsigned i = views_find(s, at);
+
+	return i < s->n_views && s->views[i].at.start <= at ? &s->views[i] : NULL;
+}
+
 int demand_answer(struct demand *d, unsigned which, struct err *err)
 {
 	const struct memory *m = &d->memories[which];
@@ -331,10 +355,12 @@ int demand_answer(struct demand *d, unsigned which, struct err *err)
 
 	while (rc == 0 && read(m->sink->uffd, &msg, sizeof msg) == (ssize_t)sizeof msg) {
 		uint64_t at = msg.arg.pagefault.address & PAGE_BITS;
+		const struct view *v = view_of(m->sink, at);
 
 		if (msg.event != UFFD_EVENT_PAGEFAULT)
 			continue;
-		rc = provide(d, m, at, at + CKPT_PAGE_SIZE, err);
+		rc = v ? provide_shared(d, v, at, at + CKPT_PAGE_SIZE, err)
+		       : provide(d, m, at, at + CKPT_PAGE_SIZE, err);
 		if (rc == 0) /* it may have been there before the question came */
 			sink_wake(m->sink, at, CKPT_PAGE_SIZE);
 	}
@@ -344,9 +370,10 @@ int demand_answer(struct demand *d, unsigned which, struct err *err)
 bool demand_concerns(const struct demand *d, unsigned which, struct range range)
 {
 	const struct sink *s = d->memories[which].sink;
-	unsigned i = sink_find_fresh(s, range.start);
+	unsigned i = sink_find_fresh(s, range.start), j = views_find(s, range.start);
 
-	return range.start < range.end && i < s->n_fresh && s->fresh[i].start < range.end;
+	return range.start < range.end && ((i < s->n_fresh && s->fresh[i].start < range.end) ||
+					   (j < s->n_views && s->views[j].at.start < range.end));
 }
 
 int demand_range(struct demand *d, unsigned which, struct range range, struct err *err)
@@ -362,6 +389,13 @@ int demand_range(struct demand *d, unsigned which, struct range range, struct er
 
 		rc = provide(d, m, from, end, err);
 	}
+	for (unsigned i = views_find(s, range.start);
+	     rc == 0 && i < s->n_views && s->views[i].at.start < range.end; i++) {
+		const struct view *v = &s->views[i];
+
+		rc = provide_shared(d, v, MAX(range.start & PAGE_BITS, v->at.start),
+				    MIN((range.end + ~PAGE_BITS) & PAGE_BITS, v->at.end), err);
+	}
 	return rc;
 }
 
@@ -374,7 +408,7 @@ int demand_end(struct demand *d, struct err *err)
 		return d->f->rc;
 	}
 	/* closing it also wakes whoever waits */
-	for (unsigned i = 0; i < d->n_memories; i++)
-		sink_close(d->memories[i].sink);
+	for (unsigned i = 0; i < d->f->n_sinks; i++)
+		sink_close(&d->f->sinks[i]);
 	return fault_point("lazy-end", err);
 }

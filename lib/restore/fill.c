@@ -5,7 +5,9 @@
  * decompress and put them into place (sink.c).
  */
 #include "restore/filler.h"
+#include "restore/views.h"
 
+#include "trace/stop.h"
 #include "util/cleanup.h"
 #include "util/fault.h"
 
@@ -235,14 +237,18 @@ static int fetch_fd(void *arg, int maker_fd)
 static int add_shared(struct filler *f, const struct space *s, int maker_fd, struct sink *sink,
 		      struct err *err)
 {
-	*sink = (struct sink){ .fd = fetch_fd(f->r, maker_fd), .uffd = -1 };
+	int rc = 0;
+
+	*sink = (struct sink){ .fd = fetch_fd(f->r, maker_fd), .uffd = -1, .space = s->id };
 	if (sink->fd < 0)
 		return err_set(err, sink->fd, "cannot reach the content of '%s': %m",
 			       s->name ? s->name : "");
 	if (ftruncate(sink->fd, (off_t)s->size) < 0)
 		return err_set(err, -errno, "cannot set the size of '%s': %m",
 			       s->name ? s->name : "");
-	return add_space(f, s->id, NULL, sink, err);
+	if (f->r->lazy && views_can_wait(f->r->tree, s))
+		rc = views_open(sink, s, err);
+	return rc < 0 ? rc : add_space(f, s->id, NULL, sink, err);
 }
 
 /* Opens a sink for each process and each shared space, and lists what goes there. */
@@ -264,6 +270,8 @@ static int add_all(struct filler *f, struct err *err)
 		if (r->tree->spaces[i].kind != SPACE_MM && r->rb.space_fds[i] >= 0)
 			rc = add_shared(f, &r->tree->spaces[i], r->rb.space_fds[i],
 					&f->sinks[f->n_sinks++], err);
+	if (rc == 0 && r->lazy)
+		rc = views_enroll(f, err);
 	return rc;
 }
 
@@ -279,9 +287,27 @@ void filler_free(struct filler *f)
 	free(f);
 }
 
+/* What --lazy could not leave for later. */
+static void say_what_came_first(const struct filler *f, int64_t began_ns)
+{
+	double ms = (double)(trace_now_ns() - began_ns) / 1e6;
+	uint64_t pages = 0, shared = 0;
+
+	for (size_t i = 0; i < f->end; i++) {
+		pages += f->pieces[i].npages;
+		shared += f->pieces[i].sink->pid ? 0 : f->pieces[i].npages;
+	}
+	restore_warn(f->r,
+		     "filled before the job runs: %llu KiB, of which shared memory and nameless "
+		     "files %llu KiB, in %.1f ms",
+		     (unsigned long long)pages * CKPT_PAGE_SIZE / 1024,
+		     (unsigned long long)shared * CKPT_PAGE_SIZE / 1024, ms);
+}
+
 static int fill(struct filler *f, struct err *err)
 {
 	struct restoring *r = f->r;
+	int64_t began_ns = trace_now_ns();
 	bool none = false;
 	int rc;
 
@@ -301,7 +327,10 @@ static int fill(struct filler *f, struct err *err)
 		f->end++;
 	for (unsigned i = 0; i < resolved_n_images(r->images); i++)
 		image_reader_direct(resolved_image(r->images, i));
-	return run_workers(f, err);
+	rc = run_workers(f, err);
+	if (rc == 0 && r->lazy && r->opts->verbose)
+		say_what_came_first(f, began_ns);
+	return rc;
 }
 
 int fill_all(struct restoring *r, struct err *err)

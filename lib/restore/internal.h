@@ -59,6 +59,12 @@ struct core_dir {
 	char path[32];
 };
 
+/* A process that sees to what is left should we be killed (keeper.h). */
+struct guard {
+	pid_t pid;
+	int fd;
+};
+
 struct restoring {
 	struct resolved *images;
 	const struct tree *tree;
@@ -82,6 +88,7 @@ struct restoring {
 	pid_t maker;   /* as seen from here */
 	bool lazy;     /* memory may come while the job runs */
 	struct filler *filler; /* and this much of it will; NULL: all is there */
+	struct guard guard;    /* while it will */
 };
 
 void restore_warn(const struct restoring *r, const char *fmt, ...)
@@ -162,7 +169,9 @@ int threads_stop(struct build_process *bp, struct err *err);
 int threads_end_leader(struct build_process *bp, struct err *err);
 void threads_release(struct build_process *bp);
 
-/* lazy.c: lets the process run and sees to its memory, until all is there (0; it is then let go of)
+/* lazy.c: before anybody is told that the job is there. */
+int lazy_guard(struct restoring *r, struct err *err);
+/* Lets the process run and sees to its memory, until all is there (0; it is then let go of)
  * or it has ended (0 too). After a failure the process has been killed. */
 int lazy_serve(struct restoring *r, struct err *err);
 

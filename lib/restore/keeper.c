@@ -210,7 +210,8 @@ _Noreturn static void guard_main(const struct restoring *r, int pipe_fd, const i
 	for (unsigned i = 0; pidfds && keep && i < n; i++)
 		pidfds[i] = keep[i] = (int)syscall(SYS_pidfd_open, r->procs[i].pid, 0);
 	if (pidfds && keep) {
-		memcpy(keep + n, uffds, n_uffds * sizeof *uffds);
+		if (n_uffds)
+			memcpy(keep + n, uffds, n_uffds * sizeof *uffds);
 		keep[n + n_uffds] = pipe_fd;
 		close_others(keep, n + n_uffds + 1);
 	}
@@ -218,6 +219,9 @@ _Noreturn static void guard_main(const struct restoring *r, int pipe_fd, const i
 	(void)!chdir("/");
 	if (read(pipe_fd, &done, 1) == 1)
 		_exit(0);
+	/* who was let go of already is not killed by the kernel, and half a job is none */
+	for (unsigned i = 0; pidfds && i < n; i++)
+		(void)syscall(SYS_pidfd_send_signal, pidfds[i], SIGKILL, NULL, 0);
 	wait_for_all(pidfds, pidfds ? n : 0);
 	if (r->opts->warn)
 		r->opts->warn(r->opts->warn_arg,

@@ -16,8 +16,10 @@
  * that, no process must go on with what it has: they are killed too (PTRACE_O_EXITKILL), and until
  * they are, a guard holds the userfaultfds open (keeper.c), so that no thread sees an empty page.
  */
+#include "restore/awaited.h"
 #include "restore/calls.h"
 #include "restore/demand.h"
+#include "restore/ends.h"
 #include "restore/keeper.h"
 #include "trace/regs.h"
 #include "trace/stop.h"
@@ -53,10 +55,12 @@ struct kept_process {
 
 struct kept_thread {
 	const struct kept_process *of;
+	const struct thread *was;
 	pid_t tid;
 	enum state state;
 	int sig; /* HELD: to be delivered when it is let go */
 	struct range altstack;
+	struct awaited call;
 };
 
 struct lazy {
@@ -111,12 +115,23 @@ static int bring_iovecs(struct lazy *l, const struct kept_process *p, struct ran
 	return rc;
 }
 
-/* /proc/PID/mem, by its path, which is there by now. */
+/* "7f0000000000-7f0000001000": a file of /proc/PID/map_files. */
+static bool is_address_range(const char *name)
+{
+	static const char hex[] = "0123456789abcdef";
+	size_t n = strspn(name, hex);
+
+	return n && name[n] == '-' && name[n + 1] && !name[n + 1 + strspn(name + n + 1, hex)];
+}
+
+/* What leads to memory past its mappings: /proc/PID/mem and map_files, by their paths, which are
+ * there by now. */
 static bool opens_memory(const struct kept_process *p, const struct call *c)
 {
 	char path[PATH_MAX];
 	struct iovec to = { path, sizeof path };
 	struct iovec from = { (void *)(uintptr_t)c->arg[c->nr == SYS_open ? 0 : 1], sizeof path };
+	const char *name;
 	ssize_t n;
 	size_t len;
 
@@ -124,9 +139,11 @@ static bool opens_memory(const struct kept_process *p, const struct call *c)
 		return false;
 	n = process_vm_readv(p->pid, &to, 1, &from, 1, 0);
 	len = n > 0 ? strnlen(path, (size_t)n) : 0;
-	if (n > 0 && len == (size_t)n)
-		return true; /* who knows */
-	return len >= 3 && !memcmp(path + len - 3, "mem", 3) && (len == 3 || path[len - 4] == '/');
+	if (n <= 0 || len == (size_t)n)
+		return n > 0; /* who knows */
+	name = strrchr(path, '/');
+	name = name ? name + 1 : path;
+	return !strcmp(name, "mem") || is_address_range(name);
 }
 
 /* Brings what the call can touch. 1: that is not known, or not to be had before all is there. */
@@ -161,8 +178,10 @@ static int at_call(struct lazy *l, struct kept_thread *t, struct err *err)
 		if (info.arch == AUDIT_ARCH_X86_64)
 			rc = prepare_call(l, t->of, &c, err);
 	}
-	if (rc <= 0)
+	if (rc <= 0) {
+		t->call.nr = -1; /* it is there */
 		return rc < 0 ? rc : run_on(t, PTRACE_SYSCALL, 0, err);
+	}
 	log_debug("thread %d: call %llu waits until all memory is there", t->tid,
 		  (unsigned long long)c.nr);
 	return hold(l, t, 0, err);
@@ -195,6 +214,9 @@ static int at_signal(struct lazy *l, struct kept_thread *t, int sig, struct err 
 	struct thread_regs regs;
 	int rc;
 
+	rc = awaited_interrupt(&t->call, t->tid, err);
+	if (rc < 0)
+		return rc;
 	if (may_dump_core(sig))
 		return hold(l, t, sig, err);
 	rc = regs_get(t->tid, &regs, err);
@@ -274,35 +296,6 @@ static int turn(struct lazy *l, struct err *err)
 /* --- letting go ----------------------------------------------------------------------------------
  */
 
-/* A call that our stop interrupted goes on; see freeze.c. 1: not yet at rest. */
-static int leave(struct kept_thread *t, const struct stop *stop, struct err *err)
-{
-	struct thread_regs regs;
-	bool undone;
-
-	if (stop->kind == STOP_EXITED)
-		return 0;
-	if (stop->kind == STOP_SIGNAL) {
-		trace_detach(t->tid, stop->sig);
-		return 0;
-	}
-	if (regs_get(t->tid, &regs, err) < 0)
-		return 1;
-	undone = regs_undo_eintr(&regs.gp);
-	if (undone && regs_set_gp(t->tid, &regs.gp, err) < 0)
-		return 1;
-	/* the kernel looks at what an interrupted call is to do next after its exit's stop */
-	if (stop->kind == STOP_EVENT ||
-	    (stop->kind == STOP_SYSCALL && (undone || regs_in_restart_block(&regs.gp) ||
-					    regs_eintr_on_handler(&regs.gp, false)))) {
-		(void)trace_interrupt(t->tid, NULL);
-		(void)run_on(t, PTRACE_CONT, 0, NULL);
-		return 1;
-	}
-	trace_detach(t->tid, 0);
-	return 0;
-}
-
 /* However long it takes: our end would kill what is still traced. */
 static void leave_thread(struct kept_thread *t)
 {
@@ -311,23 +304,40 @@ static void leave_thread(struct kept_thread *t)
 		struct stop stop;
 		int rc = trace_wait(t->tid, trace_now_ns() + 1000000000, &stop, &err);
 
-		if (rc == 0 && leave(t, &stop, &err) == 0)
+		if (rc == 0 && awaited_leave(&t->call, t->tid, &stop, &err) == 0)
 			t->state = GONE;
 		if (rc < 0 && rc != -ETIMEDOUT)
 			return;
 	}
 }
 
-static void let_go(struct lazy *l)
+/*
+ * Before that nobody has the userfaultfds any more: a page that the program gives back (madvise)
+ * would again be one that a system call does not find. Another guard stays until the last thread
+ * is gone, to say what has become of the job should we be killed just now.
+ */
+static int let_go(struct lazy *l, struct restoring *r, struct err *err)
 {
+	struct guard last;
+	int rc = guard_start(&last, r, NULL, 0, err);
+
+	guard_end(&r->guard);
+	if (rc < 0)
+		return rc;
 	for (unsigned i = 0; i < l->n_threads; i++)
 		if (l->threads[i].state == RUNS)
 			(void)trace_interrupt(l->threads[i].tid, NULL);
 	for (unsigned i = 0; i < l->n_threads; i++) {
-		if (l->threads[i].state == HELD)
-			trace_detach(l->threads[i].tid, l->threads[i].sig);
-		leave_thread(&l->threads[i]);
+		struct kept_thread *t = &l->threads[i];
+		const struct stop held = { .kind = t->sig ? STOP_SIGNAL : STOP_SYSCALL,
+					   .sig = t->sig };
+
+		if (t->state == HELD)
+			t->state = awaited_leave(&t->call, t->tid, &held, err) ? RUNS : GONE;
+		leave_thread(t);
 	}
+	guard_end(&last);
+	return 0;
 }
 
 static int open_signals(struct lazy *l, struct err *err)
@@ -361,11 +371,15 @@ static int list_threads(struct lazy *l, const struct restoring *r, struct err *e
 		for (unsigned j = 0; j < bp->state->n_threads; j++) {
 			const struct thread *t = bp->threads[j].state;
 
-			l->threads[l->n_threads++] = (struct kept_thread){
+			l->threads[l->n_threads] = (struct kept_thread){
 				.of = &l->procs[i],
+				.was = t,
 				.tid = bp->threads[j].tid,
 				.altstack = { t->altstack_sp, t->altstack_sp + t->altstack_size },
+				.call = { .nr = t->syscall_nr },
 			};
+			memcpy(&l->threads[l->n_threads++].call.before, t->gregs.data,
+			       sizeof l->threads->call.before);
 		}
 	}
 	l->alive = l->n_threads;
@@ -390,12 +404,19 @@ static int begin(struct lazy *l, const struct restoring *r, struct err *err)
 		l->fds[FAULTS + i] =
 			(struct pollfd){ .fd = demand_fault_fd(l->d, i), .events = POLLIN };
 	for (unsigned i = 0; rc == 0 && i < l->n_threads; i++)
+		rc = ends_bring(l->d, l->threads[i].of->memory, l->threads[i].of->pid,
+				l->threads[i].was, err);
+	/* a stop more, so that the kernel sees to the call that it was interrupted in */
+	for (unsigned i = 0; rc == 0 && i < l->n_threads; i++) {
+		if (l->threads[i].call.nr >= 0)
+			(void)trace_interrupt(l->threads[i].tid, NULL);
 		rc = run_on(&l->threads[i], PTRACE_SYSCALL, 0, err);
+	}
 	return rc;
 }
 
 /* What holds the userfaultfds beside us. */
-static int start_guard(struct guard *g, const struct restoring *r, struct err *err)
+int lazy_guard(struct restoring *r, struct err *err)
 {
 	const struct filler *f = r->filler;
 	CLEANUP_FREE int *uffds = calloc(f->n_sinks, sizeof *uffds);
@@ -403,33 +424,27 @@ static int start_guard(struct guard *g, const struct restoring *r, struct err *e
 	if (!uffds)
 		return err_nomem(err);
 	for (unsigned i = 0; i < f->n_sinks; i++)
-		uffds[i] = f->sinks[i].uffd;
-	return guard_start(g, r, uffds, f->n_sinks, err);
+		uffds[i] = f->sinks[i].bp ? f->sinks[i].uffd : -1;
+	return guard_start(&r->guard, r, uffds, f->n_sinks, err);
 }
 
 int lazy_serve(struct restoring *r, struct err *err)
 {
 	struct lazy l = { .signal_fd = -1 };
-	struct guard guard = { .pid = -1, .fd = -1 };
-	int rc = start_guard(&guard, r, err);
+	int rc;
 
 	keeper_withdraw("ckpt-keeper");
-	if (rc == 0)
-		rc = demand_new(ptr_take(&r->filler), &l.d, err);
+	rc = demand_new(ptr_take(&r->filler), &l.d, err);
 	if (rc == 0)
 		rc = begin(&l, r, err);
 	while (rc == 0 && l.alive && !l.ended)
 		rc = turn(&l, err);
 	log_debug("lazy: %d, all memory is there: %d", rc, l.ended);
-	if (rc == 0 && l.ended) {
-		/* nor may it have the userfaultfds then: a page that the program gives back
-		 * (madvise) would again be one that a system call does not find */
-		guard_end(&guard);
-		let_go(&l);
-	}
+	if (rc == 0 && l.ended)
+		rc = let_go(&l, r, err);
 	for (unsigned i = 0; rc < 0 && i < r->tree->n_processes; i++)
 		(void)kill(r->procs[i].pid, SIGKILL);
-	guard_end(&guard);
+	guard_end(&r->guard);
 	demand_free(l.d);
 	free(l.threads);
 	free(l.procs);

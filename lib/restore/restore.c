@@ -5,6 +5,7 @@
 
 #include "restore/filler.h"
 #include "restore/internal.h"
+#include "restore/keeper.h"
 #include "restore/sink.h"
 #include "trace/stop.h"
 #include "util/cleanup.h"
@@ -235,7 +236,9 @@ static int rebuild(struct restoring *r, struct err *err)
 		rc = map_new_ids(r, err);
 	if (rc == 0)
 		rc = stop_again(r, err);
-	return rc < 0 ? rc : for_all(r, finish, err);
+	if (rc == 0)
+		rc = for_all(r, finish, err);
+	return rc < 0 ? rc : fault_point("restore-rebuilt", err);
 }
 
 static void forget_remotes(struct restoring *r)
@@ -251,6 +254,7 @@ static void forget_remotes(struct restoring *r)
 static void undo(struct restoring *r)
 {
 	spawn_undo(r);
+	guard_end(&r->guard);
 	tmpfs_undo(&r->rb);
 	ipc_undo(&r->rb);
 	filler_free(r->filler);
@@ -340,7 +344,9 @@ static int release(struct restoring *r, int keeper_channel, bool *released, stru
 	ret->pidfd = (int)syscall(SYS_pidfd_open, r->maker, 0);
 	if (r->opts->ready)
 		r->opts->ready(r->opts->ready_arg, r->maker, foreground(r));
-	if (keeper_channel >= 0)
+	if (r->filler)
+		rc = lazy_guard(r, err);
+	if (rc == 0 && keeper_channel >= 0)
 		rc = keeper_tell(keeper_channel, ret, foreground(r), err);
 	if (rc < 0)
 		return rc;
@@ -361,9 +367,12 @@ static int release(struct restoring *r, int keeper_channel, bool *released, stru
 int restore_with(struct resolved *state, const struct tree *tree, const struct restore_opts *opts,
 		 int keeper_channel, struct restored *ret, struct err *err)
 {
-	struct restoring r = {
-		.images = state, .tree = tree, .opts = opts, .control = -1, .status_fd = -1
-	};
+	struct restoring r = { .images = state,
+			       .tree = tree,
+			       .opts = opts,
+			       .control = -1,
+			       .status_fd = -1,
+			       .guard = { .pid = -1, .fd = -1 } };
 	bool released = false;
 	int rc;
 

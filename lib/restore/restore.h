@@ -11,8 +11,9 @@ enum pids_mode { PIDS_AUTO, PIDS_KEEP, PIDS_NAMESPACE, PIDS_NEW };
 struct restore_opts {
 	enum pids_mode pids;
 	struct rebuild_opts rebuild;
-	bool lazy;   /* let it run at once; its memory comes while it does */
-	bool detach; /* the tree outlives the caller: no EXITKILL, no pdeathsig on its init */
+	bool lazy;    /* let it run at once; its memory comes while it does */
+	bool verbose; /* warn is also told what was filled first, and how long that took */
+	bool detach;  /* the tree outlives the caller: no EXITKILL, no pdeathsig on its init */
 	/* Called with one-line warnings ("new process ids: ..."); may be NULL. */
 	void (*warn)(void *arg, const char *msg);
 	void *warn_arg;

@@ -10,6 +10,7 @@
  * a whole one, and UFFDIO_COPY never does.
  */
 #include "restore/sink.h"
+#include "restore/views.h"
 
 #include "object/object.h"
 #include "proc/probe.h"
@@ -25,9 +26,6 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
-#ifndef UFFD_USER_MODE_ONLY
-#define UFFD_USER_MODE_ONLY 1
-#endif
 #define HUGE_PAGE ((uint64_t)2 << 20)
 /* Registering costs a walk over the mappings; a smaller stretch is written to as quickly. */
 #define MIN_FRESH ((uint64_t)256 << 10)
@@ -197,6 +195,7 @@ void sink_close(struct sink *s)
 		(void)close(s->fd);
 	if (s->uffd >= 0)
 		(void)close(s->uffd);
+	views_forget(s);
 	free(s->fresh);
 	*s = (struct sink){ .fd = -1, .uffd = -1 };
 }
@@ -224,10 +223,11 @@ static int put_written(const struct sink *s, uint64_t at, const uint8_t *p, size
  */
 static int put_fresh(const struct sink *s, uint64_t at, const uint8_t *p, size_t len)
 {
-	size_t most = len;
+	const uint64_t begin = at;
+	size_t most = len, all = len;
 
 	while (len > 0) {
-		struct uffdio_copy copy = { .dst = at,
+		struct uffdio_copy copy = { .dst = s->base + at,
 					    .src = (uint64_t)(uintptr_t)p,
 					    .len = MIN(len, most),
 					    .mode = s->runs ? 0 : UFFDIO_COPY_MODE_DONTWAKE };
@@ -247,6 +247,8 @@ static int put_fresh(const struct sink *s, uint64_t at, const uint8_t *p, size_t
 		p += done;
 		len -= done;
 	}
+	if (s->base)
+		views_drop(s, begin, all);
 	return 0;
 }
 
@@ -255,7 +257,7 @@ int sink_zero(const struct sink *s, uint64_t at, size_t len)
 	size_t most = len;
 
 	while (len > 0) {
-		struct uffdio_zeropage zero = { .range = { at, MIN(len, most) } };
+		struct uffdio_zeropage zero = { .range = { s->base + at, MIN(len, most) } };
 		int rc = ioctl(s->uffd, UFFDIO_ZEROPAGE, &zero) < 0 ? -errno : 0;
 		size_t done = zero.zeropage > 0 ? (size_t)zero.zeropage : 0;
 

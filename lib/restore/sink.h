@@ -4,6 +4,17 @@
 
 #include "restore/internal.h"
 
+#ifndef UFFD_USER_MODE_ONLY
+#define UFFD_USER_MODE_ONLY 1
+#endif
+
+/* Shared memory that may be missing, as a process sees it (views.h). */
+struct view {
+	struct range at;
+	const struct sink *of;
+	uint64_t offset; /* what lies at its start */
+};
+
 struct sink {
 	int fd;                         /* /proc/PID/mem (borrowed), or the space's file (ours) */
 	pid_t pid;                      /* 0: a file */
@@ -13,6 +24,13 @@ struct sink {
 	bool runs;           /* the process does: a page that is there may have been written to */
 	struct range *fresh; /* memory that it fills: each within one mapping, ascending */
 	unsigned n_fresh;
+	/* of a process: */
+	struct view *views; /* ascending */
+	unsigned n_views;
+	/* of a file: */
+	uint32_t space;
+	uint64_t base; /* our own mapping of it, through which it is filled; 0: none */
+	bool now;      /* all of it must be there when the job begins to run */
 };
 
 /*

@@ -283,15 +283,22 @@ static int set_xstate(struct restoring *r, pid_t tid, const struct thread *t, st
 	return regs_set_xstate(tid, buf, len, err);
 }
 
+/*
+ * Who was in a system call gets the registers of one whose call has just been interrupted: when it
+ * is let go the kernel first looks for signals, as always after a stop. A handler that runs then
+ * ends the call with EINTR, as it would have done; else the call is issued again.
+ */
 int threads_complete(struct restoring *r, struct build_process *bp, struct err *err)
 {
 	int rc = unmap_workspace(bp, err);
 
 	for (unsigned i = 0; rc == 0 && i < bp->state->n_threads; i++) {
 		const struct build_thread *t = &bp->threads[i];
-		struct user_regs_struct gp;
+		struct user_regs_struct was, gp;
 
-		memcpy(&gp, t->state->gregs.data, sizeof gp);
+		memcpy(&was, t->state->gregs.data, sizeof was);
+		gp = was;
+		(void)regs_interrupt(&was, t->state->syscall_nr, &gp);
 		rc = set_xstate(r, t->tid, t->state, err);
 		if (rc == 0)
 			rc = regs_set_mask(t->tid, t->state->sigmask, err);

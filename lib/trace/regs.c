@@ -4,6 +4,7 @@
 #include "trace/regs.h"
 
 #include <elf.h>
+#include <linux/futex.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -111,6 +112,91 @@ bool regs_eintr_on_handler(const struct user_regs_struct *gp, bool sa_restart)
 	return regs_in_syscall(gp) &&
 	       ((int64_t)gp->rax == -ERESTARTNOHAND || (int64_t)gp->rax == -ERESTART_RESTARTBLOCK ||
 		(!sa_restart && (int64_t)gp->rax == -ERESTARTSYS));
+}
+
+/* A futex that is waited for with a priority to lend is locked, whatever signals come. */
+static bool is_lock_pi(uint64_t op)
+{
+	return (op & 0x7f) == FUTEX_LOCK_PI || (op & 0x7f) == FUTEX_WAIT_REQUEUE_PI ||
+	       (op & 0x7f) == 13; /* FUTEX_LOCK_PI2 */
+}
+
+/* What the kernel says of an interrupted call (signal(7), "Interruption of system calls"); 0: no
+ * signal interrupts it. */
+static int64_t restart_code(int64_t nr, const struct user_regs_struct *gp)
+{
+	switch (nr) {
+	case SYS_clone:
+	case SYS_clone3:
+	case SYS_fork:
+	case SYS_vfork:
+		return 0;
+	case SYS_futex:
+		if (is_lock_pi(gp->rsi))
+			return 0;
+		return gp->r10 ? -ERESTARTNOHAND : -ERESTARTSYS;
+	case SYS_restart_syscall:
+		return -ERESTART_RESTARTBLOCK;
+	case SYS_pause:
+	case SYS_rt_sigsuspend:
+	case SYS_rt_sigtimedwait:
+	case SYS_poll:
+	case SYS_ppoll:
+	case SYS_select:
+	case SYS_pselect6:
+	case SYS_epoll_wait:
+	case SYS_epoll_pwait:
+	case 441: /* epoll_pwait2 */
+	case SYS_nanosleep:
+	case SYS_clock_nanosleep:
+	case SYS_semop:
+	case SYS_semtimedop:
+	case SYS_msgsnd:
+	case SYS_msgrcv:
+	case SYS_io_getevents:
+	case 333: /* io_pgetevents */
+		return -ERESTARTNOHAND;
+	default:
+		return -ERESTARTSYS;
+	}
+}
+
+bool regs_is_ended_by_signals(const struct user_regs_struct *gp, int64_t nr)
+{
+	return restart_code(nr, gp) == -ERESTARTNOHAND;
+}
+
+bool regs_interrupt(const struct user_regs_struct *was, int64_t nr, struct user_regs_struct *gp)
+{
+	int64_t code = nr < 0 ? 0 : restart_code(nr, was);
+
+	if (!code || gp->rip != was->rip || gp->rsp != was->rsp || (int64_t)gp->rax != nr)
+		return false;
+	gp->rip += SYSCALL_INSN_BYTES;
+	gp->orig_rax = (uint64_t)nr;
+	gp->rax = (uint64_t)code;
+	return true;
+}
+
+void regs_take_back(struct user_regs_struct *gp)
+{
+	gp->rax = gp->orig_rax;
+	gp->orig_rax = (uint64_t)-1;
+	gp->rip -= SYSCALL_INSN_BYTES;
+}
+
+int regs_interrupt_thread(pid_t tid, const struct user_regs_struct *was, int64_t nr,
+			  struct err *err)
+{
+	struct thread_regs now;
+	int rc;
+
+	if (nr < 0)
+		return 0;
+	rc = regs_get(tid, &now, err);
+	if (rc == 0 && regs_interrupt(was, nr, &now.gp))
+		rc = regs_set_gp(tid, &now.gp, err);
+	return rc;
 }
 
 bool regs_timeout_of(const struct user_regs_struct *gp, struct regs_timeout *ret)

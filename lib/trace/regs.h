@@ -43,6 +43,21 @@ bool regs_undo_eintr(struct user_regs_struct *gp);
 int64_t regs_reissue(const struct user_regs_struct *gp, int64_t restart_nr,
 		     struct user_regs_struct *ret);
 /*
+ * The way back: gp is that of a thread which is about to issue its call (nr) again and stands where
+ * `was` says, or has gone on (false). It becomes that of one whose call has just been interrupted,
+ * so that the kernel, when it delivers a signal now, lets the call return EINTR where a handler
+ * runs, or issues it again, as if the thread had been in the call all the time.
+ */
+bool regs_interrupt(const struct user_regs_struct *was, int64_t nr, struct user_regs_struct *gp);
+/* The same to a stopped thread; nr -1: there is no such call. */
+int regs_interrupt_thread(pid_t tid, const struct user_regs_struct *was, int64_t nr,
+			  struct err *err);
+/* Is this a call that a handler ends with EINTR always (signal(7))? */
+bool regs_is_ended_by_signals(const struct user_regs_struct *gp, int64_t nr);
+/* Of a thread that has stopped at the entry of a call: it does not make it now, but issues it
+ * again. */
+void regs_take_back(struct user_regs_struct *gp);
+/*
  * Of a call that regs_undo_eintr keeps going: which argument says how long it waits at most, and
  * what it returns when that is over. Every checkpoint starts its wait anew, so somebody must see to
  * it that it ends. False: not such a call, or its timeout is not an argument.

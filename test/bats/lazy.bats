@@ -280,6 +280,155 @@ lazily() {
 	done
 }
 
+# KiB that had to be there first, of what no mapping alone leads to: the memfd that is open, and
+# little memory.
+shared_first() {
+	sed -n 's/.*of which shared memory and nameless files \([0-9]*\) KiB.*/\1/p' \
+		"$T/restart$1.stderr"
+}
+
+@test "shared memory on demand alone, seen by several processes at several places" {
+	local how
+	saved shm_lazy
+	for how in "${ON_DEMAND[0]}" "${UNPRIVILEGED[0]}"; do
+		KEEP=("$how")
+		victim_restart --lazy -v || fail "$how"
+		[ "$(shared_first "$STARTS")" -lt 2000 ] # of 17 MiB
+		check_let_go
+		victim_poke
+		checkpoint
+		victim_kill
+	done
+	KEEP=()
+	victim_restart --lazy
+	victim_poke
+	victim_kill
+	victim_restart
+	victim_quit
+}
+
+@test "shared memory that is not touched does not come; the keeper is killed: all go" {
+	local child
+	saved shm_lazy gently
+	KEEP=("${UNPRIVILEGED[@]}")
+	restart_begin
+	victim_poke
+	victim_poke
+	[ "$(keeper_of "$JOB")" = "$KEEPER" ]
+	child=$(descendants "$JOB")
+	kill -9 "$KEEPER"
+	for JOB in $JOB $child; do
+		wait_gone "$JOB"
+	done
+	exit_of "$SUP_PID" "$CKPT_TEST_WAIT"
+	wait_line "$T/restart$STARTS.stderr" "was killed before all of it was there"
+	[ "$(grep -c '^bad' "$BASE.out")" -eq 0 ]
+}
+
+@test "a robust mutex in shared memory that is missing: its owner's end is noticed" {
+	saved shm_lazy owner
+	KEEP=("${UNPRIVILEGED[@]}")
+	restart_begin
+	victim_quit
+}
+
+# Who stands still by SIGSTOP in ckpt-restart, itself or the keeper: STOPPED.
+has_stopped() {
+	for STOPPED in "$SUP_PID" $(descendants "$SUP_PID"); do
+		! grep -qs '^State:.T' "/proc/$STOPPED/status" || return 0
+	done
+	return 1
+}
+
+# SIGUSR1 to all who have a handler for it.
+signal_all() {
+	local pid set
+	for pid in $(descendants "$SUP_PID"); do
+		grep -qs '^victim-woken' "/proc/$pid/comm" || continue
+		set=$(sed -n 's/^SigCgt:\t//p' "/proc/$pid/status")
+		[ $((0x$set & 0x200)) -eq 0 ] || kill -USR1 "$pid"
+	done
+}
+
+have_woken() {
+	[ "$(grep -c '^woken 1 ' "$BASE.out")" -eq "$1" ]
+}
+
+# Pending when the job is let go of, before its calls are issued again; and when the keeper leaves.
+@test "a signal that comes before a call is issued again ends it with EINTR" {
+	local how n=0
+	saved woken
+	for how in "restore-rebuilt" "restore-rebuilt --lazy" "lazy-end --lazy"; do
+		KEEP=("CKPT_FAULT=${how%% *}=stop")
+		STARTS=$((STARTS + 1))
+		# shellcheck disable=SC2046
+		door "restart$STARTS" "$RESTART" $([ "$how" = "${how#* }" ] || echo --lazy) "$CHAIN"
+		SUP_PID=$DOOR_PID
+		until_true "$CKPT_TEST_WAIT" has_stopped || fail "$how: nobody has stopped"
+		signal_all
+		kill -CONT "$STOPPED"
+		n=$((n + 11))
+		until_true "$CKPT_TEST_WAIT" have_woken $n ||
+			fail "$how: $(grep ^woken "$BASE.out")"
+		victim_poke
+		victim_kill
+	done
+}
+
+# ckpt-restart's first child, before it has others.
+has_keeper() {
+	KEEPER=$(cut -d ' ' -f 1 < "/proc/$SUP_PID/task/$SUP_PID/children")
+	[ -n "$KEEPER" ]
+} 2> "$T/err"
+
+no_processes() {
+	[ -z "$(test_processes)" ]
+}
+
+answered_or_gone() {
+	has_line "$BASE.out" "^ok t$TOKENS\$" || is_gone "$SUP_PID"
+}
+
+# server_dies VICTIM...: killed at any moment. Either all memory was there, or the job goes with it.
+server_dies() {
+	local i
+	rm -rf "$CHAIN" "$BASE".*
+	saved "$@" || return 1
+	for ((i = 0; i < 3; i++)); do
+		STARTS=$((STARTS + 1))
+		door "restart$STARTS" "$RESTART" --lazy "$CHAIN"
+		SUP_PID=$DOOR_PID
+		until_true "$CKPT_TEST_WAIT" has_keeper || fail "$*: no keeper" || return 1
+		sleep "0.$(printf %03d $((RANDOM % 150)))"
+		# it may be somebody else's id by now
+		! grep -qsw "$KEEPER" "/proc/$SUP_PID/task/$SUP_PID/children" ||
+			kill -9 "$KEEPER" 2> "$T/err" || true
+		TOKENS=$((TOKENS + 1))
+		ln -sfn "t$TOKENS" "$BASE.poke"
+		until_true "$CKPT_TEST_WAIT" answered_or_gone || fail "$*: neither" || return 1
+		if is_gone "$SUP_PID"; then
+			exit_of "$SUP_PID" 1
+			[ "$STATUS" -ne 0 ] || fail "$*: exit status 0" || return 1
+			until_true "$CKPT_TEST_WAIT" no_processes ||
+				fail "$*: processes are left" || return 1
+			# the guard speaks last
+			[ -s "$T/restart$STARTS.stderr" ] || fail "$*: no word" || return 1
+		else
+			victim_kill || return 1
+		fi
+		! grep '^bad' "$BASE.out" || return 1
+	done
+}
+
+@test "the server is killed at any moment: memory is whole, or the job ends and it is said" {
+	local seed=${CKPT_TEST_SEED:-$RANDOM}
+	RANDOM=$((seed % 32768))
+	echo "seed $seed (CKPT_TEST_SEED)"
+	server_dies mem_lazy
+	server_dies shm_lazy
+	server_dies threads
+}
+
 # One of them is killed: the others get their memory.
 @test "a process of several is killed while memory is missing, the keeper is: all go" {
 	local child
