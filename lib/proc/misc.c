@@ -28,6 +28,16 @@ int proc_int_read(int dirfd, const char *name, int64_t *ret, struct err *err)
 	return 0;
 }
 
+int32_t proc_pid_limit(void)
+{
+	int64_t max;
+
+	if (proc_int_read(AT_FDCWD, "/proc/sys/kernel/pid_max", &max, NULL) < 0 || max < 301 ||
+	    max > 1 << 22)
+		return 32768;
+	return (int32_t)max;
+}
+
 int proc_private_pages(int dirfd, uint64_t *ret, struct err *err)
 {
 	CLEANUP_FREE char *text = NULL;

@@ -203,5 +203,7 @@ int proc_auxv_read(int dirfd, struct arena *a, struct blob *ret, struct err *err
 /* Fills release, version, machine, nodename, boot_id, cpu_model, xfeatures/xsave_size (CPUID),
  * realtime. */
 int proc_host_read(struct arena *a, struct host *ret, struct err *err);
+/* All ids of processes and threads are below it (proc_sys_kernel(5), pid_max); as a guess 32768. */
+int32_t proc_pid_limit(void);
 /* Lowest address that mmap may use (/proc/sys/vm/mmap_min_addr), 65536 if unknown. */
 uint64_t proc_mmap_min(void);

@@ -77,11 +77,6 @@ static void wait_at(const struct restoring *r, enum gate gate)
 /* --- children ----------------------------------------------------------------------------------
  */
 
-struct newborn {
-	struct restoring *r;
-	unsigned birth;
-};
-
 static void twin_main(void *arg)
 {
 	const struct newborn *n = arg;
@@ -89,7 +84,10 @@ static void twin_main(void *arg)
 	birth_main(n->r, n->birth);
 }
 
-/* What a twin is told must stay: its maker goes on at once. */
+/*
+ * What a twin is told must stay: its maker goes on at once. Nothing is allocated here: those that
+ * share memory run the C library's allocator at the same time, and it takes them for one thread.
+ */
 static pid_t clone_birth(struct restoring *r, unsigned i, pid_t id)
 {
 	const struct birth *b = birth_at(r, i);
@@ -98,9 +96,7 @@ static pid_t clone_birth(struct restoring *r, unsigned i, pid_t id)
 	pid_t pid;
 
 	if (b->share & CLONE_VM) {
-		n = malloc(sizeof *n);
-		if (!n)
-			return -1;
+		n = &r->newborns[i];
 		*n = (struct newborn){ r, i };
 		return spawn_twin(flags, id, b->exit_signal, twin_main, n);
 	}
@@ -110,13 +106,36 @@ static pid_t clone_birth(struct restoring *r, unsigned i, pid_t id)
 	return pid;
 }
 
-/* A step takes an id that nobody will need. */
+static bool is_recorded(const struct tree *t, int32_t id)
+{
+	for (unsigned i = 0; i < t->n_processes; i++) {
+		const struct process *p = &t->processes[i];
+
+		if (p->pgid == id || p->sid == id)
+			return true;
+		for (unsigned j = 0; j < p->n_threads; j++)
+			if (p->threads[j].tid == id)
+				return true;
+	}
+	for (unsigned i = 0; i < t->n_zombies; i++)
+		if (t->zombies[i].pid == id || t->zombies[i].pgid == id)
+			return true;
+	return false;
+}
+
+/* A step takes an id that nobody will need: above all that were recorded, then from the lowest on.
+ */
 static pid_t clone_step(struct restoring *r, unsigned i)
 {
 	for (int try = 0; try < 10000; try++) {
 		int32_t id = __atomic_fetch_add(&r->nursery->next_id, 1, __ATOMIC_RELAXED);
-		pid_t pid = clone_birth(r, i, id);
+		pid_t pid;
 
+		if (id >= r->pid_limit)
+			id = LOWEST_ID + (id - LOWEST_ID) % (r->pid_limit - LOWEST_ID);
+		if (is_recorded(r->tree, id))
+			continue;
+		pid = clone_birth(r, i, id);
 		if (pid >= 0 || errno != EEXIST)
 			return pid;
 	}

@@ -44,6 +44,9 @@ struct build_process {
 	unsigned n_touched;
 };
 
+/* Once the ids have wrapped round, none below it is given out (RESERVED_PIDS, kernel/pid.c). */
+#define LOWEST_ID 300
+
 /*
  * What those that are being made share with us. They wait for each other at gates: pipes whose
  * other end only we have, so that nobody waits any more once we are gone.
@@ -54,6 +57,13 @@ struct nursery {
 	int32_t next_id; /* for steps: above all ids that were recorded */
 	int32_t pids[];  /* for each birth, as it sees itself */
 };
+
+/* What a process that shares its maker's memory is told. */
+struct newborn {
+	struct restoring *r;
+	unsigned birth;
+};
+
 /* Where a zombie's core dump was made. */
 struct core_dir {
 	char path[32];
@@ -75,6 +85,8 @@ struct restoring {
 	struct batch_store *batches; /* of their batches */
 	struct births births;
 	struct nursery *nursery;
+	struct newborn *newborns; /* parallel to births */
+	int32_t pid_limit;        /* all ids are below it */
 	pid_t *heard; /* parallel to births: who has spoken, as seen from here; 0: not yet */
 	struct core_dir *core_dirs; /* parallel to tree->zombies, shared too */
 	int gates[GATES][2];        /* pipes; [1] is ours alone, -1: closed */
@@ -129,6 +141,8 @@ struct maker_message {
 void maker_say(int control, enum maker_kind kind, int32_t birth, const struct err *err);
 /* The maker's tables, made in memory shared with us. */
 int maker_share(struct restoring *r, struct err *err);
+/* Of all that were recorded, at least LOWEST_ID. */
+int32_t maker_highest_id(const struct tree *t);
 /* In the process itself: the room from which it is driven. */
 int maker_map_workspace(const struct workspace *ws, struct err *err);
 

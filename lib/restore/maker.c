@@ -47,9 +47,9 @@ static int choose_base(const struct restoring *r)
 	return base;
 }
 
-static int32_t highest_id(const struct tree *t)
+int32_t maker_highest_id(const struct tree *t)
 {
-	int32_t id = 300;
+	int32_t id = LOWEST_ID;
 
 	for (unsigned i = 0; i < t->n_processes; i++) {
 		const struct process *p = &t->processes[i];
@@ -79,15 +79,18 @@ int maker_share(struct restoring *r, struct err *err)
 	r->rb.file_fds = shared_ints(t->n_files);
 	r->rb.space_fds = shared_ints(t->n_spaces);
 	r->nursery = (struct nursery *)shared_ints(n_nursery);
+	r->newborns = arena_array(r->arena, r->births.n, sizeof *r->newborns);
 	fds = shared_ints(n_fds);
 	r->core_dirs =
 		(struct core_dir *)shared_ints(t->n_zombies * sizeof *r->core_dirs / sizeof(int));
-	if (!r->rb.file_fds || !r->rb.space_fds || !r->nursery || !r->core_dirs || !fds)
+	if (!r->rb.file_fds || !r->rb.space_fds || !r->nursery || !r->newborns || !r->core_dirs ||
+	    !fds)
 		return err_nomem(err);
 	for (unsigned i = 0; i < t->n_zombies; i++)
 		r->core_dirs[i].path[0] = '\0';
 	r->nursery->opened = 0;
-	r->nursery->next_id = highest_id(t) + 1;
+	r->nursery->next_id = maker_highest_id(t) + 1;
+	r->pid_limit = proc_pid_limit();
 	for (unsigned i = 0; i < t->n_processes; i++) {
 		r->procs[i].map_fds = fds;
 		fds += t->processes[i].n_vmas + 1;

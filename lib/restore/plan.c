@@ -149,18 +149,40 @@ bool plan_namespace(struct restoring *r)
 	return true;
 }
 
+static int take_new_pids(struct restoring *r)
+{
+	r->pids = PIDS_AUTO;
+	r->rb.new_pids = true;
+	return 0;
+}
+
+/* The job comes from a machine that gives out higher ids, and no namespace has them either. */
+static int without_high_pids(struct restoring *r, int32_t highest, struct err *err)
+{
+	if (r->opts->pids == PIDS_AUTO) {
+		restore_warn(r,
+			     "the job gets new process ids (%d is above what this machine has, "
+			     "sysctl kernel.pid_max); a program that remembers its own pid or "
+			     "thread ids may notice",
+			     highest);
+		return take_new_pids(r);
+	}
+	err_set(err, -EINVAL, "process id %d is above what this machine has", highest);
+	return err_hint(err, "raise it (sysctl kernel.pid_max); --pids new goes on without");
+}
+
 static int decide_pids(struct restoring *r, struct err *err)
 {
 	const struct probe_result *set_tid = probe_get(PROBE_SET_TID),
 				  *userns = probe_get(PROBE_USERNS);
+	int32_t highest = maker_highest_id(r->tree);
 	enum pids_mode wish = r->opts->pids;
 	pid_t taken = 0;
 
-	if (wish == PIDS_NEW) {
-		r->pids = PIDS_AUTO;
-		r->rb.new_pids = true;
-		return 0;
-	}
+	if (wish == PIDS_NEW)
+		return take_new_pids(r);
+	if (highest >= proc_pid_limit())
+		return without_high_pids(r, highest, err);
 	if (wish != PIDS_NAMESPACE && set_tid->ok) {
 		taken = taken_id(r);
 		if (!taken) {
@@ -185,8 +207,7 @@ static int decide_pids(struct restoring *r, struct err *err)
 			is_init(r->tree) ? "the job was process 1 of its own" : userns->why);
 		return err_hint(err, "--pids auto goes on without");
 	}
-	r->pids = PIDS_AUTO;
-	r->rb.new_pids = true;
+	(void)take_new_pids(r);
 	restore_warn(r,
 		     "the job gets new process ids (%s%s); a program that remembers its own pid or "
 		     "thread ids may notice",

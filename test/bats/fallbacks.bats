@@ -242,3 +242,57 @@ PY
 		victim_quit || fail "$v" || return 1
 	done
 }
+
+# A pid namespace whose ids end at 400: since Linux 6.14 each has a pid_max of its own.
+needs_own_pid_max() {
+	is_root || skip "needs the right to choose pids"
+	printf '%s\n' 6.14 "$(uname -r)" | sort -VC ||
+		skip "before Linux 6.14 pid_max is the machine's"
+}
+
+ENDS_AT_400=(unshare --pid --fork --mount-proc "$CKPT_BUILD/test/tool/reaper" bash -c
+	'echo 400 > /proc/sys/kernel/pid_max; exec "$@"' bash)
+
+@test "ids just below pid_max: processes that are needed on the way get low ones" {
+	local highest last=320 tries
+	needs_own_pid_max
+	if [ -z "${CKPT_TEST_NESTED:-}" ]; then
+		CKPT_TEST_NESTED=1 "${ENDS_AT_400[@]}" \
+			bats -f "just below pid_max" "$BATS_TEST_FILENAME"
+		return
+	fi
+	for tries in 1 2 3 4 5 6; do
+		echo "$last" > /proc/sys/kernel/ns_last_pid
+		victim_start -- tree_sessions
+		checkpoint
+		highest=$("$INSPECT" --json "$CHAIN" |
+			jq '[.. | objects | select(has("tid")).tid] | max')
+		[ "$highest" -lt 399 ] || break
+		victim_kill
+		rm -rf "$CHAIN" "$BASE".* "$STATS"
+		last=$((last + 399 - highest))
+	done
+	[ "$highest" -eq 399 ]
+	victim_kill
+	victim_restart
+	checkpoint
+	victim_quit
+}
+
+@test "a job whose ids are above this machine's gets new ones, or is refused by name" {
+	needs_own_pid_max
+	touch "$BASE.newpids"
+	victim_start -- tree_sessions
+	checkpoint
+	victim_kill
+	[ "$VICTIM_PID" -ge 400 ] || skip "the job got a low id"
+	run "${ENDS_AT_400[@]}" "$RESTART" -d --pids keep "$CHAIN"
+	[ "$status" -eq 125 ]
+	[[ $output == *"process id "*" is above what this machine has"* ]]
+	[[ $output == *"--pids new"* ]]
+	door restart2 "${ENDS_AT_400[@]}" "$RESTART" "$CHAIN"
+	SUP_PID=$DOOR_PID
+	victim_poke
+	grep -q "gets new process ids (.* is above what this machine has" "$T/restart2.stderr"
+	victim_quit
+}
