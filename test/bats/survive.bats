@@ -295,29 +295,47 @@ gone_or_past() {
 	kill -9 "$JOB"
 }
 
+# With its messages taken out to be looked at, a thread of the job that has waited for room finds it
+# when both are killed at that very moment (HACKING.md, "How the job survives us"). Nothing else.
+was_overtaken() {
+	[ "$1" = mqueue ] && grep -q '^bad: mqueue.c:[0-9]*: [0-9]* sent$' "$BASE.out"
+}
+
 @test "SIGKILL for ckpt-run and its tracer while the job looks into its queues and semaphores" {
-	local i victim seed=${CKPT_TEST_SEED:-$RANDOM}
+	local i victim moments=$(((CKPT_TEST_MOMENTS + 9) / 10)) overtaken=0
+	local seed=${CKPT_TEST_SEED:-$RANDOM}
 	can_attach || skip "Yama lets only parents trace"
 	echo "seed $seed (CKPT_TEST_SEED)"
 	RANDOM=$seed
 	for victim in mqueue semundo; do
-		rm -rf "$CHAIN" "$BASE".*
-		door "$victim" "$VICTIMS/victim-$victim" "$BASE"
-		JOB=$DOOR_PID
-		SUP_PID=''
-		wait_victim '^ready '
-		for ((i = 0; i < (CKPT_TEST_MOMENTS + 9) / 10; i++)); do
+		JOB=
+		for ((i = 0; i < moments; i++)); do
+			if [ -z "$JOB" ]; then
+				rm -rf "$CHAIN" "$BASE".*
+				door "$victim" "$VICTIMS/victim-$victim" "$BASE"
+				JOB=$DOOR_PID
+				SUP_PID=''
+				wait_victim '^ready '
+			fi
 			door take "$RUN" --overwrite -o "$CHAIN" -i 0.01 --pid "$JOB"
 			sleep "0.$(printf '%05d' $((RANDOM % 10000)))"
 			# shellcheck disable=SC2046
 			kill -9 "$DOOR_PID" $(descendants "$DOOR_PID") 2>/dev/null || true
 			wait "$DOOR_PID" 2>/dev/null || true
 			until_true 20 untraced "$JOB" || fail "moment $i of seed $seed: traced"
-			victim_poke || fail "moment $i of seed $seed: $(victim_failed)"
+			victim_poke && continue
+			was_overtaken "$victim" ||
+				fail "moment $i of seed $seed: $(victim_failed)" || return 1
+			overtaken=$((overtaken + 1))
+			kill_tree "$JOB"
+			JOB=
 		done
+		[ -n "$JOB" ] || continue
 		ln -sfn quit "$BASE.poke"
 		wait_victim '^ok quit'
 	done
+	echo "overtaken $overtaken times"
+	[ "$overtaken" -le $((1 + moments / 10)) ]
 }
 
 @test "SIGKILL for ckpt-run and its tracer while they look into sockets" {
