@@ -375,11 +375,19 @@ have_woken() {
 	done
 }
 
-# ckpt-restart's first child, before it has others.
+# ckpt-restart's first child, before it has others. Once the keeper has left that is the job, or
+# the first process of its namespace.
 has_keeper() {
 	KEEPER=$(cut -d ' ' -f 1 < "/proc/$SUP_PID/task/$SUP_PID/children")
 	[ -n "$KEEPER" ]
 } 2> "$T/err"
+
+kill_keeper() {
+	grep -qsw "$KEEPER" "/proc/$SUP_PID/task/$SUP_PID/children" &&
+		grep -qs '^ckpt-' "/proc/$KEEPER/comm" &&
+		grep -Eqs '^NSpid:.[0-9]+$' "/proc/$KEEPER/status" || return 0
+	kill -9 "$KEEPER" 2> "$T/err" || true
+}
 
 no_processes() {
 	[ -z "$(test_processes)" ]
@@ -399,10 +407,8 @@ server_dies() {
 		door "restart$STARTS" "$RESTART" --lazy "$CHAIN"
 		SUP_PID=$DOOR_PID
 		until_true "$CKPT_TEST_WAIT" has_keeper || fail "$*: no keeper" || return 1
-		sleep "0.$(printf %03d $((RANDOM % 150)))"
-		# it may be somebody else's id by now
-		! grep -qsw "$KEEPER" "/proc/$SUP_PID/task/$SUP_PID/children" ||
-			kill -9 "$KEEPER" 2> "$T/err" || true
+		sleep "0.$(printf %03d $((RANDOM % 50)))"
+		kill_keeper
 		TOKENS=$((TOKENS + 1))
 		ln -sfn "t$TOKENS" "$BASE.poke"
 		until_true "$CKPT_TEST_WAIT" answered_or_gone || fail "$*: neither" || return 1
