@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* ckpt-restart: rebuilds a process tree from its chain, and goes on checkpointing it. */
+#include "inherit.h"
 #include "options.h"
 #include "pidfile.h"
 #include "restore/restore.h"
@@ -94,10 +95,8 @@ struct request {
 	enum pids_mode pids;
 	/* room for as many as there are arguments */
 	struct path_map *maps;
-	int *inherit;
-	unsigned n_maps, n_inherit;
-	uint64_t open_at_start[16]; /* descriptors, as bits: what a caller may have meant for the
-				       job */
+	unsigned n_maps;
+	struct inherit inherit;
 	bool tcp_repair;
 };
 
@@ -122,7 +121,7 @@ static void take_inherit(struct request *q)
 
 	if (fcntl(fd, F_GETFD) < 0)
 		options_misuse(&q->o, "--inherit %d: descriptor %d is not open", fd, fd);
-	q->inherit[q->n_inherit++] = fd;
+	q->inherit.fds[q->inherit.n++] = fd;
 }
 
 static void take_option(struct request *q, int id)
@@ -202,50 +201,15 @@ static void print_passed_over(void *arg, const char *msg)
 	fprintf(stderr, PROGRAM ": %s\n", msg);
 }
 
-/* Before we open any of our own. */
-static void note_open(struct request *q)
-{
-	for (unsigned fd = 0; fd < 64 * ARRAY_SIZE(q->open_at_start); fd++)
-		if (fcntl((int)fd, F_GETFD) >= 0)
-			q->open_at_start[fd / 64] |= UINT64_C(1) << fd % 64;
-}
-
-/* ckpt-run --fd N=inherit: as if --inherit N were given here. */
-static int inherit_by_rule(struct request *q, const struct settings *s, struct err *err)
-{
-	for (unsigned i = 0; i < s->n_fd_rules; i++) {
-		int fd = s->fd_rules[i].fd;
-		bool there = fd >= 0 && fd < (int)(64 * ARRAY_SIZE(q->open_at_start)) &&
-			     (q->open_at_start[fd / 64] & UINT64_C(1) << fd % 64);
-		int *more;
-
-		if (s->fd_rules[i].action != FD_INHERIT || fd <= 2)
-			continue;
-		if (!there) {
-			err_set(err, -EBADF,
-				"descriptor %d is taken from here (--fd %d=inherit), and is not "
-				"open",
-				fd, fd);
-			return err_hint(err, "for example: ckpt-restart ... %d<>FILE", fd);
-		}
-		more = realloc(q->inherit, (q->n_inherit + 1) * sizeof *more);
-		if (!more)
-			return err_nomem(err);
-		q->inherit = more;
-		q->inherit[q->n_inherit++] = fd;
-	}
-	return 0;
-}
-
 static int parse_options(struct request *q, int argc, char **argv, struct err *err)
 {
 	int id;
 
 	*q = (struct request){ .pick = { .at = -1, .warn = print_passed_over } };
-	note_open(q);
+	inherit_note_open(&q->inherit);
 	q->maps = calloc((size_t)argc, sizeof *q->maps);
-	q->inherit = calloc((size_t)argc, sizeof *q->inherit);
-	if (!q->maps || !q->inherit)
+	q->inherit.fds = calloc((size_t)argc, sizeof *q->inherit.fds);
+	if (!q->maps || !q->inherit.fds)
 		return err_nomem(err);
 	options_init(&q->o, &spec, argc, argv);
 	while ((id = options_next(&q->o)) != OPTION_END)
@@ -270,7 +234,7 @@ static int parse_options(struct request *q, int argc, char **argv, struct err *e
 static void request_fini(struct request *q)
 {
 	free(q->maps);
-	free(q->inherit);
+	free(q->inherit.fds);
 }
 
 /* --- restarting ----------------------------------------------------------------------------------
@@ -329,7 +293,7 @@ static int settle(struct request *q, struct session *s, struct err *err)
 	int rc;
 
 	*settings = s->pick.tree->settings;
-	rc = inherit_by_rule(q, settings, err);
+	rc = inherit_by_rule(&q->inherit, settings, err);
 	if (rc < 0)
 		return rc;
 	rc = settle_interval(q, settings, err);
@@ -367,7 +331,7 @@ static int restore(struct request *q, struct session *s, struct err *err)
 {
 	const struct restore_opts opts = {
 		.pids = q->pids,
-		.rebuild = { q->maps, q->n_maps, q->inherit, q->n_inherit, q->tcp_repair },
+		.rebuild = { q->maps, q->n_maps, q->inherit.fds, q->inherit.n, q->tcp_repair },
 		.lazy = q->lazy,
 		.verbose = q->o.verbose,
 		.detach = q->detach,
