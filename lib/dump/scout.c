@@ -8,6 +8,7 @@
  */
 #include "dump/scout.h"
 
+#include "dump/tracing.h"
 #include "trace/outlive.h"
 #include "trace/stop.h"
 
@@ -85,24 +86,6 @@ static void *scout_main(void *arg)
 	return NULL;
 }
 
-static int start(struct scout *s)
-{
-	sigset_t all, old;
-	pthread_attr_t attr;
-	int rc;
-
-	(void)sigfillset(&all);
-	rc = pthread_attr_init(&attr);
-	if (rc != 0)
-		return -rc;
-	(void)pthread_attr_setstacksize(&attr, STACK_BYTES);
-	(void)pthread_sigmask(SIG_SETMASK, &all, &old);
-	rc = pthread_create(&s->thread, &attr, scout_main, s);
-	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
-	(void)pthread_attr_destroy(&attr);
-	return -rc;
-}
-
 struct scout *scout_new(void)
 {
 	struct scout *s = calloc(1, sizeof *s);
@@ -110,7 +93,7 @@ struct scout *scout_new(void)
 	if (!s)
 		return NULL;
 	s->arena = arena_new();
-	if (s->arena && start(s) == 0)
+	if (s->arena && thread_start_blocked(&s->thread, STACK_BYTES, scout_main, s) == 0)
 		return s;
 	arena_free(s->arena);
 	free(s);

@@ -110,7 +110,7 @@ static void *thread_main(void *arg)
 		(void)pause();
 }
 
-static int start_thread(struct tracing *t, pthread_t *ret)
+int thread_start_blocked(pthread_t *ret, size_t stack_bytes, void *(*main)(void *), void *arg)
 {
 	sigset_t all, old;
 	pthread_attr_t attr;
@@ -120,9 +120,9 @@ static int start_thread(struct tracing *t, pthread_t *ret)
 	rc = pthread_attr_init(&attr);
 	if (rc != 0)
 		return -rc;
-	(void)pthread_attr_setstacksize(&attr, THREAD_STACK_BYTES);
+	(void)pthread_attr_setstacksize(&attr, stack_bytes);
 	(void)pthread_sigmask(SIG_SETMASK, &all, &old);
-	rc = pthread_create(ret, &attr, thread_main, t);
+	rc = pthread_create(ret, &attr, main, arg);
 	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
 	(void)pthread_attr_destroy(&attr);
 	return -rc;
@@ -142,7 +142,7 @@ int tracing_run(pid_t root, int (*fn)(void *arg, struct err *err), void *arg, bo
 
 	fault_program(t.parent);
 	(void)sem_init(&t.over, 0, 0);
-	rc = start_thread(&t, &thread);
+	rc = thread_start_blocked(&thread, THREAD_STACK_BYTES, thread_main, &t);
 	if (rc < 0)
 		return err_set(err, rc, "cannot start a thread: %m");
 	while (sem_wait(&t.over) < 0)

@@ -4,6 +4,7 @@
 
 #include "util/err.h"
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <sys/types.h>
 
@@ -20,3 +21,6 @@
  */
 int tracing_run(pid_t root, int (*fn)(void *arg, struct err *err), void *arg, bool *by_thread,
 		struct err *err);
+
+/* Starts a thread of ckpt-run with all signals blocked; 0 or a negative errno. */
+int thread_start_blocked(pthread_t *ret, size_t stack_bytes, void *(*main)(void *), void *arg);
