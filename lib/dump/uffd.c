@@ -68,7 +68,7 @@ static int fetch(const struct track_target *t, int *ret_fd, struct err *err)
 
 	if (number < 0)
 		return number;
-	rc = batch_undo(t->batch, SYS_close, (uint64_t)number, err);
+	rc = batch_undo(t->batch, SYS_close, (uint64_t)number, 0, 0, err);
 	if (rc < 0)
 		return rc;
 	batch_start(t->batch);
@@ -78,7 +78,7 @@ static int fetch(const struct track_target *t, int *ret_fd, struct err *err)
 		return rc;
 	rc = (int)batch_ret(t->batch, call);
 	if (rc < 0) {
-		(void)batch_undo(t->batch, -1, 0, NULL);
+		(void)batch_undone(t->batch, NULL);
 		return err_set(err, rc, "process %d cannot make a userfaultfd: %m", t->pid);
 	}
 	number = rc;
@@ -92,7 +92,7 @@ static int fetch(const struct track_target *t, int *ret_fd, struct err *err)
 	(void)batch_call(t->batch, "close a userfaultfd", SYS_close, number);
 	rc = batch_run(t->batch, t->pid, err);
 	if (rc == 0)
-		rc = batch_undo(t->batch, -1, 0, err);
+		rc = batch_undone(t->batch, err);
 	if (rc == 0)
 		*ret_fd = fd_take(&fd);
 	return rc;

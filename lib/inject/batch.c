@@ -223,28 +223,50 @@ const void *batch_result(const struct batch *b, uint64_t addr)
 	return b->store->data + at;
 }
 
-/* NULL: nothing. */
-static int set_undo(struct remote *r, const struct stub_call *call, struct err *err)
+static int undo_count(struct remote *r, unsigned count, struct err *err)
 {
-	uint64_t n = call != NULL;
-	int rc = 0;
+	uint64_t n = count;
+	int rc = engine_write(r, r->arena + offsetof(struct arena_head, n_undo), &n, sizeof n, err);
 
-	/* the call before the count that makes it valid */
-	if (call)
-		rc = engine_write(r, r->arena + offsetof(struct arena_head, undo), call,
-				  sizeof *call, err);
 	if (rc == 0)
-		rc = engine_write(r, r->arena, &n, sizeof n, err);
-	if (rc == 0)
-		r->undo = call != NULL;
+		r->n_undo = count;
 	return rc;
 }
 
-int batch_undo(struct batch *b, long nr, uint64_t a0, struct err *err)
+int engine_undo_push(struct remote *r, const struct stub_call *call, struct err *err)
 {
-	const struct stub_call call = { .nr = (uint64_t)nr, .arg = { a0 } };
+	uint64_t at = r->arena + offsetof(struct arena_head, undo) + r->n_undo * sizeof *call;
+	int rc;
 
-	return set_undo(b->r, nr < 0 ? NULL : &call, err);
+	if (r->n_undo == ARENA_UNDO_MAX)
+		return err_set(err, -E2BIG, "too much to undo in process %d", r->pid);
+	/* the call before the count that makes it valid */
+	rc = engine_write(r, at, call, sizeof *call, err);
+	return rc < 0 ? rc : undo_count(r, r->n_undo + 1, err);
+}
+
+int engine_undo_pop(struct remote *r, struct err *err)
+{
+	return r->n_undo ? undo_count(r, r->n_undo - 1, err) : 0;
+}
+
+int batch_undo(struct batch *b, long nr, uint64_t a0, uint64_t a1, uint64_t a2, struct err *err)
+{
+	const struct stub_call call = { .nr = (uint64_t)nr, .arg = { a0, a1, a2 } };
+
+	return engine_undo_push(b->r, &call, err);
+}
+
+int batch_undone(struct batch *b, struct err *err)
+{
+	return engine_undo_pop(b->r, err);
+}
+
+uint64_t batch_undo_address(const struct batch *b)
+{
+	assert(b->r->n_undo);
+	return b->r->arena + offsetof(struct arena_head, undo) +
+	       (b->r->n_undo - 1) * sizeof(struct stub_call) + offsetof(struct stub_call, arg);
 }
 
 int batch_undo_option(struct batch *b, int fd, int level, int name, int value, struct err *err)
@@ -256,5 +278,5 @@ int batch_undo_option(struct batch *b, int fd, int level, int name, int value, s
 	};
 	int rc = engine_write(b->r, at, &value, sizeof value, err);
 
-	return rc < 0 ? rc : set_undo(b->r, &call, err);
+	return rc < 0 ? rc : engine_undo_push(b->r, &call, err);
 }

@@ -24,7 +24,7 @@ struct remote {
 	uint64_t arena; /* 0: none */
 	unsigned n_slots, first_slot;
 	int marker_sig;   /* 0: stop at system calls instead */
-	bool undo;        /* the arena says what must be undone */
+	unsigned n_undo;  /* calls in the arena that undo what has been done */
 	bool left_inside; /* a thread could not be taken back: it needs the stub to heal itself */
 	bool stop_seen;   /* a SIGSTOP came in while we were at it: sent again at the end */
 	struct engine_thread *threads;
@@ -39,6 +39,11 @@ struct remote {
 	pid_t stopped;       /* a thread that is stopped, while others may run; 0: the first */
 	bool borrowed;       /* trace/outlive.h has been told */
 	const struct thread_regs *leader_regs;
+	struct live_thread *others; /* all threads but the first */
+	unsigned n_others;
+	uint64_t hold; /* their slots while they are held (hold.c); 0: they are not */
+	unsigned n_held;
+	bool waits; /* and so would the first */
 };
 
 /* The slot as a thread needs it that runs calls here: with regs, what it goes on with by itself;
@@ -67,4 +72,15 @@ int engine_run(struct remote *r, const struct engine_thread *t, struct user_regs
 	       uint64_t marker, struct err *err);
 uint64_t engine_slot_address(const struct remote *r, unsigned slot);
 int engine_write(struct remote *r, uint64_t addr, const void *p, size_t len, struct err *err);
+/* One more call, the last, that undoes; the last is not needed any more. */
+int engine_undo_push(struct remote *r, const struct stub_call *call, struct err *err);
+int engine_undo_pop(struct remote *r, struct err *err);
+/* Room for code and slots; all of it. */
+struct live_thread;
+int64_t live_map(struct remote *r, size_t len, struct err *err);
+int live_unmap(struct remote *r, uint64_t at, size_t len, struct err *err);
+/* Its own registers and mask for a thread that had ours. */
+int live_give_back(struct remote *r, const struct live_thread *t, struct err *err);
+/* hold.c: room that could not be given back before goes with what the process undoes. */
+int hold_forget(struct remote *r, struct err *err);
 int engine_read(struct remote *r, uint64_t addr, void *p, size_t len, struct err *err);

@@ -43,7 +43,7 @@ static int open_ours(struct fetcher *f, struct err *err)
 static int open_theirs(struct fetcher *f, int number, struct err *err)
 {
 	unsigned call;
-	int rc = batch_undo(f->b, SYS_close, (uint64_t)number, err);
+	int rc = batch_undo(f->b, SYS_close, (uint64_t)number, 0, 0, err);
 
 	if (rc < 0)
 		return rc;
@@ -57,7 +57,7 @@ static int open_theirs(struct fetcher *f, int number, struct err *err)
 		return 0;
 	rc = err_set(err, f->theirs, "process %d: cannot make a socket to send descriptors by: %m",
 		     f->pid);
-	(void)batch_undo(f->b, -1, 0, NULL);
+	(void)batch_undone(f->b, NULL);
 	return rc;
 }
 
@@ -156,7 +156,7 @@ int fetch_end(struct fetcher *f, struct err *err)
 		(void)batch_call(f->b, "close a socket", SYS_close, f->theirs);
 		rc = batch_run(f->b, f->pid, err);
 		if (rc == 0)
-			rc = batch_undo(f->b, -1, 0, err);
+			rc = batch_undone(f->b, err);
 	}
 	if (f->ours >= 0)
 		(void)close(f->ours);

@@ -80,6 +80,20 @@ static int64_t run_one(struct remote *r, long nr, uint64_t a, uint64_t len, stru
 	return rc;
 }
 
+int64_t live_map(struct remote *r, size_t len, struct err *err)
+{
+	int64_t at = run_one(r, SYS_mmap, 0, len, err);
+
+	if (at < 0 && at >= -4095)
+		return err_set(err, (int)at, "process %d: cannot map %zu bytes: %m", r->pid, len);
+	return at;
+}
+
+int live_unmap(struct remote *r, uint64_t at, size_t len, struct err *err)
+{
+	return (int)run_one(r, SYS_munmap, at, len, err);
+}
+
 /*
  * Pages for more stubs. Nobody who heals can give them back, since others may still be in them:
  * where ckpt-run and its tracer are killed at once, they stay.
@@ -196,7 +210,7 @@ static void set_mmap_call(struct user_regs_struct *gp, uint64_t len)
 }
 
 /* Registers last: until they are the thread's own again it would heal itself. */
-static int give_back(struct remote *r, const struct live_thread *t, struct err *err)
+int live_give_back(struct remote *r, const struct live_thread *t, struct err *err)
 {
 	int rc = regs_set_mask(t->tid, t->regs->sigmask, err);
 
@@ -220,7 +234,7 @@ static int start_asking(struct remote *r, unsigned slot, const struct live_threa
 	gp.rip = r->stub + STUB_OFFSET(stub_thread);
 	rc = engine_start(r, &et, slot, &gp, err);
 	if (rc < 0)
-		(void)give_back(r, t, NULL);
+		(void)live_give_back(r, t, NULL);
 	return rc;
 }
 
@@ -232,7 +246,7 @@ static int finish_asking(struct remote *r, const struct live_thread *t, struct t
 	int rc, back;
 
 	rc = engine_finish(r, &et, &gp, STUB_OFFSET(stub_marker_thread), err);
-	back = give_back(r, t, rc < 0 ? NULL : err);
+	back = live_give_back(r, t, rc < 0 ? NULL : err);
 	if (rc < 0 || back < 0)
 		return rc < 0 ? rc : back;
 	if (gp.rbx == (uint64_t)-1)
@@ -292,7 +306,7 @@ static int map_arena(struct remote *r, const struct live_thread *leader, struct 
 		rc = err_set(err, (int)gp.r13, "process %d: cannot map %d KiB: %m", r->pid,
 			     ARENA_BYTES / 1024);
 	if (rc < 0) {
-		(void)give_back(r, leader, NULL);
+		(void)live_give_back(r, leader, NULL);
 		r->leader_regs = NULL;
 		return rc;
 	}
@@ -315,6 +329,7 @@ static void remote_free(struct remote *r)
 	if (r->mem_fd >= 0)
 		(void)close(r->mem_fd);
 	free(r->threads);
+	free(r->others);
 	free(r);
 }
 
@@ -347,11 +362,14 @@ int live_begin(const struct live_process *p, struct thread_facts *facts, struct 
 			      .base = threads[0].regs->gp };
 	r->marker_sig = choose_marker(p);
 	r->threads = calloc(1, sizeof *r->threads);
-	rc = r->threads ? open_mem(r, err) : err_nomem(err);
+	r->n_others = p->n_threads - 1;
+	r->others = calloc(p->n_threads, sizeof *r->others);
+	rc = r->threads && r->others ? open_mem(r, err) : err_nomem(err);
 	if (rc == 0) {
 		r->threads[0] = (struct engine_thread){ .tid = threads[0].tid,
 							.ns_tid = threads[0].ns_tid };
 		r->n_threads = 1;
+		memcpy(r->others, threads + 1, r->n_others * sizeof *threads);
 		rc = find_room(r, p, err);
 	}
 	if (rc == 0) {
@@ -396,7 +414,7 @@ static void undo(struct remote *r)
 
 	gp.rip = r->stub + STUB_OFFSET(stub_batch);
 	gp.rbx = r->arena + offsetof(struct arena_head, undo);
-	gp.r14 = 1;
+	gp.r14 = r->n_undo;
 	gp.r13 = r->arena;
 	(void)engine_run(r, &r->threads[0], &gp, STUB_OFFSET(stub_marker_batch), NULL);
 }
@@ -411,7 +429,9 @@ int live_end(struct remote *r, struct err *err)
 		struct live_thread leader = { .tid = r->threads[0].tid, .regs = r->leader_regs };
 
 		close_annex(r);
-		if (r->arena && r->undo)
+		if (r->arena)
+			(void)hold_forget(r, NULL);
+		if (r->arena && r->n_undo)
 			undo(r);
 		if (r->arena) {
 			struct user_regs_struct gp = r->base;
@@ -422,7 +442,7 @@ int live_end(struct remote *r, struct err *err)
 					err);
 		}
 		(void)fault_point("inject-unmapped", NULL);
-		int back = give_back(r, &leader, rc < 0 ? NULL : err);
+		int back = live_give_back(r, &leader, rc < 0 ? NULL : err);
 
 		rc = rc < 0 ? rc : back;
 	}

@@ -54,6 +54,13 @@ uint64_t live_arena(const struct remote *r);
 /* Is the memory behind mem_fd (/proc/PID/mem of a stopped process) this remote's? Where nobody else
  * says so (kcmp(2)). */
 bool live_is_memory(struct remote *r, int mem_fd);
+/*
+ * hold.c: should all that traces the process be killed from here on, its threads do not run before
+ * the System V semaphores of this set are removed (or ten seconds have gone by). runs: the first,
+ * which runs batches, does. To be released after a failure too.
+ */
+int live_hold(struct remote *r, int semaphores, bool runs, struct err *err);
+int live_release(struct remote *r, struct err *err);
 /* Unmaps the arena, gives the thread its registers and mask back, takes the stub away. Always frees
  * r (NULL is fine); safe when the process has died. After it nothing of ours is in the process. */
 int live_end(struct remote *r, struct err *err);

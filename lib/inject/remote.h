@@ -97,11 +97,16 @@ int batch_run(struct batch *b, pid_t tid, struct err *err);
 /*
  * For what a batch makes and a later one takes away: should that not come to pass (we vanish, or
  * live_end is all that can still be done), the process makes this call before it goes on with its
- * own business. nr -1: nothing is left to undo.
+ * own business. There may be several.
  */
-int batch_undo(struct batch *b, long nr, uint64_t a0, struct err *err);
-/* The same of an option of a socket, which has this value now. */
+int batch_undo(struct batch *b, long nr, uint64_t a0, uint64_t a1, uint64_t a2, struct err *err);
+/* The same of an option of a socket, which has this value now; one at a time. */
 int batch_undo_option(struct batch *b, int fd, int level, int name, int value, struct err *err);
+/* That which was said last need not be undone any more. */
+int batch_undone(struct batch *b, struct err *err);
+/* Remote address of the first argument of what was said last: what a batch makes may be known only
+ * when it runs. */
+uint64_t batch_undo_address(const struct batch *b);
 /* What call i returned (-errno on failure). */
 int64_t batch_ret(const struct batch *b, unsigned i);
 /* The bytes at a remote address from batch_out/batch_in, after the run: valid until batch_start, of

@@ -66,7 +66,9 @@ stub_map:
 	syscall
 	mov %rax, %r13
 	MARKER stub_marker_map
-	jmp leave
+	test %r13, %r13
+	jle heal
+	jmp undo			/* a batch elsewhere may need it (hold.c) */
 
 /* Runs r14 calls from rbx on: { nr, a0 .. a5, result }, eight quadwords each. */
 	.globl stub_batch
@@ -83,9 +85,6 @@ undo:
 	CALLS
 
 /* Our tracer is gone: give the arena back, and go on where the thread was. */
-leave:
-	test %r13, %r13
-	jle heal
 	mov %r13, %rdi
 	mov ARENA_SIZE(%rbp), %rsi
 	mov $SYS_munmap, %eax
@@ -214,6 +213,23 @@ stub_thread:
 	syscall
 6:	MARKER stub_marker_thread
 	jmp heal
+
+/* Not before the semaphores of set r12 are gone (ten seconds at most), on where the thread was. */
+	.globl stub_hold
+stub_hold:
+	mov %r12, %rdi
+	lea stub_wait(%rip), %rsi
+	mov $1, %edx
+	lea stub_patience(%rip), %r10
+	mov $SYS_semtimedop, %eax
+	syscall
+	jmp heal
+	.balign 8
+	.globl stub_patience, stub_wait
+stub_patience:
+	.quad 10, 0
+stub_wait:				/* struct sembuf: down, of what never is up */
+	.short 0, -1, 0
 
 /*
  * A slot: the original context of a thread that is in the stub. There is room for several behind

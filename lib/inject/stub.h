@@ -8,6 +8,7 @@
 extern const char stub_begin[], stub_map[], stub_batch[], stub_fork[], stub_exit[], stub_unmap[];
 extern const char stub_thread[], stub_marker_fork[];
 extern const char stub_marker_map[], stub_marker_batch[], stub_marker_unmap[], stub_marker_thread[];
+extern const char stub_hold[], stub_patience[], stub_wait[];
 extern const char stub_slots[], stub_slot_end[];
 
 #define STUB_OFFSET(label) ((uint64_t)((label)-stub_begin))

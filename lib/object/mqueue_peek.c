@@ -10,24 +10,30 @@
  *	mq_timedsend		n times: ... these calls have their arguments
  *
  * Sent in the order in which they were received, they lie as they did. Who waits for messages, or
- * for room, has been taken off the queue by being stopped. Somebody outside of the job could see it
- * empty, or fill it; so a queue that is open there is not looked into, nor one of whose messages
- * somebody wants to be told (mq_notify), since putting back the first would tell him. Such queues
- * must be empty: the checkpoint is tried again.
+ * for room, has been taken off the queue by being stopped, and stays so until they are back, even
+ *if we vanish (live_hold). Somebody outside of the job could see it empty, or fill it; so a queue
+ *that is open there is not looked into, nor one of whose messages somebody wants to be told
+ *(mq_notify), since putting back the first would tell him. Such queues must be empty: the
+ *checkpoint is tried again.
  */
+#include "inject/live.h"
 #include "object/mqueues.h"
 #include "object/socket.h"
+#include "proc/probe.h"
 
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/kcmp.h>
 #include <stdio.h>
+#include <sys/ipc.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #define MAX_MESSAGES 300
 #define PUT_TRIES    200 /* 10 ms apart */
+/* Whoever waits changes it, whatever user the process may have become. */
+#define SEMAPHORE_MODE 0222
 
 struct iov {
 	uint64_t base, len;
@@ -109,7 +115,7 @@ static int get_ready(const struct open_file *of, int *ret_fd, bool *ret_own, str
 	*ret_own = own && batch_ret(s->batch, opened) >= 0;
 	*ret_fd = own ? (int)batch_ret(s->batch, opened) : of->fd;
 	if (*ret_own)
-		rc = batch_undo(s->batch, SYS_close, (uint64_t)*ret_fd, err);
+		rc = batch_undo(s->batch, SYS_close, (uint64_t)*ret_fd, 0, 0, err);
 	if (rc == 0 && (*ret_fd < 0 || batch_ret(s->batch, copied) != sizeof token ||
 			memcmp(batch_result(s->batch, to.base), &token, sizeof token)))
 		rc = -EOPNOTSUPP;
@@ -123,7 +129,7 @@ static int give_back(const struct subject *s, int fd, struct err *err)
 	batch_start(s->batch);
 	(void)batch_call(s->batch, NULL, SYS_close, fd);
 	rc = batch_run(s->batch, s->pid, err);
-	return rc < 0 ? rc : batch_undo(s->batch, -1, 0, err);
+	return rc < 0 ? rc : batch_undone(s->batch, err);
 }
 
 /* Once more those that did not go in: somebody was quicker, and has filled the queue. */
@@ -160,11 +166,12 @@ struct turn {
 /* Adds the calls that take n messages out and put them back. */
 static void add_turn(struct batch *b, pid_t pid, int fd, size_t size, unsigned n, struct turn *t)
 {
-	const struct timespec past = { 0 };
+	const struct timespec past = { 0 }, pause = { .tv_nsec = 200000000 };
 	uint64_t when = batch_in(b, &past, sizeof past);
 	struct iov from[2 * MAX_MESSAGES], to[2 * MAX_MESSAGES];
 
-	*t = (struct turn){ .n = n, .receive = 0, .send = n + 1 };
+	*t = (struct turn){ .n = n, .receive = 0 };
+	t->send = n + 1 + probe_without("haste");
 	t->data = batch_out(b, n * size);
 	t->priorities = batch_out(b, n * sizeof(uint64_t));
 	for (unsigned i = 0; i < n; i++) {
@@ -177,6 +184,9 @@ static void add_turn(struct batch *b, pid_t pid, int fd, size_t size, unsigned n
 		from[2 * i + 1] = (struct iov){ priority, 8 };
 		to[2 * i + 1] = (struct iov){ batch_arg_address(b, t->send + i, 3), 8 };
 	}
+	if (probe_without("haste"))
+		(void)batch_call(b, NULL, SYS_ppoll, 0, 0, batch_in(b, &pause, sizeof pause), 0, 0,
+				 fd); /* for a test to see */
 	(void)batch_call(b, NULL, SYS_process_vm_readv, pid, batch_in(b, to, 2 * n * sizeof to[0]),
 			 2 * n, batch_in(b, from, 2 * n * sizeof from[0]), 2 * n, 0);
 	for (unsigned i = 0; i < n; i++)
@@ -205,6 +215,91 @@ static int keep(struct capture *c, const struct subject *s, const struct turn *t
 	return 0;
 }
 
+/* --- the others ------------------------------------------------------------------------------- */
+
+/*
+ * Should we vanish while the messages are out, nobody of the job goes on before they are in again:
+ * everybody waits for these semaphores to be removed, and s, which puts the messages back, does
+ * that next. ret_set: removed already where this fails.
+ */
+static int make_semaphores(const struct subject *s, int *ret_set, struct err *err)
+{
+	unsigned call;
+	struct iov from, to;
+	/* -1 until there are any */
+	int rc = batch_undo(s->batch, SYS_semctl, (uint64_t)-1, 0, IPC_RMID, err);
+
+	if (rc < 0)
+		return rc;
+	batch_start(s->batch);
+	call = batch_call(s->batch, NULL, SYS_semget, IPC_PRIVATE, 1, SEMAPHORE_MODE);
+	from = (struct iov){ batch_ret_address(s->batch, call), 8 };
+	to = (struct iov){ batch_undo_address(s->batch), 8 };
+	(void)batch_call(s->batch, NULL, SYS_process_vm_readv, s->process->pid,
+			 batch_in(s->batch, &to, sizeof to), 1,
+			 batch_in(s->batch, &from, sizeof from), 1, 0);
+	rc = batch_run(s->batch, s->pid, err);
+	if (rc == 0)
+		rc = (int)batch_ret(s->batch, call);
+	if (rc < 0) {
+		(void)batch_undone(s->batch, NULL);
+		return rc;
+	}
+	*ret_set = rc;
+	return 0;
+}
+
+static int hold_others(struct capture *c, const struct subject *s, int set, struct err *err)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; rc == 0 && i < c->n_subjects; i++)
+		if (c->subjects[i].remote)
+			rc = live_hold(c->subjects[i].remote, set, &c->subjects[i] == s, err);
+	return rc;
+}
+
+/* Whoever is left removes the semaphores. */
+static int remove_semaphores(const struct capture *c, const struct subject *s, int set,
+			     struct err *err)
+{
+	int rc = -ESRCH;
+
+	for (unsigned i = 0; rc < 0 && i <= c->n_subjects; i++) {
+		const struct subject *by = i == 0 ? s : &c->subjects[i - 1];
+
+		if (!by->remote)
+			continue;
+		batch_start(by->batch);
+		(void)batch_call(by->batch, NULL, SYS_semctl, set, 0, IPC_RMID);
+		rc = batch_run(by->batch, by->pid, i == 0 ? err : NULL);
+	}
+	return rc < 0 ? rc : batch_undone(s->batch, err);
+}
+
+static int release_others(const struct capture *c, struct err *err)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; i < c->n_subjects; i++)
+		if (c->subjects[i].remote) {
+			int one = live_release(c->subjects[i].remote, rc < 0 ? NULL : err);
+
+			rc = rc < 0 ? rc : one;
+		}
+	return rc;
+}
+
+/* --- all of it -------------------------------------------------------------------------------- */
+
+static int not_now(const struct open_file *of, struct err *err, const char *why)
+{
+	return fd_error(of, err, -EAGAIN,
+			"the POSIX message queue '%s' holds messages, which cannot be looked at: "
+			"%s",
+			of->link, why);
+}
+
 static int take_turn(struct capture *c, const struct open_file *of, int fd, unsigned n,
 		     struct file_mqueue *d, struct err *err)
 {
@@ -224,12 +319,28 @@ static int take_turn(struct capture *c, const struct open_file *of, int fd, unsi
 	return rc;
 }
 
-static int not_now(const struct open_file *of, struct err *err, const char *why)
+static int take_turn_alone(struct capture *c, const struct open_file *of, int fd, unsigned n,
+			   struct file_mqueue *d, struct err *err)
 {
-	return fd_error(of, err, -EAGAIN,
-			"the POSIX message queue '%s' holds messages, which cannot be looked at: "
-			"%s",
-			of->link, why);
+	const struct subject *s = of->subject;
+	int set, rc, end;
+	char why[64];
+
+	rc = make_semaphores(s, &set, err);
+	if (rc == -ENOSPC || rc == -ENOSYS || rc == -EPERM) {
+		(void)snprintf(why, sizeof why, "the job cannot make a semaphore: %s",
+			       strerrordesc_np(-rc));
+		return not_now(of, err, why);
+	}
+	if (rc < 0)
+		return rc;
+	rc = hold_others(c, s, set, err);
+	if (rc == 0)
+		rc = take_turn(c, of, fd, n, d, err);
+	end = remove_semaphores(c, s, set, rc < 0 ? NULL : err);
+	rc = rc < 0 ? rc : end;
+	end = release_others(c, rc < 0 ? NULL : err);
+	return rc < 0 ? rc : end;
 }
 
 int mqueue_peek(struct capture *c, const struct open_file *of, struct file_mqueue *d, unsigned n,
@@ -254,7 +365,7 @@ int mqueue_peek(struct capture *c, const struct open_file *of, struct file_mqueu
 		return not_now(of, err, "it is on its way in a socket");
 	rc = get_ready(of, &fd, &own, err);
 	if (rc == 0)
-		rc = take_turn(c, of, fd, n, d, err);
+		rc = take_turn_alone(c, of, fd, n, d, err);
 	else if (rc == -EOPNOTSUPP)
 		rc = not_now(of, err, "the job may not open it, or not read its own memory");
 	if (own) {

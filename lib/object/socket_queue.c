@@ -240,7 +240,7 @@ static int end_moving(const struct queue *q, int rc, int old_off, struct err *er
 		rc = fault_point("capture-peeked", err);
 	(void)setsockopt(q->fd, SOL_SOCKET, SO_PEEK_OFF, &old_off, sizeof old_off);
 	if (of->carrier < 0)
-		end = batch_undo(of->subject->batch, -1, 0, rc < 0 ? NULL : err);
+		end = batch_undone(of->subject->batch, rc < 0 ? NULL : err);
 	return rc < 0 ? rc : end;
 }
 

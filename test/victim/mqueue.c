@@ -2,24 +2,28 @@
 /*
  * Victim: POSIX message queues with messages in them, in the order of their priorities: one open
  * for both directions, one that this process may only write to and another only read from, one that
- * is full and has no name any more, with a thread waiting for room; and one of whose next message a
- * signal is to tell (mq_notify).
+ * is full and has no name any more, with a thread waiting for room ("apart": a process); and one of
+ * whose next message a signal is to tell (mq_notify).
  */
 #include "victim.h"
 
 #include <mqueue.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 
 enum { BOTH, ONEWAY, FULL, TOLD, NQUEUES };
 #define DEPTH 6
 #define SIZE  200
 
+static struct shared {
+	pid_t sender_tid;
+	unsigned sent;
+} * shared;
 static mqd_t queue[NQUEUES], reader, again;
 static char name[NQUEUES][64];
-static pid_t child, sender_tid;
+static pid_t child, sender;
 static int order[2], report[2];
 static volatile sig_atomic_t told;
-static unsigned sent;
 
 static void on_message(int sig)
 {
@@ -118,10 +122,10 @@ static _Noreturn void be_child(void)
 static void *send_on(void *arg)
 {
 	(void)arg;
-	__atomic_store_n(&sender_tid, gettid_raw(), __ATOMIC_RELEASE);
+	__atomic_store_n(&shared->sender_tid, gettid_raw(), __ATOMIC_RELEASE);
 	for (;;) {
-		put(again, 5, sent, 100);
-		__atomic_add_fetch(&sent, 1, __ATOMIC_RELEASE);
+		put(again, 5, shared->sent, 100);
+		__atomic_add_fetch(&shared->sent, 1, __ATOMIC_RELEASE);
 	}
 	return NULL;
 }
@@ -147,10 +151,24 @@ static void check_told(unsigned round)
 	ask();
 }
 
-static void set_up(void)
+static void start_sender(bool apart)
+{
+	if (!apart)
+		(void)thread_start(send_on, NULL);
+	else if ((sender = fork()) == 0)
+		(void)send_on(NULL);
+	check_sys(sender >= 0);
+	while (!__atomic_load_n(&shared->sender_tid, __ATOMIC_ACQUIRE))
+		sleep_ms(1);
+}
+
+static void set_up(bool apart)
 {
 	struct sigaction sa = { .sa_handler = on_message, .sa_flags = SA_RESTART };
 
+	shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+		      0);
+	check_sys(shared != MAP_FAILED);
 	check_sys(sigaction(SIGUSR2, &sa, NULL) == 0);
 	for (int i = 0; i < NQUEUES; i++)
 		queue[i] = make(i);
@@ -170,9 +188,7 @@ static void set_up(void)
 	}
 	check_sys(mq_close(reader) == 0);
 	ask();
-	(void)thread_start(send_on, NULL);
-	while (!__atomic_load_n(&sender_tid, __ATOMIC_ACQUIRE))
-		sleep_ms(1);
+	start_sender(apart);
 }
 
 int main(int argc, char **argv)
@@ -180,16 +196,17 @@ int main(int argc, char **argv)
 	unsigned round = 0, got, taken = 0;
 
 	victim_init(argc, argv);
-	set_up();
+	set_up(argc > 2 && !strcmp(argv[2], "apart"));
 	fill(0);
-	thread_wait_blocked(sender_tid, SYS_mq_timedsend);
+	thread_wait_blocked(shared->sender_tid, SYS_mq_timedsend);
 	victim_ready();
 	while (victim_wait()) {
-		thread_wait_blocked(sender_tid, SYS_mq_timedsend);
-		check(__atomic_load_n(&sent, __ATOMIC_ACQUIRE) == taken + DEPTH, "%u sent", sent);
+		thread_wait_blocked(shared->sender_tid, SYS_mq_timedsend);
+		check(__atomic_load_n(&shared->sent, __ATOMIC_ACQUIRE) == taken + DEPTH, "%u sent",
+		      shared->sent);
 		for (int i = 0; i < 3; i++)
 			get(queue[FULL], 5, taken++, 100);
-		thread_wait_blocked(sender_tid, SYS_mq_timedsend);
+		thread_wait_blocked(shared->sender_tid, SYS_mq_timedsend);
 		check_told(round);
 		check_sys(write(order[1], &round, sizeof round) == (ssize_t)sizeof round);
 		check_sys(read(report[0], &got, sizeof got) == (ssize_t)sizeof got);
@@ -197,6 +214,7 @@ int main(int argc, char **argv)
 		fill(++round);
 		victim_ok();
 	}
+	check_sys(!sender || (kill(sender, SIGKILL) == 0 && waitpid(sender, NULL, 0) == sender));
 	check_sys(close(order[1]) == 0 && waitpid(child, NULL, 0) == child);
 	check_sys(mq_unlink(name[BOTH]) == 0 && mq_unlink(name[ONEWAY]) == 0);
 	check_sys(mq_unlink(name[TOLD]) == 0);

@@ -196,6 +196,10 @@ void thread_wait_blocked(pid_t tid, long nr)
 	(void)snprintf(path, sizeof path, "/proc/self/task/%d/syscall", (int)tid);
 	for (int i = 0; i < 6000; i++) {
 		f = fopen(path, "re");
+		if (!f && errno == ENOENT) { /* one of another process */
+			(void)snprintf(path, sizeof path, "/proc/%d/syscall", (int)tid);
+			f = fopen(path, "re");
+		}
 		if (f) {
 			if (fgets(buf, sizeof buf, f) && buf[0] >= '0' && buf[0] <= '9')
 				got = strtol(buf, NULL, 10);

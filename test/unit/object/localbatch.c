@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The batch interface of inject/remote.h, run in the calling process itself, without ptrace. */
-#include "inject/remote.h"
+#include "inject/live.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -110,11 +110,41 @@ const void *batch_result(const struct batch *b, uint64_t addr)
 }
 
 /* Nobody vanishes from a process of its own. */
-int batch_undo(struct batch *b, long nr, uint64_t a0, struct err *err)
+int batch_undo(struct batch *b, long nr, uint64_t a0, uint64_t a1, uint64_t a2, struct err *err)
 {
 	(void)b;
 	(void)nr;
 	(void)a0;
+	(void)a1;
+	(void)a2;
+	(void)err;
+	return 0;
+}
+
+int batch_undone(struct batch *b, struct err *err)
+{
+	(void)b;
+	(void)err;
+	return 0;
+}
+
+uint64_t batch_undo_address(const struct batch *b)
+{
+	return (uint64_t)(uintptr_t)b->data;
+}
+
+int live_hold(struct remote *r, int semaphores, bool runs, struct err *err)
+{
+	(void)r;
+	(void)semaphores;
+	(void)runs;
+	(void)err;
+	return 0;
+}
+
+int live_release(struct remote *r, struct err *err)
+{
+	(void)r;
 	(void)err;
 	return 0;
 }
@@ -125,5 +155,5 @@ int batch_undo_option(struct batch *b, int fd, int level, int name, int value, s
 	(void)level;
 	(void)name;
 	(void)value;
-	return batch_undo(b, 0, 0, err);
+	return batch_undo(b, 0, 0, 0, 0, err);
 }
