@@ -351,7 +351,7 @@ static int begin(struct dumper *d, struct err *err)
 	struct dump_job *job = d->job;
 	struct dump_result *r = d->result;
 	const struct settings *s = job->settings;
-	bool ahead;
+	bool ahead, watch;
 	int rc = dump_init(d, err);
 
 	if (rc < 0)
@@ -364,10 +364,11 @@ static int begin(struct dumper *d, struct err *err)
 	(void)snprintf(r->mode, sizeof r->mode, "stop");
 	if (getrandom(&r->state, sizeof r->state, 0) != (ssize_t)sizeof r->state)
 		return err_set(err, -EIO, "cannot get random bytes");
-	d->incremental = s->incremental && !job->want_full && parent_there(job) &&
+	watch = s->incremental && measure_watch(job);
+	d->incremental = watch && !job->want_full && parent_there(job) &&
 			 (s->full_every == 0 || job->since_full + 1 < s->full_every);
 	r->incremental = d->incremental;
-	d->hashing = s->incremental && (d->incremental || !(d->flags & (DUMP_KILL | DUMP_LAST)));
+	d->hashing = watch && (d->incremental || !(d->flags & (DUMP_KILL | DUMP_LAST)));
 	ahead = measure_can_copy_ahead(d) &&
 		(s->snapshot == MODE_PRECOPY || precopy_attached(job) ||
 		 measure_copy_ahead(d, UINT64_MAX, false));
@@ -394,13 +395,17 @@ static int begin(struct dumper *d, struct err *err)
 	return rc;
 }
 
-static void done(struct dump_job *job, const struct dump_result *r)
+static void done(struct dumper *d)
 {
+	struct dump_job *job = d->job;
+	const struct dump_result *r = d->result;
+
 	forget_keys(job);
 	job->since_full = r->incremental ? job->since_full + 1 : 0;
 	job->parent = r->state;
 	job->parent_seq = r->seq;
-	job->want_full = hashes_commit(job->hashes, NULL) < 0;
+	job->want_full = hashes_commit(job->hashes, NULL) < 0 || !d->hashing;
+	measure_note_increment(d);
 	watched_end(job, true);
 }
 
@@ -420,11 +425,13 @@ int dump_checkpoint(struct dump_job *job, unsigned flags, struct dump_result *re
 		scout_stop(d.scout);
 	}
 	flags_forget(job);
+	if (rc == 0 && !d.hashing)
+		watched_rest(job);
 	if (rc == 0 && d.writer) /* not yet done under DUMP_KILL */
 		rc = finish(&d, err);
 	job->put_off = d.cap.put_off ? job->put_off + 1 : rc == 0 ? 0 : job->put_off;
 	if (rc == 0)
-		done(job, ret);
+		done(&d);
 	else {
 		hashes_abort(job->hashes);
 		watched_end(job, false);

@@ -9,24 +9,42 @@
 
 #include <sys/uio.h>
 
-#define MAX_PIECES  256u
-#define SMALL_PAGES 16u
-
 static bool is_small(const struct page_list *l, const struct extent *e)
 {
-	return !e->later && e->fd == l->fd && e->npages <= SMALL_PAGES;
+	return !e->later && e->fd == l->fd && e->npages <= GATHER_SMALL;
+}
+
+unsigned gather_runs(pid_t pid, const struct page_class_run *runs, unsigned n, uint8_t *buf)
+{
+	struct iovec from[GATHER_PIECES], to = { .iov_base = buf };
+	unsigned whole = 0;
+	ssize_t got;
+
+	if (!n)
+		return 0;
+	for (unsigned i = 0; i < n; i++) {
+		size_t len = runs[i].end - runs[i].start;
+
+		/* NOLINTNEXTLINE(performance-no-int-to-ptr): an address in the other process */
+		from[i] = (struct iovec){ (void *)(uintptr_t)runs[i].start, len };
+		to.iov_len += len;
+	}
+	got = process_vm_readv(pid, &to, 1, from, n, 0);
+	while (whole < n && got >= (ssize_t)from[whole].iov_len)
+		got -= (ssize_t)from[whole++].iov_len;
+	return whole;
 }
 
 unsigned gather(const struct page_list *l, unsigned first, uint8_t *buf)
 {
-	struct iovec from[MAX_PIECES], to = { .iov_base = buf };
+	struct iovec from[GATHER_PIECES], to = { .iov_base = buf };
 	unsigned n = 0, i;
 	ssize_t got;
 
 	if (!l->pid || l->source != SOURCE_MEMORY || l->extents[first].kind == EXTENT_PARENT ||
 	    !is_small(l, &l->extents[first]))
 		return 0;
-	for (i = first; i < l->n_extents && n < MAX_PIECES; i++) {
+	for (i = first; i < l->n_extents && n < GATHER_PIECES; i++) {
 		const struct extent *e = &l->extents[i];
 		size_t len = e->npages * CKPT_PAGE_SIZE;
 

@@ -40,10 +40,11 @@ struct extent {
 struct page_list {
 	uint32_t space;
 	enum page_source source;
-	int fd;       /* which the extents that are added next are read from */
-	pid_t pid;    /* whose memory it is, when all are read from that; else 0 */
-	int later_fd; /* the same of a snapshot, at the same addresses; -1: none; borrowed, good
-			 until the image is complete */
+	int fd;         /* which the extents that are added next are read from */
+	pid_t pid;      /* whose memory it is, when all are read from that; else 0 */
+	int later_fd;   /* the same of a snapshot, at the same addresses; -1: none; borrowed, good
+			   until the image is complete */
+	uint64_t ahead; /* pages that are there and copied already: they are in no extent */
 	struct extent *extents; /* ascending after pages_sort */
 	unsigned n_extents;
 };
@@ -239,6 +240,8 @@ int watched_settle(struct dumper *d, struct err *err);
 /* An attempt has begun / has ended: when its image is durable, what was pending is in it. */
 void watched_begin(struct dump_job *job);
 void watched_end(struct dump_job *job, bool durable);
+/* No increment will follow: the running job is not slowed down any more. */
+void watched_rest(struct dump_job *job);
 void watched_free(struct dump_job *job);
 
 /* dump/dump.c: parts of a checkpoint's story that pre-copy has as well. */
@@ -257,6 +260,11 @@ bool precopy_attached(const struct dump_job *job);
 /* At the stop: what was copied ahead of pages that have changed or gone does not count. */
 int precopy_settle(struct dumper *d, struct err *err);
 
+/* dump/ahead.c: pages of a running process, as far as they are there and watched, into the image;
+ * adds how many to *copied. */
+int ahead_copy(struct dumper *d, struct watched *w, int pagemap_fd, int mem_fd,
+	       const struct ranges *what, uint64_t *copied, struct err *err);
+
 /* dump/stops.c: short stops before that. */
 int stops_attach(struct dumper *d, struct err *err);
 int stops_barrier(struct dumper *d, struct err *err);
@@ -268,6 +276,9 @@ int stops_barrier(struct dumper *d, struct err *err);
 bool measure_can_copy_ahead(const struct dumper *d);
 bool measure_copy_ahead(struct dumper *d, uint64_t copy, bool attached);
 void measure_at_stop(struct dumper *d);
+/* May an increment follow the next image; and what the last, which is durable, says about that. */
+bool measure_watch(const struct dump_job *job);
+void measure_note_increment(struct dumper *d);
 void measure_note(struct dumper *d);
 void measure_say_why(struct dumper *d);
 
@@ -319,6 +330,10 @@ void process_release_all(struct dumper *d);
  * extents that was; 0: they cannot be read so.
  */
 unsigned gather(const struct page_list *l, unsigned first, uint8_t *buf);
+/* The same of at most GATHER_PIECES runs of small size; how many, from the first on, are in buf. */
+#define GATHER_PIECES 256u
+#define GATHER_SMALL  16u /* pages */
+unsigned gather_runs(pid_t pid, const struct page_class_run *runs, unsigned n, uint8_t *buf);
 
 /* dump/sync.c: what the job wrote to its files must be on disk before the image that relies on it
  * is. */

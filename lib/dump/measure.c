@@ -64,6 +64,27 @@ bool measure_copy_ahead(struct dumper *d, uint64_t copy, bool attached)
 	return policy_choose(f, 1u << MODE_PRECOPY | 1u << MODE_SNAPSHOT) == MODE_PRECOPY;
 }
 
+/* Whoever names a tracker has it. Comparing hashes costs the job nothing. */
+static bool may_rest(const struct dump_job *job)
+{
+	return !strcmp(job->settings->tracker, "auto") && job->tracker != &tracker_hash;
+}
+
+bool measure_watch(const struct dump_job *job)
+{
+	return !may_rest(job) || policy_watch(&job->policy);
+}
+
+void measure_note_increment(struct dumper *d)
+{
+	const struct dump_result *r = d->result;
+
+	if (d->incremental)
+		policy_note_increment(&d->job->policy, r->totals.pages_written, r->pages_present);
+	else if (!d->hashing)
+		policy_note_unwatched(&d->job->policy);
+}
+
 /* --- at the stop -------------------------------------------------------------------------- */
 
 static bool is_process(const struct dumper *d, uint32_t space)

@@ -21,6 +21,14 @@
 #define FORK_US         0.08
 #define FORK_EACH_US    300
 #define DIRTY_RATE      0.025 /* 100 MB/s */
+/* A first write to a page under watch, and to one that a snapshot has as well, which is copied. */
+#define FAULT_US 0.9
+#define COW_US   2.2
+/* Of what a pause of that length does. */
+#define FAULTS_COUNT 0.5
+/* Images without a watch, at first and at most: then it is tried again. */
+#define FIRST_REST 3
+#define LAST_REST  15
 /* From the last look at the running job to the stop. */
 #define LAST_LOOK_US 500
 
@@ -42,6 +50,27 @@ void policy_note_dirty(struct policy *p, uint64_t pages, double us)
 	p->dirty_us = t;
 	if (n > p->dirty_most)
 		p->dirty_most = 0;
+}
+
+void policy_note_increment(struct policy *p, uint64_t written, uint64_t present)
+{
+	if (present < POLICY_WATCH_ALWAYS || written < present / 4 * 3) {
+		p->rest = 0;
+		return;
+	}
+	p->rest = MIN(p->rest * 2 + FIRST_REST, LAST_REST);
+	p->unwatched = p->rest;
+}
+
+bool policy_watch(const struct policy *p)
+{
+	return !p->unwatched;
+}
+
+void policy_note_unwatched(struct policy *p)
+{
+	if (p->unwatched)
+		p->unwatched--;
 }
 
 static double known(double value, double guess)
@@ -77,25 +106,36 @@ static uint64_t dirty_after(const struct policy *p, double us, uint64_t present)
 	return (uint64_t)MIN(n, (double)present);
 }
 
-/* All rounds, as dump/precopy.c goes through them, with the last one: the pages left, and the short
- * stops. */
-static uint64_t rounds(const struct policy *p, const struct policy_task *t, unsigned *ret_n)
+/* All rounds, as dump/precopy.c goes through them, with the last one: the pages left, the short
+ * stops, and the pages written to meanwhile. */
+static uint64_t rounds(const struct policy *p, const struct policy_task *t, unsigned *ret_n,
+		       double *ret_written)
 {
 	uint64_t pages = t->copy, before;
 	unsigned n = 0;
+
+	*ret_written = 0;
 
 	do {
 		before = pages;
 		pages = dirty_after(p, (double)pages * known(p->ahead_us, AHEAD_US) + LAST_LOOK_US,
 				    t->present);
+		*ret_written += (double)pages;
 		n++;
 	} while (policy_another_round(n, pages, before));
 	if (pages <= POLICY_LAST_PAGES) {
 		pages = dirty_after(p, (double)pages * GATHER_US + LAST_LOOK_US, t->present);
+		*ret_written += (double)pages;
 		n++;
 	}
 	*ret_n = n;
 	return MIN(pages, t->present);
+}
+
+/* What the job loses while `pages` are read from a snapshot. */
+static double copied_on_write(const struct policy *p, uint64_t pages)
+{
+	return (double)dirty_after(p, (double)pages * known(p->ahead_us, AHEAD_US), pages) * COW_US;
 }
 
 void policy_forecast(const struct policy *p, const struct policy_task *t,
@@ -105,15 +145,19 @@ void policy_forecast(const struct policy *p, const struct policy_task *t,
 		known(p->stop_us, STOP_US + (MAX(t->processes, 1u) - 1) * (double)EACH_PROCESS_US);
 	double always = stop + policy_copy_us(p, t->shared);
 	double find = t->attached ? 0 : (double)t->present * POLICY_FIND_US;
+	double fork = policy_fork_us(p, t->present, t->processes), left, written;
 	unsigned n;
 
 	ret->copy = t->copy;
-	ret->left = rounds(p, t, &n);
+	ret->left = rounds(p, t, &n, &written);
+	left = policy_copy_us(p, ret->left);
 	ret->stop = always + find + policy_copy_us(p, t->copy);
-	ret->snapshot = always + find + policy_fork_us(p, t->present, t->processes);
-	ret->precopy =
-		always + (t->attached ? 0 : stop / 2) + n * known(p->short_us, SHORT_US) +
-		MIN(policy_copy_us(p, ret->left), policy_fork_us(p, t->present, t->processes));
+	ret->snapshot = always + find + fork;
+	ret->snapshot_faults = copied_on_write(p, t->copy);
+	ret->precopy = always + (t->attached ? 0 : stop / 2) + n * known(p->short_us, SHORT_US) +
+		       MIN(left, fork);
+	ret->precopy_faults =
+		written * FAULT_US + (left > fork ? copied_on_write(p, ret->left) : 0);
 }
 
 /* Less by a millisecond and a tenth. */
@@ -124,16 +168,17 @@ static bool clearly_less(double a, double b)
 
 enum copy_mode policy_choose(const struct policy_forecast *f, unsigned can)
 {
+	double snapshot = f->snapshot + f->snapshot_faults * FAULTS_COUNT;
+	double precopy = f->precopy + f->precopy_faults * FAULTS_COUNT;
 	enum copy_mode best = MODE_STOP;
 	double least = f->stop;
 
 	/* copied for the most part once more, a page costs the job more than it saves */
-	if ((can & 1u << MODE_PRECOPY) && f->left <= f->copy / 2 &&
-	    clearly_less(f->precopy, least)) {
+	if ((can & 1u << MODE_PRECOPY) && f->left <= f->copy / 2 && clearly_less(precopy, least)) {
 		best = MODE_PRECOPY;
-		least = f->precopy;
+		least = precopy;
 	}
-	if ((can & 1u << MODE_SNAPSHOT) && clearly_less(f->snapshot, least))
+	if ((can & 1u << MODE_SNAPSHOT) && clearly_less(snapshot, least))
 		best = MODE_SNAPSHOT;
 	return best;
 }

@@ -22,6 +22,9 @@ struct policy {
 	double dirty_rate; /* pages that the job writes to for the first time in a microsecond, */
 	double dirty_us;   /* seen in a time as short as this (0: not seen yet), */
 	double dirty_most; /* and how many they become, when it writes to the same again; 0: all */
+	/* while nearly all of its pages change between two checkpoints: */
+	unsigned unwatched; /* full images still to be made before it is watched again */
+	unsigned rest;      /* how many there were the last time */
 };
 
 /* What the next checkpoint has to deal with. */
@@ -33,9 +36,13 @@ struct policy_task {
 	bool attached; /* watched already: no stop of its own is needed before copying ahead */
 };
 
-/* Predicted pauses in microseconds: all stops of a checkpoint together. */
+/*
+ * Predicted pauses in microseconds: all stops of a checkpoint together; and what the job loses
+ * besides, by faults at its first writes to pages that are being copied.
+ */
 struct policy_forecast {
 	double stop, snapshot, precopy;
+	double snapshot_faults, precopy_faults;
 	uint64_t copy, left; /* pages to be copied; those that copying ahead leaves to the stop */
 };
 
@@ -48,6 +55,8 @@ struct policy_forecast {
 #define POLICY_LAST_PAGES 2048u
 /* Each page of a job that was not watched is found and protected at the stop. */
 #define POLICY_FIND_US 0.12
+/* What watching costs a job of fewer pages is not worth a thought. */
+#define POLICY_WATCH_ALWAYS 4096u
 
 void policy_note(double *value, double measured);
 /* pages were found written, us after they had been looked for before. */
@@ -61,7 +70,18 @@ bool policy_another_round(unsigned round, uint64_t pages, uint64_t before);
 void policy_forecast(const struct policy *p, const struct policy_task *t,
 		     struct policy_forecast *ret);
 /*
- * A mode that costs the job more beside the pause (precopy: what is written meanwhile is copied
+ * To watch a page costs the job a fault at its first write, which is lost where most pages are
+ * written to before the next checkpoint anyway. policy_note_increment: an increment wrote so many
+ * of the pages present. policy_watch: is the next image one that an increment may follow?
+ * policy_note_unwatched: it has been made, and was none.
+ */
+void policy_note_increment(struct policy *p, uint64_t written, uint64_t present);
+bool policy_watch(const struct policy *p);
+void policy_note_unwatched(struct policy *p);
+
+/*
+ * Faults count for a part of what a pause does: nobody waits for them. And a mode that costs the
+ * job more beside the pause (precopy: what is written meanwhile is copied
  * again, three pages for four at most in each round; snapshot: a copy at the first write to each
  * page) must be clearly better than one that costs less. can: which may be chosen, bits
  * 1 << MODE_SNAPSHOT and 1 << MODE_PRECOPY.

@@ -18,7 +18,6 @@
 #include "trace/stop.h"
 #include "util/cleanup.h"
 #include "util/fault.h"
-#include "util/io.h"
 #include "util/log.h"
 
 #include <fcntl.h>
@@ -185,70 +184,14 @@ static int look(struct precopy *p, struct live *l, enum look how, uint64_t *ret_
 	return 0;
 }
 
-struct copier {
-	struct precopy *p;
-	struct live *l;
-	struct ranges missed;
-};
-
-/* A run that is there and watched: as much as can be read. */
-static int copy_run(void *arg, const struct page_class_run *run, struct err *err)
-{
-	struct copier *c = arg;
-	struct dumper *d = c->p->d;
-
-	if (!(run->classes & (PAGE_ANON | PAGE_SWAPPED)) ||
-	    !d->tracker->is_watched(c->l->w, run->classes))
-		return 0;
-	for (uint64_t at = run->start; at < run->end;) {
-		size_t len =
-			(size_t)MIN(run->end - at, (uint64_t)IMAGE_BLOCK_PAGES * CKPT_PAGE_SIZE);
-		void *buf = image_writer_buffer(d->writer, err);
-		ssize_t got;
-		int rc;
-
-		if (!buf)
-			return err && err->code ? err->code : -EIO;
-		got = io_pread_full(c->l->mem_fd, buf, len, at);
-		got = got > 0 ? got & ~(ssize_t)(CKPT_PAGE_SIZE - 1) : 0;
-		c->p->copied += (uint64_t)got / CKPT_PAGE_SIZE;
-		rc = image_writer_submit(d->writer, c->l->w->space, at / CKPT_PAGE_SIZE,
-					 (unsigned)(got / CKPT_PAGE_SIZE), err);
-		if (rc < 0)
-			return rc;
-		if ((size_t)got < len &&
-		    ranges_append(&c->missed, at + (uint64_t)got, at + len) < 0)
-			return err_nomem(err);
-		at += len;
-	}
-	return 0;
-}
-
-static int copy_process(struct precopy *p, struct live *l, struct err *err)
-{
-	struct copier c = { .p = p, .l = l };
-	struct watched *w = l->w;
-	int rc = ranges_unite(&w->given, &l->what) < 0 ? err_nomem(err) : 0;
-
-	for (size_t i = 0; rc == 0 && i < l->what.n; i++)
-		rc = proc_pagemap_scan_marked(l->target.pagemap_fd, l->what.v[i].start,
-					      l->what.v[i].end, 0, copy_run, &c, err);
-	if (rc == 0 &&
-	    (ranges_unite(&w->ahead, &l->what) < 0 || ranges_subtract(&w->ahead, &c.missed) < 0)) {
-		ranges_clear(&w->ahead);
-		rc = err_nomem(err);
-	}
-	ranges_fini(&c.missed);
-	return rc;
-}
-
 static int copy_all(struct precopy *p, struct err *err)
 {
 	int rc = 0;
 
 	for (unsigned i = 0; rc == 0 && i < p->n; i++)
 		if (!p->live[i].gone)
-			rc = copy_process(p, &p->live[i], err);
+			rc = ahead_copy(p->d, p->live[i].w, p->live[i].target.pagemap_fd,
+					p->live[i].mem_fd, &p->live[i].what, &p->copied, err);
 	return rc < 0 ? rc : fault_point("dump-copied-ahead", err);
 }
 

@@ -59,10 +59,12 @@ static int add_changed(struct scan *z, uint64_t start, uint64_t end, struct err 
 
 		/* kept are exactly these: never more, so not when there are too many to be told
 		 * apart */
-		if (ahead && keep->n < RANGES_MAX - 1)
+		if (ahead && keep->n < RANGES_MAX - 1) {
 			rc = ranges_append(keep, start, part) < 0 ? err_nomem(err) : 0;
-		else
+			z->list->ahead += (part - start) / CKPT_PAGE_SIZE;
+		} else {
 			rc = add(z, EXTENT_CHANGED, start, part, err);
+		}
 		start = part;
 	}
 	return rc;
@@ -214,6 +216,7 @@ int scan_process(struct dumper *d, struct subject *s, const struct map_list *map
 		.n_maps = maps->n,
 		.batch = s->batch,
 		.pidfd = s->pidfd,
+		.last = !d->hashing,
 	};
 	struct stretch_scan x = {
 		.z = { .d = d,

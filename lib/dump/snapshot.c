@@ -161,9 +161,10 @@ static int list_drops(struct dumper *d, const struct process *p, const struct ch
 	return 0;
 }
 
+/* All that a fork copies the tables of. */
 static uint64_t pages_of(const struct page_list *l)
 {
-	uint64_t n = 0;
+	uint64_t n = l->ahead;
 
 	for (unsigned i = 0; i < l->n_extents; i++)
 		n += l->extents[i].npages;

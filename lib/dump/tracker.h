@@ -22,6 +22,7 @@ struct watched {
 	unsigned long long start_time;
 	uint64_t layout;        /* of the program that it runs: another one after exec */
 	int uffd;               /* uffd: ours, of this address space; -1: none */
+	bool rests;             /* uffd: nothing has been protected since all was let go */
 	bool cleared;           /* softdirty: the bits stand for "since the last find" */
 	struct ranges ours;     /* uffd: registered mappings, as far as is remembered */
 	struct ranges unproven; /* uffd: registered since, not looked at for marks (uffd_marks.c) */
@@ -60,6 +61,9 @@ struct track_target {
 	 * marks as watched what it puts under watch. NULL: it looks itself.
 	 */
 	struct page_runs *runs;
+	/* Nobody will ask what is written from now on: what has been is found, and not watched
+	 * again. */
+	bool last;
 };
 
 struct tracker {
@@ -77,6 +81,9 @@ struct tracker {
 	int (*find)(const struct track_target *t, struct ranges *found, struct err *err);
 	/* After find: is a page with these marks under watch, so that w->pending tells of it? */
 	bool (*is_watched)(const struct watched *w, uint32_t marks);
+	/* Of the running process: all counts as written, and is no longer slowed down. NULL: it
+	 * never is. */
+	void (*rest)(struct watched *w);
 	void (*forget)(struct watched *w);
 };
 

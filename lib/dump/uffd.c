@@ -37,6 +37,8 @@
 #define FEATURE_WP_ASYNC       (1ull << 15)
 /* So many pages are passed by in the time that a call of its own would take. */
 #define WORTH_A_CALL (1024ull * CKPT_PAGE_SIZE)
+/* So much is let go in one call. */
+#define REST_BYTES (16ull << 20)
 
 /* --- the descriptor ----------------------------------------------------------------------- */
 
@@ -331,6 +333,19 @@ static int find_written(const struct track_target *t, struct ranges *dirty, stru
 	return rc < 0 ? rc : fault_point("dump-found", err);
 }
 
+/* The same of what was seen just now, without protecting it. */
+static int pick_written(const struct page_runs *runs, struct ranges *dirty, struct err *err)
+{
+	for (size_t i = 0; i < runs->n; i++) {
+		const struct page_class_run *run = &runs->v[i];
+
+		if (has_content(run) && (run->classes & PAGE_WRITTEN) &&
+		    ranges_append(dirty, run->start, run->end) < 0)
+			return err_nomem(err);
+	}
+	return fault_point("dump-found", err);
+}
+
 static int note(struct watched *w, const struct ranges *some, struct ranges *found, struct err *err)
 {
 	if (ranges_unite(&w->pending, some) < 0 || (found && ranges_unite(found, some) < 0))
@@ -405,13 +420,14 @@ static int uffd_find(const struct track_target *t, struct ranges *found, struct 
 	struct watched *w = t->w;
 	int rc = t->batch ? watch_more(t, found, err) : 0;
 
+	w->rests = false;
 	if (rc == 0)
 		rc = prove(t, err);
 	if (rc < 0 || w->uffd < 0)
 		return rc;
 	if (t->runs)
 		mark_watched(t);
-	rc = find_written(t, &dirty, err);
+	rc = t->runs && t->last ? pick_written(t->runs, &dirty, err) : find_written(t, &dirty, err);
 	if (rc == 0)
 		rc = note(w, &dirty, found, err);
 	/* pages may have been protected that nobody has heard of */
@@ -475,6 +491,27 @@ static int uffd_attach(const struct track_target *t, struct err *err)
 	return rc;
 }
 
+/*
+ * By and by, so that the faults of the process itself do not wait. Pages that nobody else has are
+ * made writable at once (change_pte_range in the kernel's mm/mprotect.c). What is no longer
+ * registered, or meanwhile the memory of another program, is left.
+ */
+static void uffd_rest(struct watched *w)
+{
+	for (size_t i = 0; w->uffd >= 0 && !w->rests && i < w->ours.n; i++) {
+		uint64_t end = w->ours.v[i].end;
+
+		for (uint64_t at = w->ours.v[i].start; at < end; at += REST_BYTES) {
+			struct uffdio_writeprotect wp = {
+				.range = { .start = at, .len = MIN(end - at, REST_BYTES) },
+			};
+
+			(void)ioctl(w->uffd, UFFDIO_WRITEPROTECT, &wp);
+		}
+	}
+	w->rests = true;
+}
+
 static bool uffd_is_watched(const struct watched *w, uint32_t marks)
 {
 	return w->uffd >= 0 && (marks & PAGE_WATCHED);
@@ -487,5 +524,6 @@ const struct tracker tracker_uffd = {
 	.attach = uffd_attach,
 	.find = uffd_find,
 	.is_watched = uffd_is_watched,
+	.rest = uffd_rest,
 	.forget = uffd_forget,
 };

@@ -131,6 +131,12 @@ void watched_end(struct dump_job *job, bool durable)
 	job->n_watched = n;
 }
 
+void watched_rest(struct dump_job *job)
+{
+	for (unsigned i = 0; job->tracker->rest && i < job->n_watched; i++)
+		job->tracker->rest(job->watched[i]);
+}
+
 void watched_free(struct dump_job *job)
 {
 	flags_forget(job);

@@ -286,6 +286,48 @@ pins() {
 	rounds 125 --tracker hash --mode stop
 }
 
+@test "full images copied ahead while the memory changes: one instant" {
+	has_tracker uffd
+	runs --no-incremental --mode precopy
+	grep -q '"full".*"mode": "precopy"' "$STATS" || fail "nothing was copied ahead"
+}
+
+faults() {
+	cut -d ' ' -f 10 "/proc/$(job_pid mem_all)/stat"
+}
+
+# What changes nearly all of its memory is not watched for the time being: no first write to a page
+# faults. Some full images later it is tried again.
+@test "a job that writes to all of its memory is left alone, and watched again when it is calm" {
+	local how kinds before
+	has_tracker uffd
+	is_root || touch "$BASE.userns"
+	for how in precopy snapshot stop; do
+		victim_start --mode "$how" --keep 20 -- mem_all 4
+		checkpoint
+		victim_poke
+		checkpoint
+		victim_poke
+		checkpoint
+		before=$(faults)
+		victim_poke
+		[ "$how" = snapshot ] || [ $(($(faults) - before)) -lt 2000 ] ||
+			fail "$how: $(($(faults) - before)) faults"
+		for _ in 4 5 6 7; do
+			checkpoint
+			victim_poke
+		done
+		victim_kill
+		kinds=$(sed 's/.*"kind": "\(.\).*/\1/' "$STATS" | tr -d '\n')
+		[ "$kinds" = fiffffi ] || fail "$how: $kinds: $(cat "$STATS")"
+		victim_restart --no-checkpoint --at 4
+		victim_kill
+		victim_restart
+		victim_quit
+		rm -rf "$CHAIN" "$STATS" "$BASE".*
+	done
+}
+
 @test "whatever is taken by itself: one instant" {
 	runs
 }
