@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Rows: what ckpt costs a whole run, and how its costs grow with threads, mappings and chains."""
+import json
 import os
 import signal
+import statistics
 import time
 
 from harness import DIRTY_1, Job, Unmeasured, read
@@ -20,8 +22,8 @@ def row_slowdown(room, report, q):
     """A loop's own time: bare, between checkpoints, and with one every second."""
     for kind in ("compute", "memory", "call"):
         loop = [room.program("bench-loop"), kind]
-        probe = int(room.run(loop + ["4000000"]))
-        loop.append(str(int(4e6 * q.loop_s * 1e9 / probe)))
+        once, ten = (int(room.run(loop + [n])) for n in ("4000000", "40000000"))
+        loop.append(str(int(36e6 * q.loop_s * 1e9 / (ten - once)) + 1))
         ways = {"bare": [], "between": [], "interval": []}
         for turn in range(q.runs):
             order = list(ways)
@@ -38,37 +40,51 @@ def row_slowdown(room, report, q):
 
 
 def work_once(room, under, argv):
-    """Seconds, and the answer's sum."""
-    ns, answer = room.run(under + argv).split()
-    return int(ns) / 1e9, answer
+    """Seconds, those in the kernel, and the answer's sum."""
+    ns, system_ns, answer = room.run(under + argv).split()
+    return int(ns) / 1e9, int(system_ns) / 1e9, answer
+
+
+def stopped_s(stats):
+    """What the pauses of a run make together; and how many checkpoints there were."""
+    lines = [json.loads(line) for line in read(stats).splitlines()]
+    return sum(line["pause_us"] for line in lines) / 1e6, sum(
+        line["result"] == "ok" for line in lines)
 
 
 def overhead_of(room, report, q, kind, interval, seconds):
     argv = [room.program("bench-work"), kind, str(q.work_mib)]
     units = 500
     while True:  # as many units as take that long
-        took, _ = work_once(room, [], argv + [str(units)])
+        took, _, _ = work_once(room, [], argv + [str(units)])
         if took > 0.2:
             break
         units *= 4
     argv.append(str(int(units * seconds / took) + 1))
     ways = {"bare": [], **{w: [] for w in WAYS}}
+    lost = {w: [] for w in ways}  # in the kernel and stopped
     answers = set()
     for turn in range(q.runs):
         order = list(ways)
         for way in order[turn % len(order):] + order[:turn % len(order)]:
-            under = []
+            under, stats = [], room.fresh("stats")
             if way != "bare":
                 under = [room.program("ckpt-run"), "-o", room.path("chain"), "--overwrite",
-                         "--interval", str(interval), *WAYS[way], "--"]
-            took, answer = work_once(room, under, argv)
+                         "--stats", stats, "--interval", str(interval), *WAYS[way], "--"]
+            took, system, answer = work_once(room, under, argv)
             ways[way].append(took)
+            lost[way].append(system + (stopped_s(stats)[0] if way != "bare" else 0))
             answers.add(answer)
     if len(answers) != 1:
         raise Unmeasured(f"{kind} gave different answers: {answers}")
+    bare = statistics.median(lost["bare"])
     for way in WAYS:
+        auto = way == "auto" and interval == 10
         report.add(f"{kind} {q.work_mib} MiB, every {interval:g} s, {way}", "s", ways[way], None,
-                   ("bare", ways["bare"]), 1.01 if way == "auto" and interval == 10 else None)
+                   ("bare", ways["bare"]), 1.01 if auto else None)
+        report.add("  stopped, or in the kernel more than bare", "%",
+                   [(x - bare) / took * 100 for x, took in zip(lost[way], ways[way])],
+                   1 if auto else None)
 
 
 def row_overhead_10(room, report, q):
