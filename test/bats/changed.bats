@@ -18,6 +18,62 @@ setup() {
 	echo "CKPT_TEST_SEED=$CKPT_TEST_SEED"
 }
 
+teardown() {
+	give_back
+	common_teardown
+}
+
+# --- swap and KSM, which are the whole machine's --------------------------------------------------
+
+KSM=/sys/kernel/mm/ksm
+
+# set_ksm SETTING VALUE: what it was is put back by give_back.
+set_ksm() {
+	local was
+	was=$(cat "$KSM/$1") && echo "$1 $was" >> "$T/ksm" && echo "$2" > "$KSM/$1"
+}
+
+give_back() {
+	local name value
+	[ ! -e "$T/swap" ] || swapoff "$T/swap" 2>/dev/null || true
+	rm -f "$T/swap"
+	[ ! -e "$T/ksm" ] || while read -r name value; do
+		echo "$value" > "$KSM/$name"
+	done <<< "$(tac "$T/ksm")"
+}
+
+counted() {
+	sed -n "s/^$1 //p" /proc/vmstat
+}
+
+# Pages go to a swap file when the victim says so (MADV_PAGEOUT), and like ones are made one all the
+# time, as fast as can be; or skip.
+swap_and_merge() {
+	is_root || skip "needs root: swapon(8), and ksmd's settings"
+	command -v mkswap swapon swapoff > "$T/why" || skip "no mkswap, swapon, swapoff"
+	[ -e "$KSM/run" ] || skip "this kernel has no KSM"
+	fallocate -l 64M "$T/swap" && chmod 600 "$T/swap" && mkswap "$T/swap" > "$T/why" 2>&1 &&
+		swapon "$T/swap" 2> "$T/why" || skip "no swapping here: $(tail -n 1 "$T/why")"
+	{ set_ksm run "$(cat "$KSM/run")" && set_ksm pages_to_scan 4000 &&
+		set_ksm sleep_millisecs 1 && set_ksm run 1; } 2> "$T/why" ||
+		skip "ksmd cannot be set here: $(tail -n 1 "$T/why")"
+	SWAPPED=$(counted pswpout)
+	MERGED=$(counted cow_ksm)
+}
+
+# pressed COMMAND...: again until it came to that: pages swapped out, and merged ones written to.
+pressed() {
+	local _
+	for _ in 1 2 3 4 5 6 7 8; do
+		rm -rf "$CHAIN" "$BASE".[opf]* "$STATS"
+		"$@" || return 1
+		[ "$(counted pswpout)" -gt "$SWAPPED" ] && [ "$(counted cow_ksm)" -gt "$MERGED" ] &&
+			return
+	done
+	fail "pages swapped out: $SWAPPED, then $(counted pswpout); merged ones copied: $MERGED," \
+		"then $(counted cow_ksm)"
+}
+
 below() {
 	echo $(((RANDOM * 32768 + RANDOM) % $1))
 }
@@ -326,6 +382,32 @@ faults() {
 		victim_quit
 		rm -rf "$CHAIN" "$STATS" "$BASE".*
 	done
+}
+
+@test "swap and KSM, uffd: every byte" {
+	has_tracker uffd
+	swap_and_merge
+	CKPT_TEST_ROUNDS=1
+	pressed rounds 125 --tracker uffd --mode stop
+}
+
+@test "swap and KSM, softdirty: every byte" {
+	has_tracker softdirty
+	swap_and_merge
+	CKPT_TEST_ROUNDS=1
+	pressed rounds 125 --tracker softdirty --mode stop
+}
+
+@test "swap and KSM, hash: every byte" {
+	swap_and_merge
+	CKPT_TEST_ROUNDS=1
+	pressed rounds 125 --tracker hash --mode stop
+}
+
+@test "swap and KSM, copied ahead while the memory changes: one instant" {
+	has_tracker uffd
+	swap_and_merge
+	pressed runs --tracker uffd --mode precopy
 }
 
 @test "whatever is taken by itself: one instant" {

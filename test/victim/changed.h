@@ -8,6 +8,7 @@
 #define MAX_PAGES 96u
 #define HUGE_LEN  (2ul << 20)
 #define FILE_SEED 0xf11e0000ull /* of the pages of file_fd */
+#define TWIN_SEED 0x77770000ull /* of pages that are there several times */
 
 enum kind { NOTHING, ANON, FILE_PRIVATE, SHARED, SHARED_FD, HUGE, BREAK };
 

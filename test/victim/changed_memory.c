@@ -254,7 +254,8 @@ void protect(struct region *r)
 static void fill(struct region *r, unsigned i, unsigned how)
 {
 	static char buf[PAGE];
-	uint64_t seed = ++seeds;
+	/* now and then pages that are alike, for KSM */
+	uint64_t seed = rnd(6) ? ++seeds : TWIN_SEED + rnd(8);
 	struct iovec from = { buf, PAGE }, to = { r->at + i * PAGE, PAGE };
 	int p[2];
 
@@ -299,7 +300,7 @@ void advise(struct region *r)
 				     MADV_PAGEOUT,       MADV_COLD,           MADV_NORMAL };
 	static const int marks[] = { MADV_MERGEABLE, MADV_UNMERGEABLE, MADV_HUGEPAGE,
 				     MADV_NOHUGEPAGE };
-	unsigned first, n;
+	unsigned first, n, hint;
 
 	if (r->kind == NOTHING || !r->npages)
 		return;
@@ -326,7 +327,11 @@ void advise(struct region *r)
 			blank(r, first, n);
 		break;
 	default: /* whether it is heeded or refused, nothing may change */
-		(void)madvise(r->at + first * PAGE, n * PAGE, hints[rnd(COUNT_OF(hints))]);
+		hint = (unsigned)rnd(COUNT_OF(hints));
+		if (hints[hint] == MADV_COLLAPSE &&
+		    r->kind == HUGE) /* all of it, or nothing happens */
+			first = 0, n = r->npages;
+		(void)madvise(r->at + first * PAGE, n * PAGE, hints[hint]);
 	}
 }
 
