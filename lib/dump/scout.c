@@ -39,6 +39,8 @@ struct scout {
 	struct arena *arena;
 	struct scout_work work;
 	struct task *tasks;
+	cpu_set_t cpus; /* of the tracer, while it keeps off the scout's */
+	bool apart;
 };
 
 static void set_word(struct scout *s, int value)
@@ -114,6 +116,28 @@ void scout_free(struct scout *s)
 	free(s);
 }
 
+/*
+ * Each on a CPU of its own. Both never sleep for long, and whom the tracer wakes runs for a few
+ * microseconds: the scheduler would leave the two on one CPU and the other idle.
+ */
+static void keep_apart(struct scout *s)
+{
+	cpu_set_t one, others;
+	int own = sched_getcpu(), cpu = 0;
+
+	if (own < 0 || sched_getaffinity(0, sizeof s->cpus, &s->cpus) < 0)
+		return;
+	while (cpu < CPU_SETSIZE && (cpu == own || !CPU_ISSET(cpu, &s->cpus)))
+		cpu++;
+	if (cpu == CPU_SETSIZE)
+		return;
+	CPU_ZERO(&one);
+	CPU_SET(cpu, &one);
+	CPU_XOR(&others, &s->cpus, &one);
+	if (pthread_setaffinity_np(s->thread, sizeof one, &one) == 0)
+		s->apart = sched_setaffinity(0, sizeof others, &others) == 0;
+}
+
 void scout_begin(struct scout *s, const struct scout_work *w)
 {
 	if (!s)
@@ -122,6 +146,7 @@ void scout_begin(struct scout *s, const struct scout_work *w)
 	if (!s->tasks)
 		return;
 	s->work = *w;
+	keep_apart(s);
 	set_word(s, 1);
 }
 
@@ -155,6 +180,10 @@ void *scout_take(struct scout *s, unsigned i)
 
 void scout_stop(struct scout *s)
 {
-	if (s)
-		atomic_store(&s->enough, true);
+	if (!s)
+		return;
+	atomic_store(&s->enough, true);
+	if (s->apart)
+		(void)sched_setaffinity(0, sizeof s->cpus, &s->cpus);
+	s->apart = false;
 }
