@@ -99,6 +99,28 @@ static int prepare(struct dumper *d, struct err *err)
 	return rc < 0 ? rc : watched_settle(d, err);
 }
 
+static int ask(void *arg, unsigned i, struct arena *a, void **ret, struct err *err)
+{
+	return files_ask(arg, i, a, ret, err);
+}
+
+static void forget(void *arg, unsigned i, void *answer)
+{
+	(void)arg;
+	(void)i;
+	(void)answer;
+}
+
+/* Another thread's answers, or ours, to what files_capture has left. */
+static int take_answers(struct dumper *d, struct err *err)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; rc == 0 && i < d->cap.n_later; i++)
+		rc = files_answered(&d->cap, i, scout_take(d->asker, i), err);
+	return rc;
+}
+
 /* Everything but the content of pages. */
 static int capture(struct dumper *d, struct err *err)
 {
@@ -112,6 +134,11 @@ static int capture(struct dumper *d, struct err *err)
 		log_debug("processes captured");
 	if (rc == 0)
 		rc = files_capture(&d->cap, err);
+	if (rc == 0 && d->cap.n_later)
+		scout_begin(d->asker, &(struct scout_work){ .n = d->cap.n_later,
+							    .run = ask,
+							    .drop = forget,
+							    .arg = &d->cap });
 	if (rc == 0)
 		log_debug("files captured");
 	for (unsigned i = 0; rc == 0 && i < d->cap.n_subjects; i++)
@@ -133,6 +160,8 @@ static int capture(struct dumper *d, struct err *err)
 	}
 	if (rc == 0)
 		rc = process_end_remotes(d, err);
+	if (rc == 0)
+		rc = take_answers(d, err);
 	if (rc == 0)
 		waits_remember(d, true);
 	if (rc == 0)
@@ -185,6 +214,7 @@ int dump_ended(struct dumper *d, int rc, struct err *err)
 void dump_release(struct dumper *d)
 {
 	scout_stop(d->scout);
+	scout_stop(d->asker);
 	if (d->n_waits) /* it failed on the way */
 		waits_remember(d, false);
 	process_release_all(d);
@@ -420,7 +450,10 @@ int dump_checkpoint(struct dump_job *job, unsigned flags, struct dump_result *re
 	watched_begin(job);
 	rc = begin(&d, err);
 	if (rc == 0) {
-		d.scout = probe_without("scout") ? NULL : scout_new();
+		if (!probe_without("scout")) {
+			d.scout = scout_new();
+			d.asker = scout_new();
+		}
 		rc = tracing_run(job->root, traced, &d, &job->by_thread, err);
 		scout_stop(d.scout);
 	}
@@ -442,6 +475,7 @@ int dump_checkpoint(struct dump_job *job, unsigned flags, struct dump_result *re
 	measure_say_why(&d);
 	ret->write_us = d.start_ns ? (uint64_t)(trace_now_ns() - d.begin_ns) / 1000 : 0;
 	scout_free(d.scout);
+	scout_free(d.asker);
 	arena_free(d.arena);
 	batch_store_free(d.batches);
 	free(d.buf);

@@ -159,6 +159,7 @@ struct dumper {
 	unsigned *memory_of;
 	bool memory_unknown; /* kcmp(2) is not allowed */
 	struct scout *scout; /* NULL: nobody reads ahead */
+	struct scout *asker; /* the same, of what files_capture leaves */
 	struct everybody everybody;
 	struct map_list *maps;        /* for each process */
 	struct thread_facts **facts;  /* for each process, an array parallel to its threads */

@@ -224,7 +224,8 @@ void look_ahead(struct dumper *d)
 	scout_begin(d->scout, &(struct scout_work){ .n = d->everybody.n_looks + d->everybody.n,
 						    .run = run,
 						    .drop = drop,
-						    .arg = &d->everybody });
+						    .arg = &d->everybody,
+						    .apart = true });
 }
 
 int look_take(struct dumper *d, unsigned index, struct sight *ret, struct err *err)

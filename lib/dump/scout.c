@@ -146,7 +146,8 @@ void scout_begin(struct scout *s, const struct scout_work *w)
 	if (!s->tasks)
 		return;
 	s->work = *w;
-	keep_apart(s);
+	if (w->apart)
+		keep_apart(s);
 	set_word(s, 1);
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A thread of ckpt-run's that reads ahead of the tracer what /proc says of the stopped processes.
- * It holds nothing of the job's.
+ * A thread of ckpt-run's that does what needs no tracing: it reads ahead of the tracer what /proc
+ * says of the stopped processes; another asks sockets for their options. It holds nothing of the
+ * job's.
  */
 #pragma once
 
@@ -19,6 +20,7 @@ struct scout_work {
 	int (*run)(void *arg, unsigned i, struct arena *a, void **ret, struct err *err);
 	void (*drop)(void *arg, unsigned i, void *result);
 	void *arg;
+	bool apart; /* on a CPU that the tracer keeps off meanwhile */
 };
 
 /* In ckpt-run, before anything is stopped; NULL: it goes without. */

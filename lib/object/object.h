@@ -87,7 +87,9 @@ struct capture {
 	int *held; /* connections that stay under repair until the job has ended */
 	unsigned n_held;
 	struct socket_fresh *fresh_sockets; /* working memory of object/socket_options.c */
-	struct idmap job_pids;              /* working memory of object/socket_queue.c */
+	unsigned *later;                    /* indices of open_files: what is left for files_ask */
+	unsigned n_later;
+	struct idmap job_pids;  /* working memory of object/socket_queue.c */
 	struct subject *flight; /* stands for whoever has what is on its way in a socket */
 	/* object/nspace.c: the namespaces that the job has from its surroundings, by inode number;
 	 * 0: not known */
@@ -181,6 +183,13 @@ int fds_look(int proc_dirfd, struct arena *a, struct fd_looks *ret, struct err *
 /* Captures all descriptors of all subjects: tree->files and process->fds. Refuses by name what no
  * kind matches. */
 int files_capture(struct capture *c, struct err *err);
+/*
+ * What files_capture has left to be asked, c->n_later answers in all, since each takes long and
+ * another thread can do it: files_ask changes nothing in c. Before files_capture_done each is
+ * handed in, or NULL: then it is asked here.
+ */
+int files_ask(struct capture *c, unsigned i, struct arena *a, void **ret, struct err *err);
+int files_answered(struct capture *c, unsigned i, void *answer, struct err *err);
 /* Closes our duplicates (sources stay). */
 void files_capture_done(struct capture *c);
 /* When the job has ended, or will not: lets go of the TCP connections that were held (job_ends). */

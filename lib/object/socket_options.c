@@ -226,6 +226,11 @@ static int capture_filter(struct capture *c, const struct open_file *of, struct 
 	return 0;
 }
 
+struct socket_answer {
+	struct socket_option *options;
+	unsigned n;
+};
+
 /* What a new socket of that kind has: asked for once. */
 struct socket_fresh {
 	struct socket_fresh *next;
@@ -270,13 +275,12 @@ static const struct socket_fresh *fresh_like(struct capture *c, const struct ope
 	return c->fresh_sockets = f;
 }
 
-int socket_options_capture(struct capture *c, const struct open_file *of, struct err *err)
+/* What is not as in a new socket. */
+static int read_options(const struct open_file *of, const struct socket_fresh *fresh,
+			struct arena *a, struct socket_answer *ret, struct err *err)
 {
-	struct file_socket *d = of->sock->d;
-	const struct socket_fresh *fresh = fresh_like(c, of, err);
+	const struct file_socket *d = of->sock->d;
 
-	if (!fresh)
-		return err ? err->code : -ENOMEM;
 	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
 		uint8_t value[OPTION_MAX];
 		socklen_t len = sizeof value;
@@ -289,13 +293,76 @@ int socket_options_capture(struct capture *c, const struct open_file *of, struct
 		if (!(rows[i].how & ALWAYS) && len == fresh->of[i].len &&
 		    !memcmp(value, fresh->of[i].value, len))
 			continue;
-		o = arena_push(c->arena, &d->options, &d->n_options, sizeof *o);
-		if (!o || !blob_put(c->arena, &o->value, value, len))
+		o = arena_push(a, &ret->options, &ret->n, sizeof *o);
+		if (!o || !blob_put(a, &o->value, value, len))
 			return err_nomem(err);
 		o->level = (uint32_t)rows[i].level;
 		o->name = (uint32_t)rows[i].name;
 	}
-	return capture_filter(c, of, err);
+	return 0;
+}
+
+static int take_options(struct capture *c, struct file_socket *d, const struct socket_answer *from,
+			struct err *err)
+{
+	for (unsigned i = 0; i < from->n; i++) {
+		struct socket_option *o =
+			arena_push(c->arena, &d->options, &d->n_options, sizeof *o);
+
+		if (!o)
+			return err_nomem(err);
+		*o = from->options[i];
+	}
+	return 0;
+}
+
+/*
+ * Those of a unix socket, some 25 calls, are left for later. TCP's are asked at once: while a
+ * connection is looked at others of them may be changed (tcp_repair.c).
+ */
+int socket_options_capture(struct capture *c, const struct open_file *of, struct err *err)
+{
+	const struct socket_fresh *fresh = fresh_like(c, of, err);
+	struct socket_answer answer = { 0 };
+	unsigned *later;
+	int rc;
+
+	if (!fresh)
+		return err ? err->code : -ENOMEM;
+	rc = capture_filter(c, of, err);
+	if (rc < 0)
+		return rc;
+	if (of->sock->d->family == AF_UNIX) {
+		later = arena_push(c->arena, &c->later, &c->n_later, sizeof *later);
+		if (!later)
+			return err_nomem(err);
+		*later = (unsigned)(of - c->open_files);
+		return 0;
+	}
+	rc = read_options(of, fresh, c->arena, &answer, err);
+	return rc < 0 ? rc : take_options(c, of->sock->d, &answer, err);
+}
+
+int files_ask(struct capture *c, unsigned i, struct arena *a, void **ret, struct err *err)
+{
+	const struct open_file *of = &c->open_files[c->later[i]];
+	struct socket_answer *answer = arena_alloc(a, sizeof *answer);
+	int rc;
+
+	if (!answer)
+		return err_nomem(err);
+	/* it is there, so that c does not change */
+	rc = read_options(of, fresh_like(c, of, err), a, answer, err);
+	if (rc == 0)
+		*ret = answer;
+	return rc;
+}
+
+int files_answered(struct capture *c, unsigned i, void *answer, struct err *err)
+{
+	int rc = answer ? 0 : files_ask(c, i, c->arena, &answer, err);
+
+	return rc < 0 ? rc : take_options(c, c->open_files[c->later[i]].sock->d, answer, err);
 }
 
 /* --- restore ---------------------------------------------------------------------------------- */
