@@ -247,19 +247,13 @@ static int stat_files(struct process *p, struct err *err)
 	return 0;
 }
 
+/* The break is known: attrs_capture_process has asked for it. */
 static int capture_layout(struct dumper *d, struct subject *s, struct err *err)
 {
 	struct mm_layout *mm = &s->process->mm;
 	const struct proc_stat *st = &s->stat;
-	unsigned brk;
 	int rc = proc_auxv_read(s->proc_dirfd, d->arena, &mm->auxv, err);
 
-	if (rc < 0)
-		return rc;
-	/* brk(0) fails and thus says where the break is */
-	batch_start(s->batch);
-	brk = batch_call(s->batch, NULL, SYS_brk, 0);
-	rc = batch_run(s->batch, s->pid, err);
 	if (rc < 0)
 		return rc;
 	mm->start_code = st->start_code;
@@ -267,7 +261,6 @@ static int capture_layout(struct dumper *d, struct subject *s, struct err *err)
 	mm->start_data = st->start_data;
 	mm->end_data = st->end_data;
 	mm->start_brk = st->start_brk;
-	mm->brk = (uint64_t)batch_ret(s->batch, brk);
 	mm->start_stack = st->start_stack;
 	mm->arg_start = st->arg_start;
 	mm->arg_end = st->arg_end;

@@ -165,7 +165,8 @@ int threads_finish(struct dumper *d, unsigned index, const struct thread_facts *
 		struct thread *t = &p->threads[i];
 		int rc;
 
-		attrs_take_facts(t, &facts[i]);
+		if (i > 0)
+			attrs_take_facts(t, &facts[i]);
 		rc = set_registers(d, p, &fp->threads[i], t, d->mem_fds[index], &process_pending,
 				   err);
 		if (rc < 0)

@@ -381,7 +381,7 @@ int live_begin(const struct live_process *p, struct thread_facts *facts, struct 
 	if (rc == 0)
 		rc = fault_point("inject-stub", err);
 	if (rc == 0)
-		rc = ask_threads(r, threads, p->n_threads, facts, err);
+		rc = ask_threads(r, threads + 1, p->n_threads - 1, facts + 1, err);
 	if (rc == 0)
 		rc = map_arena(r, &threads[0], err);
 	if (rc < 0) {

@@ -15,7 +15,7 @@ struct live_thread {
 	const struct thread_regs *regs; /* what it goes on with; borrowed until live_end */
 };
 
-/* What only a thread itself can say. */
+/* What only a thread itself can say; the leader says it in a batch. */
 struct thread_facts {
 	uint64_t altstack_sp, altstack_size;
 	uint32_t altstack_flags;
@@ -40,8 +40,8 @@ struct live_process {
 
 /*
  * All threads of the process are stopped by us (trace/freeze.h) and stay so. Puts the stub in
- * place, asks each thread for its facts (facts[i] for threads[i]), then maps the arena with
- * threads[0], in which batches run from then on.
+ * place, asks each thread but the first for its facts (facts[i] for threads[i]), then maps the
+ * arena with threads[0], in which batches run from then on.
  *
  * At any instant every thread has either its own registers or heals itself if we vanish. The arena
  * is one thread's alone: it could not be given back while another still used it. That is why facts

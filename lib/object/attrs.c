@@ -31,6 +31,8 @@ struct queries {
 	struct creds_query creds;
 	struct limits_query limits;
 	struct admit_query admit;
+	struct leader_query leader;
+	unsigned brk_call;
 	uint64_t monotonic, boottime;
 };
 
@@ -64,6 +66,9 @@ static int ask_inside(struct capture *c, struct subject *s, struct err *err)
 	creds_ask(b, &q.creds);
 	limits_ask(b, &q.limits);
 	admit_ask(b, &q.admit);
+	leader_ask(b, &q.leader);
+	/* brk(0) fails and thus says where the break is */
+	q.brk_call = batch_call(b, NULL, SYS_brk, 0);
 	q.monotonic = clock_ask(b, CLOCK_MONOTONIC);
 	q.boottime = clock_ask(b, CLOCK_BOOTTIME);
 	rc = batch_run(b, s->pid, err);
@@ -78,6 +83,8 @@ static int ask_inside(struct capture *c, struct subject *s, struct err *err)
 	if (rc < 0)
 		return rc;
 	creds_take(b, &q.creds, &p->creds);
+	leader_take(b, &q.leader, &p->threads[0]);
+	p->mm.brk = (uint64_t)batch_ret(b, q.brk_call);
 	if (!c->tree->host.monotonic_ns) { /* the first process speaks for the tree */
 		c->tree->host.monotonic_ns = clock_take(b, q.monotonic);
 		c->tree->host.boottime_ns = clock_take(b, q.boottime);

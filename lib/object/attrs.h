@@ -96,7 +96,13 @@ int sched_look(pid_t tid, struct arena *a, struct thread *t, struct err *err);
 int sched_check(const struct process *p, const struct thread *t, struct err *err);
 void sched_put(const struct thread *t, struct batch *b, pid_t tid);
 
-/* threadattr.c */
+/* threadattr.c: of the leader, what the other threads are asked for by inject/live.h */
+struct leader_query {
+	uint64_t altstack, clear_child_tid, parent_death_signal;
+	unsigned slack_call, personality_call;
+};
+void leader_ask(struct batch *b, struct leader_query *q);
+void leader_take(const struct batch *b, const struct leader_query *q, struct thread *t);
 int threadattr_look(pid_t tid, struct thread *t, struct err *err);
 int threadattr_put(const struct rebuild *rb, const struct process *p, const struct thread *t,
 		   struct batch *b, pid_t tid, struct err *err);

@@ -308,7 +308,8 @@ void tmpfs_undo(const struct rebuild *rb);
  * Process attributes: signal dispositions, pending signals, itimers, POSIX timers, limits, umask,
  * cwd, root, exe, credentials, personality, prctl flags, oom_score_adj. Runs batches in the leader;
  * reads /proc and uses ptrace(PEEKSIGINFO) on the stopped threads. Refuses by name (seccomp filter,
- * foreign uid, non-dumpable, ...).
+ * foreign uid, non-dumpable, ...). With the facts of the leader, threads[0] (inject/live.h), and
+ * the break (mm.brk).
  */
 int attrs_capture_process(struct capture *c, struct subject *s, struct err *err);
 /*

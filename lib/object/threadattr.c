@@ -87,6 +87,40 @@ void attrs_take_facts(struct thread *t, const struct thread_facts *facts)
 	t->personality = facts->personality;
 }
 
+void leader_ask(struct batch *b, struct leader_query *q)
+{
+	q->altstack = batch_out(b, sizeof(struct kernel_stack));
+	batch_call(b, "read the alternate signal stack", SYS_sigaltstack, 0, q->altstack);
+	q->clear_child_tid = batch_out(b, sizeof(uint64_t));
+	/* a kernel that cannot tell: 0 */
+	batch_call(b, NULL, SYS_prctl, PR_GET_TID_ADDRESS, q->clear_child_tid, 0, 0, 0);
+	q->parent_death_signal = batch_out(b, sizeof(int32_t));
+	batch_call(b, "read the parent-death signal", SYS_prctl, PR_GET_PDEATHSIG,
+		   q->parent_death_signal, 0, 0, 0);
+	q->slack_call =
+		batch_call(b, "read the timer slack", SYS_prctl, PR_GET_TIMERSLACK, 0, 0, 0, 0);
+	q->personality_call = batch_call(b, "read the personality", SYS_personality, 0xffffffff);
+}
+
+void leader_take(const struct batch *b, const struct leader_query *q, struct thread *t)
+{
+	struct thread_facts facts = {
+		.timer_slack_ns = (uint64_t)batch_ret(b, q->slack_call),
+		.personality = (uint32_t)batch_ret(b, q->personality_call),
+	};
+	struct kernel_stack ss;
+
+	memcpy(&ss, batch_result(b, q->altstack), sizeof ss);
+	facts.altstack_sp = ss.sp;
+	facts.altstack_flags = (uint32_t)ss.flags;
+	facts.altstack_size = ss.size;
+	memcpy(&facts.clear_child_tid, batch_result(b, q->clear_child_tid),
+	       sizeof facts.clear_child_tid);
+	memcpy(&facts.parent_death_signal, batch_result(b, q->parent_death_signal),
+	       sizeof facts.parent_death_signal);
+	attrs_take_facts(t, &facts);
+}
+
 /* --- restore -------------------------------------------------------------------------------- */
 
 static void altstack_call(struct batch *b, const struct thread *t)
