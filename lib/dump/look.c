@@ -4,6 +4,7 @@
 #include "util/cleanup.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -88,10 +89,12 @@ static int read_threads(const struct whom *w, unsigned chunk, int proc_dirfd, st
 	struct proc_status *st = arena_array(a, n, sizeof *st);
 	int rc = st ? 0 : err_nomem(err);
 
-	for (unsigned i = 0; rc == 0 && i < n; i++)
+	for (unsigned i = 0; rc == 0 && i < n; i++) {
 		rc = first + i == 0 ? proc_status_read(proc_dirfd, a, &st[i], err)
 				    : proc_thread_status_read(proc_dirfd, w->tids[first + i], a,
 							      &st[i], err);
+		(void)sched_yield(); /* see do_task in scout.c */
+	}
 	if (rc == 0)
 		*ret = st;
 	return rc;

@@ -57,6 +57,10 @@ static int wait_word(struct scout *s, int value)
 	return atomic_load(&s->word);
 }
 
+/*
+ * Yields often: a thread of the job that the tracer has sent to run a few calls may have been woken
+ * on this CPU, and the tracer waits for it.
+ */
 static void do_task(struct scout *s, unsigned i)
 {
 	struct task *t = &s->tasks[i];
@@ -64,6 +68,7 @@ static void do_task(struct scout *s, unsigned i)
 	void *result = NULL;
 	int is = TASK_FREE;
 
+	(void)sched_yield();
 	if (!atomic_compare_exchange_strong(&t->state, &is, TASK_BEGUN))
 		return;
 	if (s->work.run(s->work.arg, i, s->arena, &result, &ignored) < 0)

@@ -15,6 +15,7 @@
 #include "proc/probe.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <linux/kcmp.h>
 #include <stdio.h>
 #include <sys/resource.h>
@@ -271,6 +272,7 @@ int fds_look(int proc_dirfd, struct arena *a, struct fd_looks *ret, struct err *
 			rc = proc_link(proc_dirfd, name, a, &l->link, &l->deleted, err);
 		if (rc < 0)
 			return err_wrap(err, rc, "fd %d", l->fd);
+		(void)sched_yield(); /* to a thread that is to run calls for us: dump/scout.c */
 	}
 	return rc;
 }
