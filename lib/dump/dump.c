@@ -159,6 +159,8 @@ static int capture(struct dumper *d, struct err *err)
 		rc = snapshots_take(d, err);
 	}
 	if (rc == 0)
+		rc = mend_take(d, err);
+	if (rc == 0)
 		rc = process_end_remotes(d, err);
 	if (rc == 0)
 		rc = take_answers(d, err);
@@ -256,6 +258,14 @@ static int finish(struct dumper *d, struct err *err)
 	return rc;
 }
 
+/* The job runs on, as fast as it can. */
+static int complete(struct dumper *d, struct err *err)
+{
+	if (!d->hashing)
+		watched_rest(d->job);
+	return finish(d, err);
+}
+
 static int traced(void *arg, struct err *err)
 {
 	struct dumper *d = arg;
@@ -304,6 +314,13 @@ static int traced(void *arg, struct err *err)
 	if (rc == 0 && d->writer) /* from the snapshots, which end with this process */
 		rc = pages_write_later(d, d->writer, err);
 	snapshots_kill(d);
+	if (rc == 0 && d->writer && mend_wanted(d)) {
+		rc = complete(d, err);
+		d->end_ns = trace_now_ns();
+		if (rc == 0)
+			mend_all(d);
+	}
+	mend_kill(d);
 	return rc;
 }
 
@@ -413,6 +430,8 @@ static int begin(struct dumper *d, struct err *err)
 	rc = rc < 0 ? rc : open_writer(d, err);
 	if (rc == 0 && d->hashing) /* makes a file, which may take its time */
 		rc = hashes_begin(job->hashes, d->incremental, err);
+	if (rc == 0)
+		mend_look(d);
 	if (rc == 0 && ahead)
 		rc = precopy_run(d, err);
 	if (rc == 0 && ahead && !job->adopted) /* that took its time */
@@ -458,10 +477,8 @@ int dump_checkpoint(struct dump_job *job, unsigned flags, struct dump_result *re
 		scout_stop(d.scout);
 	}
 	flags_forget(job);
-	if (rc == 0 && !d.hashing)
-		watched_rest(job);
-	if (rc == 0 && d.writer) /* not yet done under DUMP_KILL */
-		rc = finish(&d, err);
+	if (rc == 0 && d.writer) /* not yet done by the tracer */
+		rc = complete(&d, err);
 	job->put_off = d.cap.put_off ? job->put_off + 1 : rc == 0 ? 0 : job->put_off;
 	if (rc == 0)
 		done(&d);
@@ -471,9 +488,12 @@ int dump_checkpoint(struct dump_job *job, unsigned flags, struct dump_result *re
 	}
 	image_writer_abort(d.writer);
 	snapshots_free(&d);
+	mend_free(&d);
 	measure_note(&d);
 	measure_say_why(&d);
-	ret->write_us = d.start_ns ? (uint64_t)(trace_now_ns() - d.begin_ns) / 1000 : 0;
+	ret->write_us =
+		d.start_ns ? (uint64_t)((d.end_ns ? d.end_ns : trace_now_ns()) - d.begin_ns) / 1000
+			   : 0;
 	scout_free(d.scout);
 	scout_free(d.asker);
 	arena_free(d.arena);

@@ -60,7 +60,7 @@ static void meet(struct dump_job *job, pid_t pid, struct arena *a)
 		meet(job, children[i], a);
 }
 
-static void meet_all(struct dump_job *job)
+void flags_meet(struct dump_job *job)
 {
 	struct arena *a = arena_new();
 
@@ -81,7 +81,7 @@ void flags_look(struct dumper *d)
 	flags_forget(job);
 	if (!useful || job->careful)
 		return;
-	meet_all(job);
+	flags_meet(job);
 	job->flags_arena = arena_new();
 	for (unsigned i = 0; job->flags_arena && i < job->n_watched; i++) {
 		struct watched *w = job->watched[i];

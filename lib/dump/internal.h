@@ -178,6 +178,7 @@ struct dumper {
 	struct dump_result *result;
 	struct image_writer *writer;
 	struct snapshots *snapshots; /* NULL: none taken */
+	struct menders *menders;     /* NULL: none made */
 	uint8_t *buf;                /* IMAGE_BLOCK_PAGES pages: what is read to be looked at */
 	unsigned flags;
 	/* for the policy (dump/measure.c): */
@@ -190,6 +191,7 @@ struct dumper {
 	unsigned n_forked;
 	int64_t start_ns; /* when the first thread was stopped */
 	int64_t begin_ns; /* when the attempt began */
+	int64_t end_ns;   /* when the image was durable, if more came after it; else 0 */
 };
 
 /*
@@ -288,6 +290,8 @@ void measure_say_why(struct dumper *d);
  * that were taken from before turn out to be right or not (-EAGAIN).
  */
 void flags_look(struct dumper *d);
+/* Who is there before the first stop is known from here on (watched_find). */
+void flags_meet(struct dump_job *job);
 bool flags_apply(const struct watched *w, struct proc_map *maps, unsigned n);
 int flags_verify(struct dumper *d, struct err *err);
 /* They are not needed after the stop. */
@@ -369,6 +373,24 @@ int snapshots_take(struct dumper *d, struct err *err);
  * ended: they have gone. */
 void snapshots_kill(struct dumper *d);
 void snapshots_free(struct dumper *d);
+/* In the tracer, once they have been killed: until their memory has gone. */
+void snapshots_wait(struct dumper *d, int64_t deadline_ns);
+/* Would a process of the job's be told of the end of one of ours? */
+bool snapshots_adopted(const struct dumper *d);
+
+/*
+ * dump/mend.c: transparent huge pages that a checkpoint has split. Which there are, before it does
+ * anything to them; in the tracer, a companion for each process that has some, with the remotes
+ * still there; and with the image durable, what has been lost is given back. Nothing of it is worth
+ * failing for. The companions must have gone (mend_kill in the tracer, mend_free in ckpt-run)
+ * before anybody looks for the job's processes again.
+ */
+void mend_look(struct dumper *d);
+int mend_take(struct dumper *d, struct err *err);
+bool mend_wanted(const struct dumper *d);
+void mend_all(struct dumper *d);
+void mend_kill(struct dumper *d);
+void mend_free(struct dumper *d);
 
 /*
  * dump/pages.c: reads the listed pages and hands them to the writer, in two passes: while the job

@@ -215,10 +215,10 @@ static int take_one(struct dumper *d, unsigned index, struct err *err)
 }
 
 /* A process that adopts the job's orphans would be told of a copy's end. */
-static bool adopts_orphans(const struct tree *t)
+bool snapshots_adopted(const struct dumper *d)
 {
-	for (unsigned i = 0; i < t->n_processes; i++)
-		if (t->processes[i].child_subreaper)
+	for (unsigned i = 0; i < d->tree->n_processes; i++)
+		if (d->tree->processes[i].child_subreaper)
 			return true;
 	return false;
 }
@@ -228,7 +228,7 @@ static bool wanted(const struct dumper *d)
 	uint32_t mode = d->job->settings->snapshot;
 
 	return (mode == MODE_AUTO || mode == MODE_SNAPSHOT) && !(d->flags & DUMP_KILL) &&
-	       !d->job->no_snapshots && !adopts_orphans(d->tree);
+	       !d->job->no_snapshots && !snapshots_adopted(d);
 }
 
 int snapshots_take(struct dumper *d, struct err *err)
@@ -264,6 +264,18 @@ void snapshots_kill(struct dumper *d)
 {
 	for (unsigned i = 0; d->snapshots && i < d->snapshots->n; i++)
 		snapshot_kill(d->snapshots->of[i]);
+}
+
+void snapshots_wait(struct dumper *d, int64_t deadline_ns)
+{
+	for (unsigned i = 0; d->snapshots && i < d->snapshots->n; i++) {
+		struct stop stop = { .kind = STOP_TRAP };
+
+		while (d->snapshots->of[i] && stop.kind != STOP_EXITED)
+			if (trace_wait(snapshot_pid(d->snapshots->of[i]), deadline_ns, &stop,
+				       NULL) < 0)
+				return;
+	}
 }
 
 void snapshots_free(struct dumper *d)

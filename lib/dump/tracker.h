@@ -29,6 +29,8 @@ struct watched {
 	bool seen;              /* met in this attempt; else it has ended */
 	bool all_pending;       /* nothing is known any more: any page may have been written */
 	struct ranges pending;  /* addresses written since the last durable image; a superset */
+	struct ranges huge;     /* huge pages as the program had them (mend.c); a subset */
+	uint64_t huge_stack;    /* ... while this was its stack: another program after exec */
 	/* of this attempt (dump/flags.c): its mappings with their flags, just before the stop */
 	struct proc_map *flags; /* in the job's flags_arena */
 	unsigned n_flags;
@@ -112,5 +114,8 @@ int track_stretches(const struct track_target *t, track_stretch_fn each, void *a
 
 /* Is all of the mapping under our own watch (rather than the program's)? */
 bool uffd_is_ours(struct watched *w, uint64_t start, uint64_t end);
+/* Takes the marks of our protection from these pages, if there are any: they count as written then.
+ */
+void uffd_unprotect(const struct watched *w, uint64_t start, uint64_t end);
 
 extern const struct tracker tracker_uffd, tracker_softdirty, tracker_hash;

@@ -23,17 +23,29 @@
 
 #define MAX_TRIES 100 /* the address space is just being changed (EAGAIN) */
 
-static int protect(const struct watched *w, uint64_t start, uint64_t end)
+static int set_marks(const struct watched *w, uint64_t start, uint64_t end, uint64_t mode)
 {
 	struct uffdio_writeprotect wp = {
 		.range = { .start = start, .len = end - start },
-		.mode = UFFDIO_WRITEPROTECT_MODE_WP,
+		.mode = mode,
 	};
 
 	for (int try = 0; ioctl(w->uffd, UFFDIO_WRITEPROTECT, &wp) < 0; try++)
 		if (errno != EAGAIN || try == MAX_TRIES)
 			return -errno;
 	return 0;
+}
+
+static int protect(const struct watched *w, uint64_t start, uint64_t end)
+{
+	return set_marks(w, start, end, UFFDIO_WRITEPROTECT_MODE_WP);
+}
+
+/* Nobody waits for a fault to be answered (WP_ASYNC), so nobody is woken. */
+void uffd_unprotect(const struct watched *w, uint64_t start, uint64_t end)
+{
+	if (w->uffd >= 0)
+		(void)set_marks(w, start, end, UFFDIO_WRITEPROTECT_MODE_DONTWAKE);
 }
 
 /* Mapping by mapping: one that could not be registered is nobody's (ENOENT), and not trusted. */

@@ -15,6 +15,7 @@ static void free_one(const struct tracker *t, struct watched *w)
 	ranges_fini(&w->given);
 	ranges_fini(&w->ahead);
 	ranges_fini(&w->keep);
+	ranges_fini(&w->huge);
 	free(w);
 }
 

@@ -12,7 +12,7 @@
  */
 #include "inject/snapshot.h"
 
-#include "inject/engine.h"
+#include "inject/shadow.h"
 #include "trace/outlive.h"
 #include "trace/stop.h"
 #include "util/cleanup.h"
@@ -43,13 +43,6 @@
 #define CLOSE_RANGE_UNSHARE 2
 #endif
 
-struct snapshot {
-	struct remote r; /* the copy, in which batches can be run */
-	struct engine_thread thread;
-	struct thread_regs end; /* what it would go on with by itself: its exit */
-	int pidfd;
-};
-
 /* --- making it -----------------------------------------------------------------------------------
  */
 
@@ -75,10 +68,10 @@ static int take_copy(struct snapshot *s, pid_t helper, struct err *err)
 	if (rc == -EAGAIN)
 		s->r.pid = 0;
 	if (rc == 0)
-		rc = fault_point("snapshot-copy", err);
+		rc = fault_point(s->shares ? "companion-born" : "snapshot-copy", err);
 	if (rc == 0)
 		rc = trace_set_options(s->r.pid, PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD, err);
-	return rc == 0 ? fault_point("snapshot-held", err) : rc;
+	return rc == 0 ? fault_point(s->shares ? "companion-held" : "snapshot-held", err) : rc;
 }
 
 /* Lets the helper run from its birth to its end; in between it makes the copy. */
@@ -108,13 +101,15 @@ static int run_helper(struct snapshot *s, pid_t helper, struct err *err)
 	}
 }
 
-static void set_fork_call(const struct remote *r, struct user_regs_struct *gp)
+/* The helper makes what it is asked for, with the flags in r14. */
+static void set_fork_call(const struct remote *r, bool shares, struct user_regs_struct *gp)
 {
 	*gp = r->base;
 	gp->rax = SYS_clone;
 	gp->rdi = CLONE_VM | CLONE_FILES; /* and no exit signal */
 	gp->rsi = gp->rdx = gp->r10 = gp->r8 = gp->r9 = 0;
 	gp->r13 = r->arena;
+	gp->r14 = CLONE_FILES | (shares ? CLONE_VM : 0);
 	gp->rip = r->stub + STUB_OFFSET(stub_fork);
 }
 
@@ -142,7 +137,7 @@ static int fork_inside(struct remote *r, struct snapshot *s, struct err *err)
 			  err);
 	if (rc < 0)
 		return rc;
-	set_fork_call(r, &gp);
+	set_fork_call(r, s->shares, &gp);
 	rc = engine_start(r, leader, 0, &gp, err);
 	if (rc < 0)
 		return rc;
@@ -178,6 +173,8 @@ static int open_copy(struct snapshot *s, struct err *err)
 	s->r.mem_fd = open(path, O_RDWR | O_CLOEXEC);
 	if (s->r.mem_fd < 0)
 		return err_set(err, -errno, "cannot open '%s': %m", path);
+	if (s->shares) /* what is written there counts for all who share the memory */
+		return 0;
 	/* when memory runs out it is to go first, rather than anything of the job */
 	(void)snprintf(path, sizeof path, "/proc/%d/oom_score_adj", s->r.pid);
 	(void)io_write_file(-1, path, "1000");
@@ -197,7 +194,10 @@ static int give_end(struct snapshot *s, struct err *err)
 	s->r.leader_regs = &s->end;
 	engine_slot(&s->r, &s->thread, &s->end, &slot);
 	rc = engine_write(&s->r, engine_slot_address(&s->r, 0), &slot, sizeof slot, err);
-	return rc == 0 ? engine_write(&s->r, s->r.arena, &none, sizeof none.n_undo, err) : rc;
+	/* where the memory is shared, that is the job's own */
+	return rc == 0 && !s->shares
+		       ? engine_write(&s->r, s->r.arena, &none, sizeof none.n_undo, err)
+		       : rc;
 }
 
 /* The stub and the arena are still needed. */
@@ -207,10 +207,10 @@ static bool is_ours(const struct remote *r, const struct snapshot_range *d)
 	       (d->start < r->arena + ARENA_BYTES && r->arena < d->end);
 }
 
-static void add_settling(struct batch *b)
+static void add_settling(struct batch *b, bool shares)
 {
 	static const struct rlimit no_core;
-	const char name[] = "ckpt-snapshot";
+	const char *name = shares ? "ckpt-mender" : "ckpt-snapshot";
 
 	/* First of all: it shares the job's table of descriptors. */
 	(void)batch_call(b, "leave its descriptors", SYS_close_range, 0, ~0U, CLOSE_RANGE_UNSHARE);
@@ -219,7 +219,7 @@ static void add_settling(struct batch *b)
 	(void)batch_call(b, NULL, SYS_chdir, batch_in(b, "/", 2));
 	(void)batch_call(b, NULL, SYS_setrlimit, RLIMIT_CORE,
 			 batch_in(b, &no_core, sizeof no_core));
-	(void)batch_call(b, NULL, SYS_prctl, PR_SET_NAME, batch_in(b, name, sizeof name));
+	(void)batch_call(b, NULL, SYS_prctl, PR_SET_NAME, batch_in(b, name, strlen(name) + 1));
 }
 
 static int settle(struct snapshot *s, const struct snapshot_range *drop, unsigned n_drop,
@@ -231,7 +231,7 @@ static int settle(struct snapshot *s, const struct snapshot_range *drop, unsigne
 	if (!b)
 		return err_nomem(err);
 	batch_start(b);
-	add_settling(b);
+	add_settling(b, s->shares);
 	for (unsigned i = 0; rc == 0 && i < n_drop; i++) {
 		if (is_ours(&s->r, &drop[i]))
 			continue;
@@ -244,7 +244,8 @@ static int settle(struct snapshot *s, const struct snapshot_range *drop, unsigne
 	if (rc == 0)
 		rc = batch_run(b, s->r.pid, err);
 	batch_free(b);
-	return rc == 0 ? fault_point("snapshot-settled", err) : rc;
+	return rc == 0 ? fault_point(s->shares ? "companion-settled" : "snapshot-settled", err)
+		       : rc;
 }
 
 void snapshot_kill(struct snapshot *s)
@@ -279,8 +280,8 @@ static void discard(struct snapshot *s)
 	give_up(s);
 }
 
-int snapshot_fork(struct remote *r, const struct snapshot_range *drop, unsigned n_drop,
-		  struct snapshot **ret, struct err *err)
+int shadow_make(struct remote *r, bool shares, const struct snapshot_range *drop, unsigned n_drop,
+		struct snapshot **ret, struct err *err)
 {
 	struct snapshot *s = calloc(1, sizeof *s);
 	int rc;
@@ -288,18 +289,20 @@ int snapshot_fork(struct remote *r, const struct snapshot_range *drop, unsigned 
 	if (!s)
 		return err_nomem(err);
 	s->pidfd = -1;
+	s->shares = shares;
 	/* the same memory at the same addresses; a job that handles the marker never gets it */
 	s->r = (struct remote){
 		.mem_fd = -1,
 		.stub = r->stub,
 		.arena = r->arena,
 		.n_slots = r->n_slots,
+		.first_slot = shares ? r->n_slots - 1 : 0, /* the first is the leader's */
 		.marker_sig = r->marker_sig ? r->marker_sig : SIGURG,
 		.threads = &s->thread,
 		.n_threads = 1,
 		.base = r->base,
 	};
-	rc = fault_point("snapshot-start", err);
+	rc = fault_point(shares ? "companion-start" : "snapshot-start", err);
 	if (rc == 0 && outlive_orphaned())
 		rc = err_set(err, -ECANCELED, "ckpt-run has been killed");
 	if (rc == 0)
@@ -316,9 +319,15 @@ int snapshot_fork(struct remote *r, const struct snapshot_range *drop, unsigned 
 		discard(s);
 		return rc;
 	}
-	log_debug("pid %d: copied as %d", r->pid, s->r.pid);
+	log_debug("pid %d: %s as %d", r->pid, shares ? "joined" : "copied", s->r.pid);
 	*ret = s;
 	return 0;
+}
+
+int snapshot_fork(struct remote *r, const struct snapshot_range *drop, unsigned n_drop,
+		  struct snapshot **ret, struct err *err)
+{
+	return shadow_make(r, false, drop, n_drop, ret, err);
 }
 
 /* --- using and ending it -------------------------------------------------------------------------

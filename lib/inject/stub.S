@@ -126,9 +126,9 @@ heal:
 
 /*
  * Forks the process: rax, rdi .. r9 hold a clone call that makes a helper with the same memory. The
- * helper makes the copy and ends; it is waited for here, so that the copy is nobody's child in the
- * job. Whoever of the two is not held by a tracer just ends. Leaves what the first clone returned
- * in r12, and the second in the arena.
+ * helper makes the copy (r14: clone's flags for that) and ends; it is waited for here, so that the
+ * copy is nobody's child in the job. Whoever of the two is not held by a tracer just ends. Leaves
+ * what the first clone returned in r12, and the second in the arena.
  */
 	.globl stub_fork
 stub_fork:
@@ -145,7 +145,7 @@ stub_fork:
 	syscall
 8:	MARKER stub_marker_fork
 	jmp undo
-7:	mov $0x400, %edi		/* CLONE_FILES: nothing is kept open */
+7:	mov %r14, %rdi			/* CLONE_FILES among them: nothing is kept open */
 	xor %esi, %esi
 	mov $SYS_clone, %eax
 	syscall

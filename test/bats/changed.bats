@@ -199,13 +199,20 @@ runs() {
 	quit
 }
 
+# joins: each huge page that a checkpoint has split is whole again after the next (dump/mend.c).
+joins() {
+	KEEP=(CKPT_WITHOUT=worth_mending)
+}
+
 @test "uffd, copied while stopped: every byte, after every few steps" {
 	has_tracker uffd
+	joins
 	rounds 125 --tracker uffd --mode stop
 }
 
 @test "uffd, copied ahead: every byte" {
 	has_tracker uffd
+	joins
 	rounds 400 --tracker uffd --mode precopy
 	grep -q '"incremental".*"mode": "precopy"' "$STATS" || fail "nothing was copied ahead"
 }
@@ -213,11 +220,13 @@ runs() {
 @test "uffd, copied ahead while the memory changes: one instant" {
 	has_tracker uffd
 	runs --tracker uffd --mode precopy
-	grep -q '"incremental".*"mode": "precopy"' "$STATS" || fail "nothing was copied ahead"
+	# a restart may come after each checkpoint, so that all are full
+	grep -q '"mode": "precopy"' "$STATS" || fail "nothing was copied ahead"
 }
 
 @test "uffd, copied while stopped, while the memory changes: one instant" {
 	has_tracker uffd
+	joins
 	runs --tracker uffd --mode stop
 }
 

@@ -78,8 +78,8 @@ static off_t size_of(const char *path)
 	return stat(path, &st) < 0 ? 0 : st.st_size;
 }
 
-/* The line that came at the end. */
-static void last_line(const char *path, off_t from, char *buf, size_t size)
+/* The line that came at the end; not before it is whole: it may be written in two pieces. */
+static bool last_line(const char *path, off_t from, char *buf, size_t size)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	ssize_t n = fd < 0 ? -1 : pread(fd, buf, size - 1, from);
@@ -87,6 +87,7 @@ static void last_line(const char *path, off_t from, char *buf, size_t size)
 	buf[n > 0 ? n : 0] = '\0';
 	if (fd >= 0)
 		(void)close(fd);
+	return n > 0 && buf[n - 1] == '\n';
 }
 
 static bool attempt(pid_t supervisor, const char *stats)
@@ -96,12 +97,11 @@ static bool attempt(pid_t supervisor, const char *stats)
 
 	if (kill(supervisor, SIGUSR1) < 0)
 		give_up("the supervisor is gone");
-	for (int ms = 0; size_of(stats) <= before; ms++) {
+	for (int ms = 0; !last_line(stats, before, line, sizeof line); ms++) {
 		if (ms > PATIENCE_MS)
 			give_up("no checkpoint came");
 		pause_ms(1);
 	}
-	last_line(stats, before, line, sizeof line);
 	if (strstr(line, "\"result\": \"ok\""))
 		return true;
 	/* legal: it could not be stopped just then */

@@ -135,7 +135,7 @@ void make(struct region *r)
 	if (r->kind != NOTHING)
 		return;
 	r->kind = kinds[rnd(COUNT_OF(kinds))];
-	if (r->kind == HUGE && rnd(3))
+	if (r->kind == HUGE && rnd(2))
 		r->kind = ANON;
 	r->npages = 1 + (unsigned)rnd(MAX_PAGES);
 	r->prot = PROT_READ | PROT_WRITE;

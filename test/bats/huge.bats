@@ -1,0 +1,217 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: BSD-2-Clause
+# Transparent huge pages of the job that a checkpoint splits come back; nobody in it notices how.
+
+load ../lib/common
+
+MIB=16
+
+job_pid() {
+	local pid
+	for pid in $(descendants "$SUP_PID"); do
+		[ "$(readlink -s "/proc/$pid/exe")" = "$VICTIMS/victim-mem_huge" ] || continue
+		echo "$pid"
+		return
+	done
+	return 1
+}
+
+# MiB in huge pages.
+huge_mib() {
+	awk '/^AnonHugePages:/ { kb += $2 } END { print int(kb / 1024) }' "/proc/$(job_pid)/smaps"
+}
+
+is_mended() {
+	local mib
+	mib=$(huge_mib)
+	[ "$mib" -ge "$MIB" ] || fail "$mib of $MIB MiB are in huge pages"
+}
+
+is_split() {
+	local mib
+	mib=$(huge_mib)
+	[ "$mib" -lt "$MIB" ] || fail "still all in huge pages: this shows nothing"
+}
+
+# Processes of ours in the job.
+helpers() {
+	local p
+	for p in $(test_processes); do
+		case $(cat "/proc/$p/comm" 2>/dev/null) in
+		ckpt-mender | ckpt-snapshot) is_gone "$p" || echo "$p" ;;
+		esac
+	done
+}
+
+no_helpers() {
+	[ -z "$(helpers)" ]
+}
+
+# The process of ckpt-run's that stands at the fault point.
+find_stopped() {
+	local p
+	for p in $(cat "/proc/$SUP_PID"/task/*/children); do
+		[ "$(cat "/proc/$p/comm" 2>/dev/null)" = ckpt-tracer ] || continue
+		grep -q '^State:[[:space:]]*T' "/proc/$p/status" 2>/dev/null || continue
+		STOPPED=$p
+		return 0
+	done
+	return 1
+}
+
+has_uffd() {
+	fg 20 "$RUN" -o "$T/try" --tracker uffd true 2> "$T/why" || skip "$(head -n 1 "$T/why")"
+}
+
+# huge_start OPTIONS...: a job whose next checkpoint stands still, once, with the job running again.
+huge_start() {
+	is_root || touch "$BASE.userns"
+	KEEP=("CKPT_FAULT=${POINT:-dump-thawed}=stop")
+	victim_start "$@" -- mem_huge "$MIB" || return 1
+	KEEP=()
+}
+
+# While that checkpoint goes on the job writes to all its memory.
+written_meanwhile() {
+	kill -USR1 "$SUP_PID"
+	until_true "$CKPT_TEST_WAIT" find_stopped || fail "no checkpoint stands still" || return 1
+	victim_poke || return 1
+	${1:-:} || return 1
+	kill -CONT "$STOPPED"
+	until_true "$CKPT_TEST_WAIT" more_stats_than 0 || fail "no checkpoint came" || return 1
+	[ "$(stats_last result)" = ok ] || fail "checkpoint: $(tail -n 1 "$STATS")"
+}
+
+# Increments and a restart after memory has been joined: every byte is there.
+goes_on() {
+	victim_poke || return 1
+	checkpoint || return 1
+	checkpoint || return 1
+	victim_kill || return 1
+	victim_restart || return 1
+	checkpoint || return 1
+	victim_poke || return 1
+	victim_quit
+}
+
+@test "what a snapshot splits is whole again when the checkpoint is done" {
+	huge_start --mode snapshot --tracker hash
+	written_meanwhile is_split
+	is_mended
+	goes_on
+}
+
+@test "what a snapshot and the watch split is whole again" {
+	has_uffd
+	huge_start --mode snapshot --tracker uffd
+	written_meanwhile is_split
+	is_mended
+	goes_on
+}
+
+@test "what the watch splits is whole again" {
+	local mode
+	has_uffd
+	for mode in stop precopy; do
+		is_root || touch "$BASE.userns"
+		victim_start --mode "$mode" --tracker uffd -- mem_huge "$MIB"
+		checkpoint
+		victim_poke
+		is_split
+		checkpoint
+		is_mended
+		goes_on || fail "mode $mode" || return 1
+		rm -rf "$CHAIN" "$STATS" "$BASE".*
+	done
+}
+
+# A second checkpoint, which has something to join, up to where the first of it has been.
+until_joining() {
+	checkpoint || return 1
+	victim_poke || return 1
+	kill -USR1 "$SUP_PID"
+}
+
+@test "while memory is joined nobody in the job sees by whom" {
+	has_uffd
+	POINT=dump-mended huge_start --mode stop --tracker uffd
+	until_joining
+	until_true "$CKPT_TEST_WAIT" find_stopped || fail "nothing is joined"
+	[ "$(helpers | wc -w)" -eq 1 ] || fail "helpers: $(helpers)"
+	victim_poke
+	kill -CONT "$STOPPED"
+	until_true "$CKPT_TEST_WAIT" more_stats_than 1
+	no_helpers || fail "left: $(helpers)"
+	goes_on
+}
+
+@test "a job may end while its memory is joined" {
+	has_uffd
+	POINT=dump-mended huge_start --mode stop --tracker uffd
+	until_joining
+	until_true "$CKPT_TEST_WAIT" find_stopped || fail "nothing is joined"
+	ln -sfn quit "$BASE.poke"
+	wait_victim '^ok quit$'
+	kill -CONT "$STOPPED"
+	exit_of "$SUP_PID" "$CKPT_TEST_WAIT"
+	SUP_PID=''
+	[ "$STATUS" -eq 0 ] || fail "exit status $STATUS"
+	until_true "$CKPT_TEST_WAIT" nothing_left || fail "left: $(test_processes)"
+}
+
+@test "memory that was given up does not come back" {
+	has_uffd
+	victim_start --mode stop --tracker uffd -- mem_huge "$MIB" holes
+	checkpoint
+	victim_poke
+	checkpoint
+	[ "$(huge_mib)" -eq $((MIB / 2)) ] || fail "$(huge_mib) MiB are in huge pages"
+	victim_poke
+	victim_quit
+}
+
+POINTS="companion-start companion-born companion-held companion-settled dump-mended"
+
+@test "SIGKILL for ckpt-run or all of it where memory is joined leaves the job, and nobody else" {
+	local name how
+	has_uffd
+	for how in kill killall; do
+		for name in $POINTS; do
+			KEEP=("CKPT_FAULT=$name=$how")
+			victim_start --mode stop --tracker uffd -- mem_huge "$MIB"
+			KEEP=()
+			VICTIM_PID=$(job_pid)
+			if [ "$name" = dump-mended ]; then
+				until_joining
+			else
+				kill -USR1 "$SUP_PID"
+			fi
+			wait_gone "$SUP_PID"
+			until_true 20 no_helpers || fail "$name=$how: left $(helpers)" || return 1
+			until_true 20 untraced "$VICTIM_PID" || fail "$name=$how: traced" ||
+				return 1
+			SUP_PID=''
+			victim_poke || fail "$name=$how" || return 1
+			kill -9 "$VICTIM_PID"
+			wait_gone "$VICTIM_PID"
+			rm -rf "$CHAIN" "$STATS" "$BASE".*
+		done
+	done
+}
+
+@test "where it cannot be joined a checkpoint does without" {
+	local name
+	has_uffd
+	for name in $POINTS; do
+		KEEP=("CKPT_FAULT=$name")
+		victim_start --mode stop --tracker uffd -- mem_huge "$MIB"
+		KEEP=()
+		checkpoint || fail "$name" || return 1
+		victim_poke || fail "$name" || return 1
+		checkpoint || fail "$name" || return 1
+		no_helpers || fail "$name: left $(helpers)" || return 1
+		victim_poke || fail "$name" || return 1
+		victim_quit || fail "$name" || return 1
+		rm -rf "$CHAIN" "$STATS" "$BASE".*
+	done
+}
