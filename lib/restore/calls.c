@@ -16,6 +16,8 @@
 #define PATH_BYTES  4096
 #define FRAME_BYTES (64u << 10) /* more than any signal frame, AMX state included */
 #define MAX_BYTES   ((uint64_t)1 << 47)
+/* Of a process: fs.nr_open is no larger than this (sysctl_nr_open_max). */
+#define MAX_DESCRIPTORS ((uint64_t)1 << 31)
 
 /* Bytes at the pointer arg: size, times argument `count` if that is not NONE. */
 struct touch {
@@ -69,7 +71,17 @@ static const struct row {
 	{ SYS_ppoll, { ARRAY(0, 1, 8), BYTES(2, 16), BYTES(3, 8) } },
 	{ SYS_epoll_wait, { ARRAY(1, 2, 16), NOTHING } },
 	{ SYS_epoll_pwait, { ARRAY(1, 2, 16), BYTES(4, 8), NOTHING } },
+	{ SYS_epoll_pwait2, { ARRAY(1, 2, 16), BYTES(3, 16), BYTES(4, 8) } },
 	{ SYS_epoll_ctl, { BYTES(3, 16), NOTHING } },
+	{ SYS_socket, { NOTHING } },
+	{ SYS_bind, { ARRAY(1, 2, 1), NOTHING } },
+	{ SYS_connect, { ARRAY(1, 2, 1), NOTHING } },
+	{ SYS_listen, { NOTHING } },
+	{ SYS_accept, { BYTES(1, 128), BYTES(2, 4), NOTHING } },
+	{ SYS_accept4, { BYTES(1, 128), BYTES(2, 4), NOTHING } },
+	{ SYS_getsockname, { BYTES(1, 128), BYTES(2, 4), NOTHING } },
+	{ SYS_getpeername, { BYTES(1, 128), BYTES(2, 4), NOTHING } },
+	{ SYS_shutdown, { NOTHING } },
 	{ SYS_sendto, { ARRAY(1, 2, 1), BYTES(4, 128), NOTHING } },
 	{ SYS_recvfrom, { ARRAY(1, 2, 1), BYTES(4, 128), BYTES(5, 4) } },
 	{ SYS_nanosleep, { BYTES(0, 16), BYTES(1, 16), NOTHING } },
@@ -144,6 +156,16 @@ static bool from_table(const struct call *c, struct call_memory *m)
 	return false;
 }
 
+/* select: three sets of bits for arg[0] descriptors, and how long. */
+static void add_sets(const struct call *c, struct call_memory *m)
+{
+	uint64_t n = MIN(c->arg[0], MAX_DESCRIPTORS);
+
+	for (unsigned i = 1; i <= 3; i++)
+		add(m, c->arg[i], (n + 63) / 64 * 8);
+	add(m, c->arg[4], 16);
+}
+
 static struct range span(uint64_t start, uint64_t bytes)
 {
 	uint64_t end = start + MIN(bytes, MAX_BYTES);
@@ -169,6 +191,13 @@ bool call_memory(const struct call *c, struct call_memory *ret)
 	case SYS_preadv2:
 	case SYS_pwritev2:
 		ret->iovecs = (struct range){ c->arg[1], c->arg[1] + MIN(c->arg[2], 1024u) * 16 };
+		return true;
+	case SYS_pselect6: /* its last argument leads to a set of signals and that one's size */
+		ret->iovecs = (struct range){ c->arg[5], c->arg[5] ? c->arg[5] + 16 : 0 };
+		add_sets(c, ret);
+		return true;
+	case SYS_select:
+		add_sets(c, ret);
 		return true;
 	case SYS_ioctl:
 		if (!is_simple_ioctl(c->arg[1]))

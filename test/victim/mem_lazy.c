@@ -4,6 +4,7 @@
 #include "victim.h"
 
 #include <linux/futex.h>
+#include <sys/select.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 
@@ -18,6 +19,13 @@ enum {
 	IOV_A = 400,
 	IOV_B = 500,
 	FUTEX = 600,
+	READABLE = 620, /* for select() ... */
+	WRITABLE,
+	EXCEPTED,
+	TIMEOUT,
+	MASK, /* and pselect() */
+	MASK_AT,
+	SELECT_END,
 	PATH = 700,
 	STACK = 800,
 	STACK_PAGES = 16,
@@ -50,6 +58,27 @@ static void on_signal(int sig)
 	signals++;
 }
 
+/* That is, what a call of select() has left there when one of them was ready. */
+static void want_both(void)
+{
+	FD_SET(ends[0], (fd_set *)at(READABLE));
+	FD_SET(ends[1], (fd_set *)at(WRITABLE));
+}
+
+static void selects(bool masked)
+{
+	long n = masked ? syscall(SYS_pselect6, ends[1] + 1, at(READABLE), at(WRITABLE),
+				  at(EXCEPTED), at(TIMEOUT), at(MASK_AT))
+			: syscall(SYS_select, ends[1] + 1, at(READABLE), at(WRITABLE), at(EXCEPTED),
+				  at(TIMEOUT));
+
+	check(n == 1, "select() on missing pages: %ld, %s", n, strerror(errno));
+	check(!FD_ISSET(ends[0], (fd_set *)at(READABLE)) &&
+		      FD_ISSET(ends[1], (fd_set *)at(WRITABLE)),
+	      "select() has not written to a missing page");
+	want_both();
+}
+
 static void set_up(void)
 {
 	struct sigaction act = { .sa_handler = on_signal, .sa_flags = SA_ONSTACK };
@@ -67,9 +96,14 @@ static void set_up(void)
 	iov[1] = (struct iovec){ at(IOV_B), PAGE };
 	*(uint32_t *)at(FUTEX) = 4711;
 	strcpy(at(PATH), "/dev/null");
+	memset(at(READABLE), 0, (SELECT_END - READABLE) * PAGE);
+	*(uint64_t *)at(MASK) = 1ull << (SIGUSR2 - 1);
+	((uint64_t *)at(MASK_AT))[0] = (uintptr_t)at(MASK);
+	((uint64_t *)at(MASK_AT))[1] = sizeof(uint64_t);
 	check_sys(sigaltstack(&stack, NULL) == 0);
 	check_sys(sigaction(SIGUSR2, &act, NULL) == 0);
 	check_sys(pipe(ends) == 0);
+	want_both();
 }
 
 /* The kernel reads and writes memory that nobody has touched since the restart. */
@@ -92,6 +126,7 @@ static void calls(void)
 	errno = 0;
 	check(syscall(SYS_futex, at(FUTEX), FUTEX_WAIT, 1, NULL, NULL, 0) == -1 && errno == EAGAIN,
 	      "futex() on a missing page: %s", strerror(errno));
+	selects(rounds % 2);
 	fd = open(at(PATH), O_RDONLY);
 	check_sys(fd >= 0);
 	check_sys(close(fd) == 0);
@@ -143,7 +178,7 @@ static void changes(void)
 static void verify_all(void)
 {
 	for (unsigned p = 0; p < NPAGES; p++)
-		if (p != IOVECS && p != FUTEX && p != PATH &&
+		if (p != IOVECS && p != FUTEX && p != PATH && (p < READABLE || p >= SELECT_END) &&
 		    (p < STACK || p >= STACK + STACK_PAGES))
 			check_page(p);
 	for (unsigned p = 0; p < HOLES; p++)
