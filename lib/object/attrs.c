@@ -184,30 +184,18 @@ int attrs_put_process(struct rebuild *rb, const struct process *p, struct batch 
 	return batch_run(b, tid, err);
 }
 
-int attrs_put_thread(struct rebuild *rb, const struct process *p, const struct thread *t,
-		     struct batch *b, pid_t tid, struct err *err)
-{
-	int rc;
-
-	batch_start(b);
-	rc = threadattr_put(rb, p, t, b, tid, err);
-	if (rc == 0) {
-		sched_put(t, b, tid);
-		rc = batch_run(b, tid, err);
-	}
-	return rc < 0 ? err_wrap(err, rc, "thread %d", t->tid) : 0;
-}
-
-/* Timers after the threads that they may signal; limits after the timers and signals that they may
- * count. */
-static int put_process_late(struct rebuild *rb, const struct process *p, struct batch *b, pid_t tid,
-			    struct err *err)
+/* Timers after the threads that they may signal. */
+static int process_calls(struct rebuild *rb, const struct process *p, struct batch *b, pid_t tid,
+			 struct err *err)
 {
 	int rc = 0;
 
-	if (p->n_timers)
-		rc = ptimers_put(rb, p, b, tid, err);
-	batch_start(b);
+	if (p->n_timers) {
+		rc = batch_run(b, tid, err);
+		if (rc == 0)
+			rc = ptimers_put(rb, p, b, tid, err);
+		batch_start(b);
+	}
 	if (rc == 0)
 		rc = signals_queue(rb, b, tid, p->pending, p->n_pending, rb->new_id(rb, p->pid), 0,
 				   err);
@@ -221,34 +209,31 @@ static int put_process_late(struct rebuild *rb, const struct process *p, struct 
 		if (rc == 0)
 			ptimers_arm_put(b, &p->timers[i]);
 	}
-	if (rc == 0)
-		rc = batch_run(b, tid, err);
-	return rc < 0 ? rc : limits_put(p, b, tid, err);
+	return rc;
 }
 
-/*
- * Everything that needs privilege has been done when the credentials go. A change of ids resets the
- * dumpable flag and the parent-death signal, so those come after; no_new_privs never comes off
- * again and is last. Only the kernel sets a dumpable flag of 2 (fs.suid_dumpable): 0 is the
- * nearest.
- */
-int attrs_put_late(struct rebuild *rb, const struct process *p, const struct thread *t, bool leader,
-		   struct batch *b, pid_t tid, struct err *err)
+static int thread_calls(struct rebuild *rb, const struct process *p, const struct thread *t,
+			struct batch *b, pid_t tid, struct err *err)
 {
 	int rc;
 
 	batch_start(b);
-	rc = signals_queue(rb, b, tid, t->pending, t->n_pending, rb->new_id(rb, p->pid),
-			   rb->new_id(rb, t->tid), err);
-	if (rc == 0)
-		rc = batch_run(b, tid, err);
-	if (rc == 0 && leader)
-		rc = put_process_late(rb, p, b, tid, err);
-	if (rc == 0)
-		rc = creds_put(p, b, tid, err);
+	rc = threadattr_put(rb, p, t, b, tid, err);
 	if (rc < 0)
-		return err_wrap(err, rc, "thread %d", t->tid);
-	batch_start(b);
+		return rc;
+	sched_put(t, b, tid);
+	return signals_queue(rb, b, tid, t->pending, t->n_pending, rb->new_id(rb, p->pid),
+			     rb->new_id(rb, t->tid), err);
+}
+
+/*
+ * A change of ids resets the dumpable flag and the parent-death signal, so those come after;
+ * no_new_privs never comes off again and is last. Only the kernel sets a dumpable flag of 2
+ * (fs.suid_dumpable): 0 is the nearest.
+ */
+static void last_calls(const struct process *p, const struct thread *t, bool leader,
+		       struct batch *b)
+{
 	if (leader)
 		batch_call(b, "set the dumpable flag", SYS_prctl, PR_SET_DUMPABLE, p->dumpable == 1,
 			   0, 0, 0);
@@ -256,6 +241,33 @@ int attrs_put_late(struct rebuild *rb, const struct process *p, const struct thr
 		   t->parent_death_signal, 0, 0, 0);
 	if (p->creds.no_new_privs)
 		batch_call(b, "set no_new_privs", SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-	rc = batch_run(b, tid, err);
+}
+
+/* A batch costs as much as some forty calls in it, so that all is in one as far as there is room.
+ */
+int attrs_put_thread(struct rebuild *rb, const struct process *p, const struct thread *t,
+		     bool leader, struct batch *b, pid_t tid, struct err *err)
+{
+	struct limits_change limits = { 0 };
+	struct creds_change creds = { 0 };
+	int rc = thread_calls(rb, p, t, b, tid, err);
+
+	if (rc == 0 && leader)
+		rc = process_calls(rb, p, b, tid, err);
+	if (rc == 0)
+		rc = attrs_make_room(b, tid, LIMITS_CALLS + CREDS_CALLS,
+				     LIMITS_BYTES + CREDS_BYTES(p), err);
+	if (rc == 0 && leader) /* after the timers and signals that they may count */
+		limits_put(b, p, &limits);
+	if (rc == 0) /* everything that needs privilege has been done, or stands before it */
+		rc = creds_put(p, b, tid, &creds, err);
+	if (rc == 0) {
+		last_calls(p, t, leader, b);
+		rc = batch_run(b, tid, err);
+	}
+	if (rc == 0)
+		rc = creds_verify(p, b, tid, &creds, err);
+	if (rc == 0 && leader)
+		rc = limits_put_rest(b, p, &limits, tid, err);
 	return rc < 0 ? err_wrap(err, rc, "thread %d", t->tid) : 0;
 }

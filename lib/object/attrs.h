@@ -63,8 +63,18 @@ bool creds_same(const struct credentials *c, const struct proc_status *st);
 void creds_ask(struct batch *b, struct creds_query *q);
 void creds_take(const struct batch *b, const struct creds_query *q, struct credentials *c);
 int creds_check(const struct process *p, struct err *err);
-/* Runs batches of its own; the last thing that needs privileges must have been done. */
-int creds_put(const struct process *p, struct batch *b, pid_t tid, struct err *err);
+/* Adds calls after which nothing that needs privileges can be done. */
+#define CREDS_CALLS    200
+#define CREDS_BYTES(p) (1024 + (p)->creds.n_groups * sizeof *(p)->creds.groups)
+struct creds_change {
+	bool any;
+	unsigned securebits_call;
+};
+int creds_put(const struct process *p, struct batch *b, pid_t tid, struct creds_change *ret,
+	      struct err *err);
+/* When the batch has run: believes what the kernel shows, not what the calls returned. */
+int creds_verify(const struct process *p, const struct batch *b, pid_t tid,
+		 const struct creds_change *change, struct err *err);
 /* The effective capabilities of the calling thread. */
 uint64_t creds_own_effective(void);
 
@@ -82,14 +92,24 @@ int identity_put(const struct rebuild *rb, const struct process *p, struct batch
 		 struct err *err);
 
 /* limits.c */
+#define LIMITS_N 16
 struct limits_query {
-	uint64_t limit[16];
+	uint64_t limit[LIMITS_N];
 };
 void limits_ask(struct batch *b, struct limits_query *q);
 int limits_take(const struct batch *b, const struct limits_query *q, struct arena *a,
 		struct process *p, struct err *err);
 int limits_check(const struct process *p, struct err *err);
-int limits_put(const struct process *p, struct batch *b, pid_t tid, struct err *err);
+#define LIMITS_CALLS (2 * LIMITS_N)
+#define LIMITS_BYTES (2 * LIMITS_N * sizeof(uint64_t[2]))
+struct limits_change {
+	unsigned call[LIMITS_N];
+	uint64_t old[LIMITS_N];
+};
+void limits_put(struct batch *b, const struct process *p, struct limits_change *ret);
+/* When that has run: those that are not allowed as recorded, in a batch of their own. */
+int limits_put_rest(struct batch *b, const struct process *p, const struct limits_change *change,
+		    pid_t tid, struct err *err);
 
 /* sched.c */
 int sched_look(pid_t tid, struct arena *a, struct thread *t, struct err *err);

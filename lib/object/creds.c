@@ -271,7 +271,6 @@ static bool groups_fixed(pid_t tid)
 	return io_read_file(-1, path, &text, NULL) == 0 && !strncmp(text, "deny", 4);
 }
 
-/* Believes what the kernel shows, not what the calls returned. */
 static int verify(const struct process *p, pid_t tid, struct arena *a, struct err *err)
 {
 	const struct credentials *c = &p->creds;
@@ -296,43 +295,56 @@ static int verify(const struct process *p, pid_t tid, struct arena *a, struct er
 	return 0;
 }
 
-static int change(const struct process *p, const struct proc_status *now, struct batch *b,
-		  pid_t tid, struct arena *a, struct err *err)
+static void change_calls(const struct process *p, const struct proc_status *now, struct batch *b,
+			 struct creds_change *ret)
 {
 	const struct credentials *c = &p->creds;
-	unsigned read_call;
-	int rc;
 
-	batch_start(b);
 	/* Without this, leaving uid 0 would cost the capabilities that the calls after it need. */
 	if (!same_ids(c, now))
 		batch_call(b, NULL, SYS_prctl, PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0);
 	ids_calls(b, c, now);
 	caps_calls(b, c, now);
-	read_call = batch_call(b, "read the securebits", SYS_prctl, PR_GET_SECUREBITS, 0, 0, 0, 0);
-	rc = batch_run(b, tid, err);
-	if (rc < 0)
-		return rc;
-	if (batch_ret(b, read_call) != c->securebits)
-		return err_set(err, -EPERM, "pid %d: cannot set its securebits to %#x", p->pid,
-			       c->securebits);
-	return verify(p, tid, a, err);
+	ret->any = true;
+	ret->securebits_call =
+		batch_call(b, "read the securebits", SYS_prctl, PR_GET_SECUREBITS, 0, 0, 0, 0);
 }
 
-int creds_put(const struct process *p, struct batch *b, pid_t tid, struct err *err)
+int creds_put(const struct process *p, struct batch *b, pid_t tid, struct creds_change *ret,
+	      struct err *err)
 {
 	struct arena *a = arena_new();
 	struct proc_status now;
 	uint32_t own_securebits = (uint32_t)prctl(PR_GET_SECUREBITS, 0, 0, 0, 0);
 	int rc;
 
+	*ret = (struct creds_change){ 0 };
 	if (!a)
 		return err_nomem(err);
 	rc = read_now(tid, a, &now, err);
 	if (rc == 0 && (!same_ids(&p->creds, &now) || !same_groups(&p->creds, &now) ||
 			!same_caps(&p->creds, &now) || (now.cap_bnd & ~p->creds.cap_bnd) ||
 			p->creds.securebits || own_securebits))
-		rc = change(p, &now, b, tid, a, err);
+		change_calls(p, &now, b, ret);
+	arena_free(a);
+	return rc;
+}
+
+int creds_verify(const struct process *p, const struct batch *b, pid_t tid,
+		 const struct creds_change *change, struct err *err)
+{
+	struct arena *a;
+	int rc;
+
+	if (!change->any)
+		return 0;
+	if (batch_ret(b, change->securebits_call) != p->creds.securebits)
+		return err_set(err, -EPERM, "pid %d: cannot set its securebits to %#x", p->pid,
+			       p->creds.securebits);
+	a = arena_new();
+	if (!a)
+		return err_nomem(err);
+	rc = verify(p, tid, a, err);
 	arena_free(a);
 	return rc;
 }

@@ -24,6 +24,8 @@ static const char *const names[] = {
 	[RLIMIT_RTPRIO] = "RLIMIT_RTPRIO",     [RLIMIT_RTTIME] = "RLIMIT_RTTIME",
 };
 
+_Static_assert(ARRAY_SIZE(names) == LIMITS_N, "all of them");
+
 struct kernel_rlimit {
 	uint64_t soft, hard;
 };
@@ -84,35 +86,37 @@ static unsigned set_call(struct batch *b, const char *what, uint32_t resource, u
 	return batch_call(b, what, SYS_prlimit64, 0, resource, batch_in(b, &v, sizeof v), old);
 }
 
-/* First as recorded; where that is not allowed, with the hard limit that is there. */
-int limits_put(const struct process *p, struct batch *b, pid_t tid, struct err *err)
+static unsigned n_limits(const struct process *p)
 {
-	struct kernel_rlimit here[ARRAY_SIZE(names)];
-	unsigned call[ARRAY_SIZE(names)], n = (unsigned)MIN(p->n_rlimits, ARRAY_SIZE(names));
-	uint64_t old[ARRAY_SIZE(names)];
-	bool refused[ARRAY_SIZE(names)];
-	int rc;
+	return (unsigned)MIN(p->n_rlimits, ARRAY_SIZE(names));
+}
 
-	batch_start(b);
-	for (unsigned i = 0; i < n; i++) {
-		old[i] = batch_out(b, sizeof here[i]);
+/* First as recorded; where that is not allowed, with the hard limit that is there. */
+void limits_put(struct batch *b, const struct process *p, struct limits_change *ret)
+{
+	for (unsigned i = 0; i < n_limits(p); i++) {
+		ret->old[i] = batch_out(b, sizeof(struct kernel_rlimit));
 		batch_call(b, "read a resource limit", SYS_prlimit64, 0, p->rlimits[i].resource, 0,
-			   old[i]);
-		call[i] = set_call(b, NULL, p->rlimits[i].resource, p->rlimits[i].soft,
-				   p->rlimits[i].hard, 0);
+			   ret->old[i]);
+		ret->call[i] = set_call(b, NULL, p->rlimits[i].resource, p->rlimits[i].soft,
+					p->rlimits[i].hard, 0);
 	}
-	rc = batch_run(b, tid, err);
-	if (rc < 0)
-		return rc;
-	for (unsigned i = 0; i < n; i++) {
-		refused[i] = batch_ret(b, call[i]) < 0;
-		memcpy(&here[i], batch_result(b, old[i]), sizeof here[i]);
+}
+
+int limits_put_rest(struct batch *b, const struct process *p, const struct limits_change *change,
+		    pid_t tid, struct err *err)
+{
+	struct kernel_rlimit here[LIMITS_N];
+	bool refused[LIMITS_N];
+
+	for (unsigned i = 0; i < n_limits(p); i++) {
+		refused[i] = batch_ret(b, change->call[i]) < 0;
+		memcpy(&here[i], batch_result(b, change->old[i]), sizeof here[i]);
 	}
 	batch_start(b);
-	for (unsigned i = 0; i < n; i++) {
+	for (unsigned i = 0; i < n_limits(p); i++)
 		if (refused[i])
 			set_call(b, "set a resource limit", p->rlimits[i].resource,
 				 p->rlimits[i].soft, here[i].hard, 0);
-	}
 	return batch_run(b, tid, err);
 }

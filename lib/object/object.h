@@ -330,15 +330,13 @@ void attrs_take_facts(struct thread *t, const struct thread_facts *facts);
  * cwd... */
 int attrs_check(const struct rebuild *rb, struct err *err);
 /* Remote, after memory and descriptors are in place, in the leader: everything process-wide but
- * what late does. */
+ * what attrs_put_thread does. */
 int attrs_put_process(struct rebuild *rb, const struct process *p, struct batch *b, pid_t tid,
 		      struct err *err);
-/* Remote, in each thread (actual id tid): name, altstack, robust list, clear_child_tid, rseq,
- * scheduling, pending. */
+/*
+ * Remote, in each thread (actual id tid), the leader last, since the others need what it gives up:
+ * name, altstack, robust list, clear_child_tid, rseq, scheduling, pending signals; then
+ * capabilities, credentials, no_new_privs. leader: timers armed, limits and the dumpable flag too.
+ */
 int attrs_put_thread(struct rebuild *rb, const struct process *p, const struct thread *t,
-		     struct batch *b, pid_t tid, struct err *err);
-/* Remote, in every thread and last of all: limits, capabilities, credentials, no_new_privs,
- * dumpable, timers armed, pending signals queued. leader: this is the process's first thread
- * (process-wide things are done once). */
-int attrs_put_late(struct rebuild *rb, const struct process *p, const struct thread *t, bool leader,
-		   struct batch *b, pid_t tid, struct err *err);
+		     bool leader, struct batch *b, pid_t tid, struct err *err);

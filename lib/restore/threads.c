@@ -141,13 +141,9 @@ int threads_attributes(struct restoring *r, struct build_process *bp, struct err
 {
 	int rc = 0;
 
-	for (unsigned i = 0; rc == 0 && i < bp->state->n_threads; i++)
-		rc = attrs_put_thread(&r->rb, bp->state, bp->threads[i].state, bp->batch,
-				      bp->threads[i].tid, err);
-	/* the leader last: what it gives up, the others needed */
 	for (unsigned i = bp->state->n_threads; rc == 0 && i-- > 0;)
-		rc = attrs_put_late(&r->rb, bp->state, bp->threads[i].state, i == 0, bp->batch,
-				    bp->threads[i].tid, err);
+		rc = attrs_put_thread(&r->rb, bp->state, bp->threads[i].state, i == 0, bp->batch,
+				      bp->threads[i].tid, err);
 	return rc;
 }
 

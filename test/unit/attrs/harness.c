@@ -182,11 +182,9 @@ static int put_all(struct rebuild *rb, struct target *t, const struct process *f
 	const struct frozen_process *fp = &t->frozen->procs[0];
 	int rc = attrs_put_process(rb, from, b, t->pid, err);
 
-	for (unsigned i = 0; i < from->n_threads && rc == 0; i++)
-		rc = attrs_put_thread(rb, from, &from->threads[i], b, fp->threads[i].tid, err);
 	for (unsigned i = from->n_threads; i-- > 0 && rc == 0;) /* the leader last */
-		rc = attrs_put_late(rb, from, &from->threads[i], i == 0, b, fp->threads[i].tid,
-				    err);
+		rc = attrs_put_thread(rb, from, &from->threads[i], i == 0, b, fp->threads[i].tid,
+				      err);
 	return rc;
 }
 
