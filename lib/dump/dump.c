@@ -411,6 +411,8 @@ static int begin(struct dumper *d, struct err *err)
 	(void)snprintf(r->mode, sizeof r->mode, "stop");
 	if (getrandom(&r->state, sizeof r->state, 0) != (ssize_t)sizeof r->state)
 		return err_set(err, -EIO, "cannot get random bytes");
+	mend_look(d);
+	mend_choose_tracker(d);
 	watch = s->incremental && measure_watch(job);
 	d->incremental = watch && !job->want_full && parent_there(job) &&
 			 (s->full_every == 0 || job->since_full + 1 < s->full_every);
@@ -430,8 +432,6 @@ static int begin(struct dumper *d, struct err *err)
 	rc = rc < 0 ? rc : open_writer(d, err);
 	if (rc == 0 && d->hashing) /* makes a file, which may take its time */
 		rc = hashes_begin(job->hashes, d->incremental, err);
-	if (rc == 0)
-		mend_look(d);
 	if (rc == 0 && ahead)
 		rc = precopy_run(d, err);
 	if (rc == 0 && ahead && !job->adopted) /* that took its time */
@@ -490,6 +490,7 @@ int dump_checkpoint(struct dump_job *job, unsigned flags, struct dump_result *re
 	snapshots_free(&d);
 	mend_free(&d);
 	measure_note(&d);
+	mend_note(&d);
 	measure_say_why(&d);
 	ret->write_us =
 		d.start_ns ? (uint64_t)((d.end_ns ? d.end_ns : trace_now_ns()) - d.begin_ns) / 1000

@@ -8,6 +8,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <unistd.h>
+
+/* So many records are read in the time that one is looked for in the whole table. */
+#define FEW_RECORDS 256
 
 struct record {
 	uint64_t space_page[2];
@@ -19,6 +23,7 @@ struct hashes {
 	FILE *old, *fresh;
 	FILE *first;         /* what the first pass wrote, once the second has begun */
 	struct record ahead; /* the next record of old */
+	int64_t n_old;       /* records in old */
 	bool have_ahead, comparing, failed;
 };
 
@@ -98,6 +103,12 @@ int hashes_begin(struct hashes *t, bool with_old, struct err *err)
 	if (rc < 0)
 		return rc;
 	t->comparing = with_old && t->old;
+	if (t->comparing) {
+		struct stat st;
+
+		t->n_old =
+			fstat(fileno(t->old), &st) < 0 ? 0 : st.st_size / (int64_t)sizeof t->ahead;
+	}
 	rewind_old(t);
 	return 0;
 }
@@ -127,14 +138,45 @@ static int order(const uint64_t a[2], const uint64_t b[2])
 	return a[1] < b[1] ? -1 : a[1] > b[1];
 }
 
+/* To the first record of old that is not before the key. The job may be standing still: of a large
+ * table not all is read up to there. */
+static void advance_old(struct hashes *t, const uint64_t key[2])
+{
+	int64_t low, high = t->n_old;
+	struct record r;
+
+	for (unsigned i = 0; i < FEW_RECORDS; i++) {
+		if (!t->have_ahead || order(t->ahead.space_page, key) >= 0)
+			return;
+		next_old(t);
+	}
+	if (!t->have_ahead)
+		return;
+	low = ftello(t->old) / (int64_t)sizeof r - 1; /* t->ahead */
+	while (low < high) {
+		int64_t middle = low + (high - low) / 2;
+
+		if (pread(fileno(t->old), &r, sizeof r, middle * (int64_t)sizeof r) !=
+		    (ssize_t)sizeof r)
+			break;
+		if (order(r.space_page, key) < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	if (low == high && fseeko(t->old, low * (int64_t)sizeof r, SEEK_SET) == 0)
+		next_old(t);
+	else
+		t->have_ahead = false; /* nothing is the same then */
+}
+
 bool hashes_same(struct hashes *t, uint32_t space, uint64_t page, struct hash128 h)
 {
 	struct record r = { .space_page = { space, page }, .hash = h };
 
 	if (fwrite(&r, sizeof r, 1, t->fresh) != 1)
 		t->failed = true;
-	while (t->have_ahead && order(t->ahead.space_page, r.space_page) < 0)
-		next_old(t);
+	advance_old(t, r.space_page);
 	return t->have_ahead && order(t->ahead.space_page, r.space_page) == 0 &&
 	       t->ahead.hash.lo == h.lo && t->ahead.hash.hi == h.hi;
 }

@@ -99,6 +99,8 @@ struct dump_job {
 	struct hashes *hashes;
 	bool by_thread; /* dump/tracing.h */
 	const struct tracker *tracker;
+	bool by_hash;       /* ... is not the best one, since most of the memory is in huge pages */
+	bool never_by_hash; /* ... which took too long, without a snapshot */
 	bool has_foreign;   /* some memory is under the program's own userfaultfd */
 	bool shares_memory; /* by CLONE_VM, or first threads have ended; or it was so once */
 	struct watched **watched;
@@ -179,6 +181,7 @@ struct dumper {
 	struct image_writer *writer;
 	struct snapshots *snapshots; /* NULL: none taken */
 	struct menders *menders;     /* NULL: none made */
+	uint64_t huge, present;      /* bytes: in huge pages, of all, in processes that are large */
 	uint8_t *buf;                /* IMAGE_BLOCK_PAGES pages: what is read to be looked at */
 	unsigned flags;
 	/* for the policy (dump/measure.c): */
@@ -386,6 +389,9 @@ bool snapshots_adopted(const struct dumper *d);
  * before anybody looks for the job's processes again.
  */
 void mend_look(struct dumper *d);
+/* Which tracker suits a job with so many of them; afterwards: did it? */
+void mend_choose_tracker(struct dumper *d);
+void mend_note(struct dumper *d);
 int mend_take(struct dumper *d, struct err *err);
 bool mend_wanted(const struct dumper *d);
 void mend_all(struct dumper *d);

@@ -14,7 +14,12 @@
  * one of its own, twice the memory). What fails is forgotten.
  *
  * Pages with a mark of protection are not joined by the kernel, so the mark goes first; these count
- * as written at the next checkpoint (PAGEMAP_SCAN: not marked is written).
+ * as written at the next checkpoint (PAGEMAP_SCAN: not marked is written). So this is done where
+ * half of them have been written to anyway.
+ *
+ * It is better not to split them at all: where most of a job's memory is in huge pages, no tracker
+ * watches it (mend_choose_tracker). A fork of these costs a millisecond for a GiB, and all is then
+ * compared by hash, on another CPU.
  */
 #include "dump/internal.h"
 #include "inject/companion.h"
@@ -30,6 +35,7 @@
 #include <linux/kcmp.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -44,6 +50,10 @@
 #define HUGE_PAGES ((size_t)(HUGE_BYTES / CKPT_PAGE_SIZE))
 /* Less is not worth a process. */
 #define WORTH_MENDING (8ull << 20)
+/* Comparing takes 0.3 s for each GiB, each time. */
+#define COMPARE_MOST (8ull << 30)
+/* Pages that are not in a snapshot: of files, and what a fork leaves out. */
+#define FEW_PAGES 4096
 /* A snapshot's memory goes before anything is joined: until then it has a part in the pages. */
 #define GONE_NS (60LL * 1000000000)
 
@@ -100,7 +110,8 @@ static int find_all(int pagemap_fd, const struct proc_map *maps, unsigned n, str
 	return rc;
 }
 
-static void look(struct watched *w, struct arena *a)
+/* *huge, *present: bytes of all processes. */
+static void look(struct watched *w, struct arena *a, uint64_t *huge, uint64_t *present)
 {
 	CLEANUP_FD int dirfd = -1, pagemap_fd = -1;
 	CLEANUP(ranges_fini) struct ranges now = { 0 };
@@ -123,6 +134,8 @@ static void look(struct watched *w, struct arena *a)
 		return;
 	if (find_all(pagemap_fd, maps, n, &now) == 0)
 		(void)ranges_unite(&w->huge, &now);
+	*huge += ranges_size(&w->huge);
+	*present += pages * CKPT_PAGE_SIZE;
 }
 
 void mend_look(struct dumper *d)
@@ -136,8 +149,45 @@ void mend_look(struct dumper *d)
 		flags_meet(job);
 	a = arena_new();
 	for (unsigned i = 0; a && i < job->n_watched; i++)
-		look(job->watched[i], a);
+		look(job->watched[i], a, &d->huge, &d->present);
 	arena_free(a);
+}
+
+static void use_tracker(struct dump_job *job, bool by_hash)
+{
+	if (by_hash == job->by_hash)
+		return;
+	for (unsigned i = 0; i < job->n_watched; i++)
+		job->tracker->forget(job->watched[i]);
+	job->tracker = by_hash ? &tracker_hash : tracker_choose(job->settings->tracker);
+	job->by_hash = by_hash;
+	log_debug("tracker %s, since of %s memory is in huge pages", job->tracker->name,
+		  by_hash ? "most" : "not much");
+}
+
+/* For a job that is forked at its checkpoints: read while it stands still, all of it would cost
+ * more than its writes. */
+void mend_choose_tracker(struct dumper *d)
+{
+	struct dump_job *job = d->job;
+	const struct settings *s = job->settings;
+	bool may = !strcmp(s->tracker, "auto") && !job->never_by_hash && !job->no_snapshots &&
+		   (s->snapshot == MODE_AUTO || s->snapshot == MODE_SNAPSHOT) &&
+		   (job->by_hash || job->tracker->live);
+
+	if (d->flags & DUMP_KILL) /* nothing will follow */
+		return;
+	if (!may || d->huge < d->present / 4 || d->huge < WORTH_MENDING ||
+	    d->present > COMPARE_MOST)
+		use_tracker(job, false);
+	else if (d->huge >= d->present / 4 * 3)
+		use_tracker(job, true);
+}
+
+void mend_note(struct dumper *d)
+{
+	if (d->job->by_hash && d->hashing && d->stop_us && d->copied > FEW_PAGES)
+		d->job->never_by_hash = true;
 }
 
 /* --- at the stop -------------------------------------------------------------------------- */
@@ -216,12 +266,48 @@ static void forget(struct mending *x, uint64_t at)
 	(void)ranges_subtract(&x->m->w->huge, &one);
 }
 
+/* Bytes that the image holds since they were found written at the stop. */
+static uint64_t found_written(const struct watched *w, uint64_t start, uint64_t end, size_t *cursor)
+{
+	uint64_t sum = 0, part;
+
+	for (; start < end; start = part) {
+		bool inside;
+
+		part = ranges_part(&w->pending, cursor, start, end, &inside);
+		sum += inside ? part - start : 0;
+	}
+	return sum;
+}
+
+/*
+ * Where few pages are written to, joining them costs more than it gives: the next increment holds
+ * all of them. What has been written to since the stop it holds anyway.
+ */
+static bool is_written(const struct mending *x, uint64_t at, size_t *cursor)
+{
+	const struct pagemap_scan what = {
+		.category_mask = CATEGORY_WRITTEN,
+		.return_mask = CATEGORY_WRITTEN,
+	};
+	CLEANUP(ranges_fini) struct ranges written = { 0 };
+	const struct watched *w = x->m->w;
+
+	if (w->uffd < 0 || w->all_pending || probe_without("worth_mending") ||
+	    found_written(w, at, at + HUGE_BYTES, cursor) >= HUGE_BYTES / 2)
+		return true;
+	return proc_pagemap_query(x->pagemap_fd, at, at + HUGE_BYTES, &what, add_region, &written,
+				  NULL) == 0 &&
+	       ranges_size(&written) >= HUGE_BYTES / 2;
+}
+
 /* What was huge, is not any more, and can be again. */
 static int find_lost(struct mending *x)
 {
 	CLEANUP(ranges_fini) struct ranges now = { 0 }, split = { 0 };
 	const struct ranges *huge = &x->m->w->huge;
 	int rc = ranges_unite(&split, huge);
+	size_t cursor = 0;
 
 	for (size_t i = 0; rc == 0 && i < huge->n; i++)
 		rc = find_huge(x->pagemap_fd, huge->v[i].start, huge->v[i].end, &now, NULL);
@@ -230,10 +316,10 @@ static int find_lost(struct mending *x)
 	for (size_t i = 0; rc == 0 && i < split.n; i++)
 		for (uint64_t at = split.v[i].start; rc == 0 && at + HUGE_BYTES <= split.v[i].end;
 		     at += HUGE_BYTES) {
-			if (is_whole(x->pagemap_fd, at))
-				rc = ranges_append(&x->lost, at, at + HUGE_BYTES);
-			else
+			if (!is_whole(x->pagemap_fd, at))
 				forget(x, at);
+			else if (is_written(x, at, &cursor))
+				rc = ranges_append(&x->lost, at, at + HUGE_BYTES);
 		}
 	return rc;
 }

@@ -125,6 +125,57 @@ goes_on() {
 	done
 }
 
+@test "where a fork is refused, huge pages are watched from then on" {
+	has_uffd
+	KEEP=(CKPT_FAULT=snapshot-start)
+	victim_start --mode snapshot -- mem_huge "$MIB"
+	KEEP=()
+	checkpoint
+	[ "$(stats_last tracker) $(stats_last mode)" = "hash stop" ]
+	checkpoint
+	[ "$(stats_last tracker)" = uffd ] || fail "$(tail -n 1 "$STATS")"
+	victim_poke
+	victim_quit
+}
+
+@test "what is mostly in huge pages is not watched, where the job is forked at its checkpoints" {
+	local how
+	has_uffd
+	for how in "auto hash" "stop uffd" "precopy uffd"; do
+		is_root || touch "$BASE.userns"
+		victim_start --mode "${how% *}" -- mem_huge "$MIB"
+		checkpoint
+		[ "$(stats_last tracker)" = "${how#* }" ] || fail "$how: $(tail -n 1 "$STATS")" ||
+			return 1
+		victim_poke
+		[ "$how" != "auto hash" ] || is_mended
+		goes_on || fail "$how" || return 1
+		rm -rf "$CHAIN" "$STATS" "$BASE".*
+	done
+}
+
+@test "another tracker takes over from one image to the next, and back" {
+	has_uffd
+	is_root || touch "$BASE.userns"
+	victim_start --mode auto -- mem_huge "$MIB" swings
+	checkpoint
+	[ "$(stats_last tracker)" = uffd ]
+	victim_poke # now it has the huge pages
+	checkpoint
+	[ "$(stats_last kind) $(stats_last tracker)" = "incremental hash" ] ||
+		fail "$(tail -n 1 "$STATS")"
+	victim_poke # and now small ones
+	checkpoint
+	checkpoint
+	[ "$(stats_last tracker)" = uffd ] || fail "$(tail -n 1 "$STATS")"
+	victim_poke
+	checkpoint
+	victim_kill
+	victim_restart
+	victim_poke
+	victim_quit
+}
+
 # A second checkpoint, which has something to join, up to where the first of it has been.
 until_joining() {
 	checkpoint || return 1

@@ -3,9 +3,10 @@
  * Victim: memory in transparent huge pages, all of it written anew at each poke. Nobody but itself
  * has to do with it: it has no child, and nobody has sent it a signal.
  *
- *	mem_huge MIB [holes]
+ *	mem_huge MIB [holes | swings]
  *
- * With holes: a page of every second huge page is given up once it has been written.
+ * With holes: a page of every second huge page is given up once it has been written. With swings:
+ * small pages first, and the other kind after each poke.
  */
 #include "victim.h"
 
@@ -58,6 +59,15 @@ static void write_all(void)
 			check_sys(madvise(area + i * PAGE, PAGE, MADV_DONTNEED) == 0);
 }
 
+static void other_kind(void)
+{
+	static bool huge = true;
+
+	huge = !huge;
+	check_sys(madvise(area, len, MADV_DONTNEED) == 0);
+	check_sys(madvise(area, len, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE) == 0);
+}
+
 static void verify(void)
 {
 	unsigned char there;
@@ -74,10 +84,12 @@ static void verify(void)
 
 int main(int argc, char **argv)
 {
+	const char *how;
 	char *p;
 
 	victim_init(argc, argv);
 	check(argc > 2, "no size");
+	how = argc > 3 ? argv[3] : "";
 	len = strtoul(argv[2], NULL, 10) << 20;
 	for (int sig = SIGHUP; sig <= SIGURG; sig++)
 		if (sig == SIGCHLD || sig == SIGURG || sig == SIGUSR1)
@@ -91,10 +103,16 @@ int main(int argc, char **argv)
 	if (huge_bytes() < len)
 		victim_skip("of %zu MiB only %zu are in huge pages here", len >> 20,
 			    huge_bytes() >> 20);
+	if (!strcmp(how, "swings")) {
+		other_kind();
+		write_all();
+	}
 	victim_ready();
 	while (victim_wait()) {
 		verify();
-		holes = argc > 3;
+		holes = !strcmp(how, "holes");
+		if (!strcmp(how, "swings"))
+			other_kind();
 		write_all();
 		verify();
 		victim_ok();

@@ -102,6 +102,8 @@ static void options(int argc, char **argv)
 				       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 			check_sys(p != MAP_FAILED);
+			/* how it is saved depends on that */
+			(void)madvise(p, len, MADV_NOHUGEPAGE);
 			for (size_t at = 0; at < len; at += PAGE)
 				page_fill(p + at, at);
 		}
