@@ -21,16 +21,17 @@ huge_mib() {
 	awk '/^AnonHugePages:/ { kb += $2 } END { print int(kb / 1024) }' "/proc/$(job_pid)/smaps"
 }
 
+# Nearly all: on a machine that is short of memory there may be no room for one just then.
 is_mended() {
 	local mib
 	mib=$(huge_mib)
-	[ "$mib" -ge "$MIB" ] || fail "$mib of $MIB MiB are in huge pages"
+	[ "$mib" -ge $((MIB / 4 * 3)) ] || fail "$mib of $MIB MiB are in huge pages"
 }
 
 is_split() {
 	local mib
 	mib=$(huge_mib)
-	[ "$mib" -lt "$MIB" ] || fail "still all in huge pages: this shows nothing"
+	[ "$mib" -lt $((MIB / 2)) ] || fail "still all in huge pages: this shows nothing"
 }
 
 # Processes of ours in the job.
@@ -133,7 +134,7 @@ goes_on() {
 	checkpoint
 	[ "$(stats_last tracker) $(stats_last mode)" = "hash stop" ]
 	checkpoint
-	[ "$(stats_last tracker)" = uffd ] || fail "$(tail -n 1 "$STATS")"
+	[ "$(stats_last tracker)" != hash ] || fail "$(tail -n 1 "$STATS")"
 	victim_poke
 	victim_quit
 }
@@ -167,7 +168,8 @@ goes_on() {
 	victim_poke # and now small ones
 	checkpoint
 	checkpoint
-	[ "$(stats_last tracker)" = uffd ] || fail "$(tail -n 1 "$STATS")"
+	# uffd; or none, for a while, since all has been written to
+	[ "$(stats_last tracker)" != hash ] || fail "$(tail -n 1 "$STATS")"
 	victim_poke
 	checkpoint
 	victim_kill
@@ -216,7 +218,7 @@ until_joining() {
 	checkpoint
 	victim_poke
 	checkpoint
-	[ "$(huge_mib)" -eq $((MIB / 2)) ] || fail "$(huge_mib) MiB are in huge pages"
+	[ "$(huge_mib)" -le $((MIB / 2)) ] || fail "$(huge_mib) MiB are in huge pages"
 	victim_poke
 	victim_quit
 }
