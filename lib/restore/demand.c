@@ -194,14 +194,19 @@ int demand_hurry(struct demand *d, struct err *err)
 {
 	long cores = sysconf(_SC_NPROCESSORS_ONLN);
 	unsigned want = (unsigned)MAX(1, MIN(cores, MAX_WORKERS));
+	sigset_t all, old;
 	int rc = 0;
 
 	if (d->f->end == d->f->n)
 		return 0;
 	d->f->end = d->f->n;
 	atomic_store(&d->working, want);
+	/* none of them may take the SIGCHLD that lazy.c waits for */
+	(void)sigfillset(&all);
+	(void)pthread_sigmask(SIG_SETMASK, &all, &old);
 	for (; rc == 0 && d->n_workers < want; d->n_workers += rc == 0)
 		rc = -pthread_create(&d->workers[d->n_workers], NULL, work, d);
+	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (d->n_workers == 0)
 		return err_set(err, rc, "cannot start a thread: %m");
 	/* with fewer than wanted it goes on */

@@ -109,6 +109,26 @@ generations() { # NAME: like three_generations, two of them, lazily
 	[ "$(keeper_of "$JOB")" = "$KEEPER" ]
 }
 
+# SIGCHLD, blocked in all threads of the keeper but its first, until the job is let go of.
+no_thread_hears() {
+	local task mask
+	for task in /proc/"$KEEPER"/task/*; do
+		[ "${task##*/}" -ne "$KEEPER" ] || continue
+		mask=$(sed -n 's/^SigBlk:\t//p' "$task/status" 2>/dev/null) || true
+		[ -z "$mask" ] || [ $((0x$mask >> 16 & 1)) -eq 1 ] || HEARD=$mask
+	done
+	untraced "$JOB"
+}
+
+# A SIGCHLD that a thread of the keeper took would leave the job stopped until all is there.
+@test "who brings memory in the background takes no signal that is for the server" {
+	HEARD=
+	saved unseen memory 192
+	restart_begin
+	until_true "$CKPT_TEST_WAIT" no_thread_hears || fail "it is still traced"
+	[ -z "$HEARD" ] || fail "blocked are $HEARD only"
+}
+
 @test "a checkpoint waits until all memory is there" {
 	saved mem_lazy
 	KEEP=("${ON_DEMAND[@]}")
