@@ -83,6 +83,7 @@ struct restoring {
 	struct rebuild rb;
 	struct build_process *procs; /* parallel to tree->processes */
 	struct batch_store *batches; /* of their batches */
+	int marker_signal;           /* plan_marker_signal */
 	struct births births;
 	struct nursery *nursery;
 	struct newborn *newborns; /* parallel to births */

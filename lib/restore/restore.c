@@ -98,7 +98,7 @@ static int take_over(struct restoring *r, struct build_process *bp, struct err *
 	bp->threads[0].tid = bp->pid;
 	bp->threads[0].ns_tid = bp->ns_pid;
 	rc = build_remote_new(bp->pid, bp->ns_pid, bp->ws.stub, bp->ws.arena, bp->ws.stack,
-			      plan_marker_signal(r->tree), &bp->remote, err);
+			      r->marker_signal, &bp->remote, err);
 	if (rc < 0)
 		return rc;
 	bp->batch = batch_new(bp->remote, r->batches);
@@ -304,6 +304,7 @@ static int prepare(struct restoring *r, struct err *err)
 			lim.rlim_cur = lim.rlim_max;
 			(void)setrlimit(raised[i], &lim);
 		}
+	r->marker_signal = plan_marker_signal(r->tree);
 	r->batches = batch_store_new();
 	if (!r->batches)
 		return err_nomem(err);
