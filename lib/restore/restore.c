@@ -15,12 +15,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define LOG_ROOM "restore"
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25 /* Linux 6.1 */
+#endif
+#define LOG_ROOM       "restore"
+#define MANY_PROCESSES 50
+#define HUGE_BYTES     UINT64_C(0x200000)
 
 void restore_warn(const struct restoring *r, const char *fmt, ...)
 {
@@ -214,9 +220,34 @@ static int for_all(struct restoring *r,
 	return rc;
 }
 
+/*
+ * Every process is forked from us, and what we know of all of them is some 30 KiB each: in small
+ * pages, their tables would be copied for each. If it cannot be helped, that is what happens.
+ */
+static void join_heap(struct restoring *r)
+{
+	CLEANUP_FD int dirfd = -1;
+	struct proc_map *maps;
+	unsigned n;
+
+	if (r->tree->n_processes < MANY_PROCESSES || proc_open_pid(getpid(), &dirfd, NULL) < 0 ||
+	    proc_maps_read(dirfd, false, r->arena, &maps, &n, NULL) < 0)
+		return;
+	for (unsigned i = 0; i < n; i++) {
+		uint64_t start = (maps[i].start + HUGE_BYTES - 1) & ~(HUGE_BYTES - 1);
+		uint64_t end = maps[i].end & ~(HUGE_BYTES - 1);
+
+		if (!strcmp(maps[i].path, "[heap]") && start < end)
+			(void)madvise((void *)(uintptr_t)start, end - start, MADV_COLLAPSE);
+	}
+}
+
 static int rebuild(struct restoring *r, struct err *err)
 {
-	int rc = spawn_maker(r, err);
+	int rc;
+
+	join_heap(r);
+	rc = spawn_maker(r, err);
 
 	if (rc == 0)
 		rc = for_all(r, take_over_memory, err);
