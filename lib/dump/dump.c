@@ -245,6 +245,8 @@ static int finish(struct dumper *d, struct err *err)
 	int rc;
 
 	rc = flags_verify(d, err);
+	if (rc == 0)
+		rc = settle_rest(d, err);
 	if (rc < 0)
 		return rc;
 	memory_describe_files(d);
@@ -285,7 +287,7 @@ static int traced(void *arg, struct err *err)
 	r->scan_us =
 		(uint64_t)(trace_now_ns() - d->start_ns) / 1000 - r->freeze_us - r->snapshot_us;
 	if (rc == 0)
-		rc = precopy_settle(d, err);
+		rc = settle_anew(d, err);
 	copy_ns = trace_now_ns();
 	if (rc == 0)
 		rc = pages_write_now(d, d->writer, err);

@@ -40,11 +40,11 @@ struct extent {
 struct page_list {
 	uint32_t space;
 	enum page_source source;
-	int fd;         /* which the extents that are added next are read from */
-	pid_t pid;      /* whose memory it is, when all are read from that; else 0 */
-	int later_fd;   /* the same of a snapshot, at the same addresses; -1: none; borrowed, good
-			   until the image is complete */
-	uint64_t ahead; /* pages that are there and copied already: they are in no extent */
+	int fd;          /* which the extents that are added next are read from */
+	pid_t pid;       /* whose memory it is, when all are read from that; else 0 */
+	int later_fd;    /* the same of a snapshot, at the same addresses; -1: none; borrowed, good
+			    until the image is complete */
+	uint64_t others; /* pages that are there and in no extent: nobody reads them at the stop */
 	struct extent *extents; /* ascending after pages_sort */
 	unsigned n_extents;
 };
@@ -263,8 +263,6 @@ uint32_t dump_space_id(void *job, const char *key);
 /* dump/precopy.c: copies pages into the image while the job runs. */
 int precopy_run(struct dumper *d, struct err *err);
 bool precopy_attached(const struct dump_job *job);
-/* At the stop: what was copied ahead of pages that have changed or gone does not count. */
-int precopy_settle(struct dumper *d, struct err *err);
 
 /* dump/ahead.c: pages of a running process, as far as they are there and watched, into the image;
  * adds how many to *copied. */
@@ -303,8 +301,18 @@ void flags_forget(struct dump_job *job);
 /* dump/scan.c: which pages of a process's private memory there are, and what is known of them. */
 /* Mapping by mapping, and only those that hold something as smaps says? */
 bool scan_by_map(const struct dumper *d);
+/* Must all pages that it has be in the image? */
+bool scan_takes_all(const struct dumper *d, const struct watched *w);
 int scan_process(struct dumper *d, struct subject *s, const struct map_list *maps,
 		 struct page_list *list, struct watched *w, int pagemap_fd, struct err *err);
+/*
+ * dump/settle.c: what was copied ahead, and is not what is there, does not count: of pages that
+ * have come anew, at the stop, before these are read; and, with the job running again, of pages
+ * that have gone. Then the others under watch, which nobody has read, are said to be as in the
+ * parent.
+ */
+int settle_anew(struct dumper *d, struct err *err);
+int settle_rest(struct dumper *d, struct err *err);
 
 /* dump/shared.c: content of shared spaces (memfds, deleted files, shared anonymous memory). */
 int shared_capture(struct dumper *d, struct err *err);

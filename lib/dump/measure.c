@@ -103,6 +103,7 @@ void measure_at_stop(struct dumper *d)
 	for (unsigned i = 0; i < d->n_lists; i++) {
 		bool own = is_process(d, d->lists[i].space);
 
+		t.present += d->lists[i].others;
 		for (unsigned j = 0; j < d->lists[i].n_extents; j++) {
 			const struct extent *e = &d->lists[i].extents[j];
 

@@ -4,7 +4,7 @@
  * since the last round (and watch it again), copy that. What is found last is left to the stop,
  * which finds once more and copies only what is not in the image in its present form. So the image
  * holds one instant: a copy counts only if nothing was written to its page since before it was
- * taken, and what has gone since is taken back (precopy_settle).
+ * taken, and what has gone since is taken back (dump/settle.c).
  *
  * A page can be written without a trace through a pin that was taken before the page was protected;
  * dump/stops.c says how the system calls that do so are waited for. There are calls that return
@@ -361,45 +361,5 @@ int precopy_run(struct dumper *d, struct err *err)
 			ranges_clear(&p.live[i].w->ahead);
 	}
 	free(p.live);
-	return rc;
-}
-
-/* --- at the stop -------------------------------------------------------------------------- */
-
-static int take_back(struct dumper *d, const struct watched *w, struct err *err)
-{
-	size_t at = 0;
-	int rc = 0;
-
-	for (size_t i = 0; rc == 0 && i < w->given.n; i++) {
-		uint64_t start = w->given.v[i].start, end = w->given.v[i].end;
-
-		while (rc == 0 && start < end) {
-			bool kept;
-			uint64_t part = ranges_part(&w->keep, &at, start, end, &kept);
-
-			if (!kept)
-				rc = image_writer_run(d->writer, w->space, RUN_NONE,
-						      start / CKPT_PAGE_SIZE,
-						      (part - start) / CKPT_PAGE_SIZE, err);
-			start = part;
-		}
-	}
-	return rc;
-}
-
-int precopy_settle(struct dumper *d, struct err *err)
-{
-	bool any = false;
-	int rc = 0;
-
-	for (unsigned i = 0; i < d->job->n_watched; i++)
-		any |= d->job->watched[i]->given.n > 0;
-	if (!any)
-		return 0;
-	image_writer_generation(d->writer);
-	for (unsigned i = 0; rc == 0 && i < d->job->n_watched; i++)
-		rc = take_back(d, d->job->watched[i], err);
-	image_writer_generation(d->writer);
 	return rc;
 }

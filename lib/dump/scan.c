@@ -17,8 +17,9 @@ struct scan {
 	struct vma *vmas; /* parallel to maps */
 	struct watched *w;
 	bool soft;
-	unsigned map;                /* the mapping that the last run ended in */
-	size_t at_pending, at_ahead; /* cursors in w->pending and w->ahead */
+	bool defers;               /* to dump/settle.c: what need not be read */
+	unsigned map;              /* the mapping that the last run ended in */
+	size_t at_pending, at_due; /* cursors in w->pending, and in w->due or w->ahead */
 };
 
 static int add_guard(struct scan *z, uint64_t start, uint64_t end, struct err *err)
@@ -47,27 +48,9 @@ static enum extent_kind clean_kind(const struct scan *z, uint32_t marks)
 	return z->soft && !(marks & PAGE_EXCLUSIVE) ? EXTENT_PARENT_OR_ZERO : EXTENT_PARENT;
 }
 
-/* Pages that must be in the image: all are read now, but for what it holds already. */
-static int add_changed(struct scan *z, uint64_t start, uint64_t end, struct err *err)
+bool scan_takes_all(const struct dumper *d, const struct watched *w)
 {
-	struct ranges *keep = &z->w->keep;
-	int rc = 0;
-
-	while (rc == 0 && start < end) {
-		bool ahead;
-		uint64_t part = ranges_part(&z->w->ahead, &z->at_ahead, start, end, &ahead);
-
-		/* kept are exactly these: never more, so not when there are too many to be told
-		 * apart */
-		if (ahead && keep->n < RANGES_MAX - 1) {
-			rc = ranges_append(keep, start, part) < 0 ? err_nomem(err) : 0;
-			z->list->ahead += (part - start) / CKPT_PAGE_SIZE;
-		} else {
-			rc = add(z, EXTENT_CHANGED, start, part, err);
-		}
-		start = part;
-	}
-	return rc;
+	return !d->incremental || w->all_pending;
 }
 
 static int add_watched(struct scan *z, uint64_t start, uint64_t end, uint32_t marks,
@@ -75,17 +58,66 @@ static int add_watched(struct scan *z, uint64_t start, uint64_t end, uint32_t ma
 {
 	int rc = 0;
 
-	if (!z->d->incremental || z->w->all_pending)
-		return add_changed(z, start, end, err);
+	if (scan_takes_all(z->d, z->w))
+		return add(z, EXTENT_CHANGED, start, end, err);
 	while (rc == 0 && start < end) {
 		bool pending;
 		uint64_t part = ranges_part(&z->w->pending, &z->at_pending, start, end, &pending);
 
-		rc = pending ? add_changed(z, start, part, err)
-			     : add(z, clean_kind(z, marks), start, part, err);
+		rc = add(z, pending ? EXTENT_CHANGED : clean_kind(z, marks), start, part, err);
 		start = part;
 	}
 	return rc;
+}
+
+/* Where only what must be read is listed at the stop; dump/settle.c says the rest. */
+static int add_due(struct scan *z, uint64_t start, uint64_t end, struct err *err)
+{
+	const struct ranges *set = scan_takes_all(z->d, z->w) ? &z->w->ahead : &z->w->due;
+	int rc = 0;
+
+	while (rc == 0 && start < end) {
+		bool inside;
+		uint64_t part = ranges_part(set, &z->at_due, start, end, &inside);
+
+		if (inside == (set == &z->w->due))
+			rc = add(z, EXTENT_CHANGED, start, part, err);
+		else
+			z->list->others += (part - start) / CKPT_PAGE_SIZE;
+		start = part;
+	}
+	return rc;
+}
+
+static int keep_run(void *arg, const struct page_class_run *run, struct err *err)
+{
+	struct page_runs *runs = arg;
+
+	if (runs->n == runs->room) {
+		size_t room = runs->room ? runs->room * 2 : 256;
+		struct page_class_run *more = realloc(runs->v, room * sizeof *more);
+
+		if (!more)
+			return err_nomem(err);
+		runs->v = more;
+		runs->room = room;
+	}
+	runs->v[runs->n++] = *run;
+	return 0;
+}
+
+/* The last of them goes on where it can. */
+static int note_there(struct page_runs *runs, uint64_t start, uint64_t end, uint32_t classes,
+		      struct err *err)
+{
+	const struct page_class_run run = { .start = start, .end = end, .classes = classes };
+	struct page_class_run *last = runs->n ? &runs->v[runs->n - 1] : NULL;
+
+	if (last && last->end == start && last->classes == classes) {
+		last->end = end;
+		return 0;
+	}
+	return keep_run(runs, &run, err);
 }
 
 /*
@@ -95,15 +127,22 @@ static int add_watched(struct scan *z, uint64_t start, uint64_t end, uint32_t ma
  */
 static int add_run(struct scan *z, uint64_t start, uint64_t end, uint32_t classes, struct err *err)
 {
-	bool given_up = z->maps->maps[z->map].ino && (classes & PAGE_SWAPPED);
+	bool given_up = z->maps->maps[z->map].ino && (classes & PAGE_SWAPPED), is_watched;
+	int rc = 0;
 
 	if (classes & PAGE_GUARD)
 		return add_guard(z, start, end, err);
 	if (!(classes & (PAGE_ANON | PAGE_SWAPPED)))
 		return 0;
 	z->d->result->pages_present += (end - start) / CKPT_PAGE_SIZE;
-	if (z->w && !given_up && z->d->tracker->is_watched(z->w, classes))
-		return add_watched(z, start, end, classes, err);
+	is_watched = z->w && !given_up && z->d->tracker->is_watched(z->w, classes);
+	if (z->defers)
+		rc = note_there(&z->w->there, start, end, is_watched ? PAGE_WATCHED : 0, err);
+	if (rc < 0)
+		return rc;
+	if (is_watched)
+		return z->defers ? add_due(z, start, end, err)
+				 : add_watched(z, start, end, classes, err);
 	return add(z, EXTENT_COMPARE, start, end, err);
 }
 
@@ -138,23 +177,6 @@ struct stretch_scan {
 	struct page_runs runs;
 };
 
-static int keep_run(void *arg, const struct page_class_run *run, struct err *err)
-{
-	struct page_runs *runs = arg;
-
-	if (runs->n == runs->room) {
-		size_t room = runs->room ? runs->room * 2 : 256;
-		struct page_class_run *more = realloc(runs->v, room * sizeof *more);
-
-		if (!more)
-			return err_nomem(err);
-		runs->v = more;
-		runs->room = room;
-	}
-	runs->v[runs->n++] = *run;
-	return 0;
-}
-
 static int look_stretch(void *arg, unsigned first, unsigned last, bool files, struct err *err)
 {
 	struct stretch_scan *x = arg;
@@ -168,6 +190,14 @@ static int look_stretch(void *arg, unsigned first, unsigned last, bool files, st
 					keep_run, &x->runs, err);
 }
 
+/* What must be read, whatever else is said of the pages around it: a superset. */
+static int find_due(struct watched *w, struct err *err)
+{
+	return ranges_unite(&w->due, &w->pending) < 0 || ranges_subtract(&w->due, &w->ahead) < 0
+		       ? err_nomem(err)
+		       : 0;
+}
+
 /* One look at the page tables serves both the tracker and the list of pages. */
 static int scan_once(struct stretch_scan *x, struct track_target *t, struct err *err)
 {
@@ -177,8 +207,15 @@ static int scan_once(struct stretch_scan *x, struct track_target *t, struct err 
 	t->runs = &x->runs;
 	if (rc == 0 && d->tracker && t->w)
 		rc = track_find(d->tracker, t, NULL, err);
+	x->z.defers = d->tracker && t->w;
+	if (x->z.defers)
+		t->w->space = x->z.list->space;
+	if (rc == 0 && x->z.defers && !scan_takes_all(d, t->w))
+		rc = find_due(t->w, err);
 	for (size_t i = 0; rc == 0 && i < x->runs.n; i++)
 		rc = on_run(&x->z, &x->runs.v[i], err);
+	if (x->z.defers)
+		t->w->listed = rc == 0;
 	free(x->runs.v);
 	return rc;
 }

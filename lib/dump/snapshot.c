@@ -164,7 +164,7 @@ static int list_drops(struct dumper *d, const struct process *p, const struct ch
 /* All that a fork copies the tables of. */
 static uint64_t pages_of(const struct page_list *l)
 {
-	uint64_t n = l->ahead;
+	uint64_t n = l->others;
 
 	for (unsigned i = 0; i < l->n_extents; i++)
 		n += l->extents[i].npages;

@@ -11,6 +11,12 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+/* Pages of private memory that are there, ascending. */
+struct page_runs {
+	struct page_class_run *v;
+	size_t n, room;
+};
+
 /*
  * What is known of one process's memory between checkpoints.
  *
@@ -38,13 +44,10 @@ struct watched {
 	uint32_t space;
 	struct ranges given; /* addresses that the image holds a copy of, maybe an old one */
 	struct ranges ahead; /* of these, those that have not been written since; a subset */
-	struct ranges keep;  /* of these, what was still there at the stop */
-};
-
-/* Pages of private memory that are there, ascending. */
-struct page_runs {
-	struct page_class_run *v;
-	size_t n, room;
+	/* of its stop (dump/scan.c): what is there, and was read then whatever pending says */
+	struct page_runs there; /* PAGE_WATCHED, or nothing, is known of them */
+	struct ranges due;
+	bool listed; /* there is complete */
 };
 
 /* What a tracker works on. The maps are those of now; private memory in them is what it is about.

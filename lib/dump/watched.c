@@ -8,13 +8,21 @@
 #include <signal.h>
 #include <stdlib.h>
 
+static void forget_stop(struct watched *w)
+{
+	free(w->there.v);
+	w->there = (struct page_runs){ 0 };
+	ranges_fini(&w->due);
+	w->listed = false;
+}
+
 static void free_one(const struct tracker *t, struct watched *w)
 {
 	t->forget(w);
 	ranges_fini(&w->pending);
 	ranges_fini(&w->given);
 	ranges_fini(&w->ahead);
-	ranges_fini(&w->keep);
+	forget_stop(w);
 	ranges_fini(&w->huge);
 	free(w);
 }
@@ -122,7 +130,7 @@ void watched_end(struct dump_job *job, bool durable)
 		}
 		ranges_fini(&w->given);
 		ranges_fini(&w->ahead);
-		ranges_fini(&w->keep);
+		forget_stop(w);
 		if (durable) {
 			ranges_fini(&w->pending);
 			w->all_pending = false;
