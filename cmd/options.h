@@ -16,7 +16,7 @@
  *	};
  *	static const struct option_spec spec = { .program = "ckpt-run", .usage = "[OPTIONS] ...",
  *.rows = rows, ... }; struct options o; options_init(&o, &spec, argc, argv); while ((id =
- *options_next(&o)) != OPTION_END) switch (id) { case OPT_OUTPUT: out = o.arg; break; ...
+ * options_next(&o)) != OPTION_END) switch (id) { case OPT_OUTPUT: out = o.arg; break; ...
  *		}
  *	// operands: o.operands[0 .. o.n_operands), NULL-terminated
  *
@@ -24,7 +24,7 @@
  *
  * Misuse ends the program: one line that names the bad argument, "Try 'PROGRAM --help'", exit 2.
  *That is the one place where a command may exit so early: nothing is held yet while options are
- *parsed.
+ * parsed.
  */
 #define OPTION_END   (-1)
 #define OPTION_FIRST 256 /* a command's ids begin here */

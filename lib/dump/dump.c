@@ -16,7 +16,6 @@
 #include "trace/stop.h"
 #include "util/cleanup.h"
 #include "util/fault.h"
-#include "util/hash.h"
 #include "util/io.h"
 #include "util/log.h"
 
@@ -30,47 +29,6 @@
 #define LOG_ROOM          "dump"
 #define FREEZE_TIMEOUT_MS 3000
 #define PUT_OFF_MOST      4 /* attempts for unread inotify events to be read */
-
-uint32_t dump_space_id(void *arg, const char *key)
-{
-	struct dump_job *job = arg;
-	uint64_t hash = hash64(key, strlen(key));
-	struct space_key *more;
-
-	for (unsigned i = 0; i < job->n_keys; i++)
-		if (job->keys[i].hash == hash && !strcmp(job->keys[i].key, key)) {
-			job->keys[i].used = true;
-			return job->keys[i].id;
-		}
-	more = realloc(job->keys, (job->n_keys + 1) * sizeof *more);
-	if (!more)
-		return 0;
-	job->keys = more;
-	more[job->n_keys] = (struct space_key){
-		.key = strdup(key), .hash = hash, .id = job->next_space, .used = true
-	};
-	if (!more[job->n_keys].key)
-		return 0;
-	job->n_keys++;
-	return job->next_space++;
-}
-
-/* What was not met at this checkpoint has gone: a job that makes processes all day long leaves a
- * key for each. */
-static void forget_keys(struct dump_job *job)
-{
-	unsigned n = 0;
-
-	for (unsigned i = 0; i < job->n_keys; i++) {
-		if (!job->keys[i].used) {
-			free(job->keys[i].key);
-			continue;
-		}
-		job->keys[n] = job->keys[i];
-		job->keys[n++].used = false;
-	}
-	job->n_keys = n;
-}
 
 static int prepare(struct dumper *d, struct err *err)
 {
@@ -451,7 +409,7 @@ static void done(struct dumper *d)
 	struct dump_job *job = d->job;
 	const struct dump_result *r = d->result;
 
-	forget_keys(job);
+	dump_forget_spaces(job);
 	job->since_full = r->incremental ? job->since_full + 1 : 0;
 	job->parent = r->state;
 	job->parent_seq = r->seq;

@@ -250,6 +250,11 @@ void watched_end(struct dump_job *job, bool durable);
 void watched_rest(struct dump_job *job);
 void watched_free(struct dump_job *job);
 
+/* dump/job.c: the id of a space by its key, the same in each checkpoint; those not asked for since
+ * the last time are forgotten, once an image is durable. */
+uint32_t dump_space_id(void *job, const char *key);
+void dump_forget_spaces(struct dump_job *job);
+
 /* dump/dump.c: parts of a checkpoint's story that pre-copy has as well. */
 int dump_init(struct dumper *d, struct err *err);
 /* In the tracer: stops the job and makes room for what will be known of its processes. */
@@ -258,7 +263,6 @@ int dump_stop(struct dumper *d, struct err *err);
  * killed, since that gets through our stop; or having ended before it. */
 int dump_ended(struct dumper *d, int rc, struct err *err);
 void dump_release(struct dumper *d);
-uint32_t dump_space_id(void *job, const char *key);
 
 /* dump/precopy.c: copies pages into the image while the job runs. */
 int precopy_run(struct dumper *d, struct err *err);
@@ -303,6 +307,8 @@ void flags_forget(struct dump_job *job);
 bool scan_by_map(const struct dumper *d);
 /* Must all pages that it has be in the image? */
 bool scan_takes_all(const struct dumper *d, const struct watched *w);
+/* And where not: those that are read at its stop. */
+const struct ranges *scan_due(const struct watched *w);
 int scan_process(struct dumper *d, struct subject *s, const struct map_list *maps,
 		 struct page_list *list, struct watched *w, int pagemap_fd, struct err *err);
 /*

@@ -3,9 +3,51 @@
 #include "dump/internal.h"
 #include "proc/pagemap.h"
 #include "proc/probe.h"
+#include "util/hash.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+uint32_t dump_space_id(void *arg, const char *key)
+{
+	struct dump_job *job = arg;
+	uint64_t hash = hash64(key, strlen(key));
+	struct space_key *more;
+
+	for (unsigned i = 0; i < job->n_keys; i++)
+		if (job->keys[i].hash == hash && !strcmp(job->keys[i].key, key)) {
+			job->keys[i].used = true;
+			return job->keys[i].id;
+		}
+	more = realloc(job->keys, (job->n_keys + 1) * sizeof *more);
+	if (!more)
+		return 0;
+	job->keys = more;
+	more[job->n_keys] = (struct space_key){
+		.key = strdup(key), .hash = hash, .id = job->next_space, .used = true
+	};
+	if (!more[job->n_keys].key)
+		return 0;
+	job->n_keys++;
+	return job->next_space++;
+}
+
+/* What was not met at this checkpoint has gone: a job that makes processes all day long leaves a
+ * key for each. */
+void dump_forget_spaces(struct dump_job *job)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < job->n_keys; i++) {
+		if (!job->keys[i].used) {
+			free(job->keys[i].key);
+			continue;
+		}
+		job->keys[n] = job->keys[i];
+		job->keys[n++].used = false;
+	}
+	job->n_keys = n;
+}
 
 int dump_job_new(pid_t root, struct chain *chain, const struct settings *settings,
 		 struct dump_job **ret, struct err *err)

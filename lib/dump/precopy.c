@@ -343,6 +343,19 @@ static int begin(struct precopy *p, struct err *err)
 	return 0;
 }
 
+/* What the stop must read if nothing more is written; it only adds what is. */
+static int find_due(struct dump_job *job, struct err *err)
+{
+	for (unsigned i = 0; i < job->n_watched; i++) {
+		struct watched *w = job->watched[i];
+
+		if (w->ahead.n && (ranges_unite(&w->due, &w->pending) < 0 ||
+				   ranges_subtract(&w->due, &w->ahead) < 0))
+			return err_nomem(err);
+	}
+	return 0;
+}
+
 int precopy_run(struct dumper *d, struct err *err)
 {
 	struct precopy p = { .d = d };
@@ -361,5 +374,5 @@ int precopy_run(struct dumper *d, struct err *err)
 			ranges_clear(&p.live[i].w->ahead);
 	}
 	free(p.live);
-	return rc;
+	return rc < 0 ? rc : find_due(d->job, err);
 }

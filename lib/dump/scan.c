@@ -73,14 +73,15 @@ static int add_watched(struct scan *z, uint64_t start, uint64_t end, uint32_t ma
 /* Where only what must be read is listed at the stop; dump/settle.c says the rest. */
 static int add_due(struct scan *z, uint64_t start, uint64_t end, struct err *err)
 {
-	const struct ranges *set = scan_takes_all(z->d, z->w) ? &z->w->ahead : &z->w->due;
+	bool all = scan_takes_all(z->d, z->w);
+	const struct ranges *set = all ? &z->w->ahead : scan_due(z->w);
 	int rc = 0;
 
 	while (rc == 0 && start < end) {
 		bool inside;
 		uint64_t part = ranges_part(set, &z->at_due, start, end, &inside);
 
-		if (inside == (set == &z->w->due))
+		if (inside != all)
 			rc = add(z, EXTENT_CHANGED, start, part, err);
 		else
 			z->list->others += (part - start) / CKPT_PAGE_SIZE;
@@ -190,28 +191,26 @@ static int look_stretch(void *arg, unsigned first, unsigned last, bool files, st
 					keep_run, &x->runs, err);
 }
 
-/* What must be read, whatever else is said of the pages around it: a superset. */
-static int find_due(struct watched *w, struct err *err)
+const struct ranges *scan_due(const struct watched *w)
 {
-	return ranges_unite(&w->due, &w->pending) < 0 || ranges_subtract(&w->due, &w->ahead) < 0
-		       ? err_nomem(err)
-		       : 0;
+	return w->ahead.n ? &w->due : &w->pending;
 }
 
 /* One look at the page tables serves both the tracker and the list of pages. */
 static int scan_once(struct stretch_scan *x, struct track_target *t, struct err *err)
 {
+	CLEANUP(ranges_fini) struct ranges found = { 0 };
 	struct dumper *d = x->z.d;
 	int rc = track_stretches(t, look_stretch, x, err);
 
 	t->runs = &x->runs;
 	if (rc == 0 && d->tracker && t->w)
-		rc = track_find(d->tracker, t, NULL, err);
+		rc = track_find(d->tracker, t, &found, err);
 	x->z.defers = d->tracker && t->w;
 	if (x->z.defers)
 		t->w->space = x->z.list->space;
-	if (rc == 0 && x->z.defers && !scan_takes_all(d, t->w))
-		rc = find_due(t->w, err);
+	if (rc == 0 && x->z.defers && t->w->ahead.n && ranges_unite(&t->w->due, &found) < 0)
+		rc = err_nomem(err);
 	for (size_t i = 0; rc == 0 && i < x->runs.n; i++)
 		rc = on_run(&x->z, &x->runs.v[i], err);
 	if (x->z.defers)

@@ -56,7 +56,7 @@ static int find_again(const struct dumper *d, const struct watched *w, struct ra
 		if (!(w->there.v[i].classes & PAGE_WATCHED))
 			rc = ranges_append(&anew, w->there.v[i].start, w->there.v[i].end);
 	if (rc == 0)
-		rc = ranges_unite(ret, scan_takes_all(d, w) ? &w->given : &w->due);
+		rc = ranges_unite(ret, scan_takes_all(d, w) ? &w->given : scan_due(w));
 	if (rc == 0 && scan_takes_all(d, w))
 		rc = ranges_subtract(ret, &w->ahead);
 	return rc < 0 ? rc : ranges_unite(ret, &anew);
@@ -100,7 +100,7 @@ static int say_parent(struct dumper *d, struct watched *w, struct err *err)
 			bool pending, due;
 			uint64_t part = ranges_part(&w->pending, &at_pending, start, end, &pending);
 
-			part = ranges_part(&w->due, &at_due, start, part, &due);
+			part = ranges_part(scan_due(w), &at_due, start, part, &due);
 			if (!pending && !due)
 				rc = say(d, w, RUN_PARENT, start, part, err);
 			start = part;

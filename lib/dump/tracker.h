@@ -44,10 +44,10 @@ struct watched {
 	uint32_t space;
 	struct ranges given; /* addresses that the image holds a copy of, maybe an old one */
 	struct ranges ahead; /* of these, those that have not been written since; a subset */
-	/* of its stop (dump/scan.c): what is there, and was read then whatever pending says */
+	struct ranges due;   /* pending but for what is in ahead; a superset */
+	/* of its stop (dump/scan.c): what is there */
 	struct page_runs there; /* PAGE_WATCHED, or nothing, is known of them */
-	struct ranges due;
-	bool listed; /* there is complete */
+	bool listed;            /* there is complete */
 };
 
 /* What a tracker works on. The maps are those of now; private memory in them is what it is about.

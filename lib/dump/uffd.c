@@ -37,8 +37,6 @@
 #define FEATURE_WP_ASYNC       (1ull << 15)
 /* So many pages are passed by in the time that a call of its own would take. */
 #define WORTH_A_CALL (1024ull * CKPT_PAGE_SIZE)
-/* So much is let go in one call. */
-#define REST_BYTES (16ull << 20)
 
 /* --- the descriptor ----------------------------------------------------------------------- */
 
@@ -246,14 +244,15 @@ static bool has_content(const struct page_class_run *run)
 	return run->classes & (PAGE_ANON | PAGE_SWAPPED);
 }
 
-/* What was seen to be unwatched. */
-static int pick_unwatched(const struct page_runs *runs, struct ranges *fresh, struct err *err)
+/* What was seen to have (want), or not (0), a mark. */
+static int pick(const struct page_runs *runs, uint32_t mark, uint32_t want, struct ranges *into,
+		struct err *err)
 {
 	for (size_t i = 0; i < runs->n; i++) {
 		const struct page_class_run *run = &runs->v[i];
 
-		if (has_content(run) && !(run->classes & PAGE_WATCHED) &&
-		    ranges_append(fresh, run->start, run->end) < 0)
+		if (has_content(run) && (run->classes & mark) == want &&
+		    ranges_append(into, run->start, run->end) < 0)
 			return err_nomem(err);
 	}
 	return 0;
@@ -333,19 +332,6 @@ static int find_written(const struct track_target *t, struct ranges *dirty, stru
 	return rc < 0 ? rc : fault_point("dump-found", err);
 }
 
-/* The same of what was seen just now, without protecting it. */
-static int pick_written(const struct page_runs *runs, struct ranges *dirty, struct err *err)
-{
-	for (size_t i = 0; i < runs->n; i++) {
-		const struct page_class_run *run = &runs->v[i];
-
-		if (has_content(run) && (run->classes & PAGE_WRITTEN) &&
-		    ranges_append(dirty, run->start, run->end) < 0)
-			return err_nomem(err);
-	}
-	return fault_point("dump-found", err);
-}
-
 static int note(struct watched *w, const struct ranges *some, struct ranges *found, struct err *err)
 {
 	if (ranges_unite(&w->pending, some) < 0 || (found && ranges_unite(found, some) < 0))
@@ -397,7 +383,7 @@ static int watch_more(const struct track_target *t, struct ranges *found, struct
 
 	if (rc < 0)
 		return may_do_without(rc) ? 0 : rc;
-	rc = t->runs ? pick_unwatched(t->runs, &fresh, err) : find_unwatched(t, &fresh, err);
+	rc = t->runs ? pick(t->runs, PAGE_WATCHED, 0, &fresh, err) : find_unwatched(t, &fresh, err);
 	if (rc == 0)
 		rc = note(w, &fresh, found, err);
 	if (rc < 0)
@@ -427,7 +413,10 @@ static int uffd_find(const struct track_target *t, struct ranges *found, struct 
 		return rc;
 	if (t->runs)
 		mark_watched(t);
-	rc = t->runs && t->last ? pick_written(t->runs, &dirty, err) : find_written(t, &dirty, err);
+	if (t->runs && t->last) /* what was seen just now need not be protected */
+		rc = pick(t->runs, PAGE_WRITTEN, PAGE_WRITTEN, &dirty, err);
+	else
+		rc = find_written(t, &dirty, err);
 	if (rc == 0)
 		rc = note(w, &dirty, found, err);
 	/* pages may have been protected that nobody has heard of */
@@ -489,27 +478,6 @@ static int uffd_attach(const struct track_target *t, struct err *err)
 	if (rc == 0 && ranges_unite(&t->w->unproven, &fresh) < 0)
 		rc = err_nomem(err);
 	return rc;
-}
-
-/*
- * By and by, so that the faults of the process itself do not wait. Pages that nobody else has are
- * made writable at once (change_pte_range in the kernel's mm/mprotect.c). What is no longer
- * registered, or meanwhile the memory of another program, is left.
- */
-static void uffd_rest(struct watched *w)
-{
-	for (size_t i = 0; w->uffd >= 0 && !w->rests && i < w->ours.n; i++) {
-		uint64_t end = w->ours.v[i].end;
-
-		for (uint64_t at = w->ours.v[i].start; at < end; at += REST_BYTES) {
-			struct uffdio_writeprotect wp = {
-				.range = { .start = at, .len = MIN(end - at, REST_BYTES) },
-			};
-
-			(void)ioctl(w->uffd, UFFDIO_WRITEPROTECT, &wp);
-		}
-	}
-	w->rests = true;
 }
 
 static bool uffd_is_watched(const struct watched *w, uint32_t marks)

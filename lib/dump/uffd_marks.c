@@ -21,7 +21,9 @@
 #include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
 
-#define MAX_TRIES 100 /* the address space is just being changed (EAGAIN) */
+/* So much is let go in one call. */
+#define REST_BYTES (16ull << 20)
+#define MAX_TRIES  100 /* the address space is just being changed (EAGAIN) */
 
 static int set_marks(const struct watched *w, uint64_t start, uint64_t end, uint64_t mode)
 {
@@ -46,6 +48,22 @@ void uffd_unprotect(const struct watched *w, uint64_t start, uint64_t end)
 {
 	if (w->uffd >= 0)
 		(void)set_marks(w, start, end, UFFDIO_WRITEPROTECT_MODE_DONTWAKE);
+}
+
+/*
+ * By and by, so that the faults of the process itself do not wait. Pages that nobody else has are
+ * made writable at once (change_pte_range in the kernel's mm/mprotect.c). What is no longer
+ * registered, or meanwhile the memory of another program, is left.
+ */
+void uffd_rest(struct watched *w)
+{
+	for (size_t i = 0; w->uffd >= 0 && !w->rests && i < w->ours.n; i++) {
+		uint64_t end = w->ours.v[i].end;
+
+		for (uint64_t at = w->ours.v[i].start; at < end; at += REST_BYTES)
+			uffd_unprotect(w, at, MIN(end, at + REST_BYTES));
+	}
+	w->rests = true;
 }
 
 /* Mapping by mapping: one that could not be registered is nobody's (ENOENT), and not trusted. */

@@ -9,3 +9,5 @@
 int uffd_marks_renew(const struct track_target *t);
 /* What is marked in these mappings, which have been registered since the last find. */
 int uffd_marks_find(const struct track_target *t, const struct ranges *where, struct err *err);
+/* Takes all marks of a running process away. */
+void uffd_rest(struct watched *w);

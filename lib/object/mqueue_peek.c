@@ -11,10 +11,10 @@
  *
  * Sent in the order in which they were received, they lie as they did. Who waits for messages, or
  * for room, has been taken off the queue by being stopped, and stays so until they are back, even
- *if we vanish (live_hold). Somebody outside of the job could see it empty, or fill it; so a queue
- *that is open there is not looked into, nor one of whose messages somebody wants to be told
+ * if we vanish (live_hold). Somebody outside of the job could see it empty, or fill it; so a queue
+ * that is open there is not looked into, nor one of whose messages somebody wants to be told
  *(mq_notify), since putting back the first would tell him. Such queues must be empty: the
- *checkpoint is tried again.
+ * checkpoint is tried again.
  */
 #include "inject/live.h"
 #include "object/mqueues.h"

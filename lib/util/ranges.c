@@ -65,6 +65,14 @@ static int make_room(struct ranges *r)
 	return 0;
 }
 
+/* At once what may be needed; without it, it grows. */
+static void reserve(struct ranges *r, size_t n)
+{
+	n = n < RANGES_MAX ? n : RANGES_MAX;
+	r->v = malloc(n * sizeof *r->v);
+	r->room = r->v ? n : 0;
+}
+
 int ranges_append(struct ranges *r, uint64_t start, uint64_t end)
 {
 	if (start >= end)
@@ -98,6 +106,7 @@ int ranges_unite(struct ranges *r, const struct ranges *other)
 
 	if (!other->n)
 		return 0;
+	reserve(&sum, r->n + other->n);
 	while (i < r->n || j < other->n) {
 		const struct span *s;
 
@@ -122,6 +131,7 @@ int ranges_subtract(struct ranges *r, const struct ranges *other)
 
 	if (!other->n || !r->n)
 		return 0;
+	reserve(&rest, r->n + other->n);
 	for (size_t i = 0; i < r->n; i++) {
 		uint64_t start = r->v[i].start, end = r->v[i].end;
 

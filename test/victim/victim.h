@@ -23,10 +23,11 @@
 /*
  * A victim is started as `victim BASE [ARG...]`. It sets up one kernel thing and appends "ready
  *PID" to BASE.out. The symbolic link BASE.poke (a link, so that waiting opens no descriptor) then
- *names a token: each time the token is a new one the victim verifies itself and appends "ok TOKEN".
- *What is wrong it reports as "bad: FILE:LINE: what" and exits 1. The token "quit" makes it verify
- *once more, answer and exit 0. What this machine cannot do ends in "skip: why" and exit status 77.
- *A file BASE.newpids tells that pids may differ from those at the start (restart with new pids).
+ * names a token: each time the token is a new one the victim verifies itself and appends "ok
+ *TOKEN". What is wrong it reports as "bad: FILE:LINE: what" and exits 1. The token "quit" makes it
+ *verify once more, answer and exit 0. What this machine cannot do ends in "skip: why" and exit
+ *status 77. A file BASE.newpids tells that pids may differ from those at the start (restart with
+ *new pids).
  *
  *	int main(int argc, char **argv)
  *	{
