@@ -218,9 +218,12 @@ static int look(struct capture *c, const struct subject *s, struct asked *q, uns
 	if (rc == 0 && left)
 		rc = prove(s, q, (unsigned)left, err);
 	for (int i = 0; rc == 0 && i < left; i++) {
-		struct sem_undo *u = arena_push(c->arena, &s->process->sem_undos,
-						&s->process->n_sem_undos, sizeof *u);
+		struct sem_undo *u;
 
+		if (q[i].hi == TOP + 1) /* 0 after all: its value was another at first */
+			continue;
+		u = arena_push(c->arena, &s->process->sem_undos, &s->process->n_sem_undos,
+			       sizeof *u);
 		if (!u)
 			return err_nomem(err);
 		*u = (struct sem_undo){ .id = q[i].set->id,
