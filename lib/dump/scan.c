@@ -95,7 +95,7 @@ static int keep_run(void *arg, const struct page_class_run *run, struct err *err
 	struct page_runs *runs = arg;
 
 	if (runs->n == runs->room) {
-		size_t room = runs->room ? runs->room * 2 : 256;
+		size_t room = runs->room ? runs->room * 2 : 16;
 		struct page_class_run *more = realloc(runs->v, room * sizeof *more);
 
 		if (!more)
