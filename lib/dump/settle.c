@@ -51,6 +51,8 @@ static int find_again(const struct dumper *d, const struct watched *w, struct ra
 	CLEANUP(ranges_fini) struct ranges anew = { .excess = RANGES_SHRINK };
 	int rc = 0;
 
+	if (!w->listed) /* it has gone, or come under the program's own watch: all is read again */
+		return ranges_unite(ret, &w->given);
 	ret->excess = RANGES_SHRINK;
 	for (size_t i = 0; rc == 0 && i < w->there.n; i++)
 		if (!(w->there.v[i].classes & PAGE_WATCHED))
@@ -115,6 +117,8 @@ static int settle_one(struct dumper *d, struct watched *w, struct err *err)
 	size_t at = 0;
 	int rc = 0;
 
+	if (!w->listed) /* settle_anew took it all back */
+		return 0;
 	for (size_t i = 0; w->given.n && rc == 0 && i <= w->there.n; i++) {
 		bool last = i == w->there.n;
 		uint64_t to = last ? UINT64_MAX : w->there.v[i].start;
@@ -122,7 +126,7 @@ static int settle_one(struct dumper *d, struct watched *w, struct err *err)
 		rc = take_back(d, w, &at, from, to, err);
 		from = last ? to : w->there.v[i].end;
 	}
-	if (rc == 0 && w->listed && !scan_takes_all(d, w))
+	if (rc == 0 && !scan_takes_all(d, w))
 		rc = say_parent(d, w, err);
 	return rc;
 }

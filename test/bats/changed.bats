@@ -474,6 +474,32 @@ faults() {
 	done
 }
 
+copies_ahead() {
+	grep -q '^State:[[:space:]]*T' "/proc/$SUP_PID/status"
+}
+
+# What had been copied ahead is taken back, and what is read instead is not.
+@test "a program opens a userfaultfd while its memory is copied ahead" {
+	has_tracker uffd
+	is_root || touch "$BASE.userns"
+	KEEP=("CKPT_FAULT=dump-copied-ahead=stop")
+	victim_start --tracker uffd --mode precopy --fd 9=close -- mem_all 0 uffd
+	KEEP=()
+	kill -USR1 "$SUP_PID"
+	until_true "$CKPT_TEST_WAIT" copies_ahead || fail "ckpt-run does not stop"
+	victim_poke
+	for _ in {1..200}; do
+		kill -CONT "$SUP_PID"
+		! more_stats_than 0 || break
+		sleep 0.05
+	done
+	[ "$(stats_last result)" = ok ] || fail "$(cat "$STATS")"
+	victim_kill
+	victim_restart --no-checkpoint
+	victim_poke
+	victim_quit
+}
+
 @test "memory that was under a userfaultfd until the program closed it" {
 	three_generations mem_uffd closed
 }

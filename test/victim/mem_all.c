@@ -1,15 +1,32 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Victim: 32 MiB, all of which is written to in each of the first rounds (as many as the argument
- * says), and a few pages in the later ones.
+ * says), and a few pages in the later ones. With the argument "uffd" it opens a userfaultfd,
+ * descriptor 9, in the first.
  */
 #include "victim.h"
 
+#include <linux/userfaultfd.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #define PAGES 8192u
 #define FEW   64u
+
+#ifndef UFFD_USER_MODE_ONLY
+#define UFFD_USER_MODE_ONLY 1
+#endif
+
+static void open_userfaultfd(void)
+{
+	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
+
+	if (fd < 0)
+		victim_skip("no userfaultfd here: %s", strerror(errno));
+	check_sys(dup3(fd, 9, O_CLOEXEC) == 9 && close(fd) == 0);
+}
 
 int main(int argc, char **argv)
 {
@@ -29,6 +46,8 @@ int main(int argc, char **argv)
 			check(page_is(area + i * PAGE, (i < FEW ? rounds : all) * PAGES + i),
 			      "page %u in round %d", i, (int)rounds);
 		rounds++;
+		if (rounds == 1 && argc > 3 && !strcmp(argv[3], "uffd"))
+			open_userfaultfd();
 		if (rounds <= most)
 			all = rounds;
 		for (unsigned i = 0; i < (rounds <= most ? PAGES : FEW); i++)
