@@ -80,14 +80,7 @@ below() {
 
 # job_pid [VICTIM]
 job_pid() {
-	local all
-	all=$(descendants "$SUP_PID")
-	for pid in $all; do
-		[ "$(readlink -s "/proc/$pid/exe")" = "$VICTIMS/victim-${1:-changed}" ] || continue
-		echo "$pid"
-		return
-	done
-	return 1
+	victim_pid "${1:-changed}"
 }
 
 # In sigwaitinfo(), and all its own (not in the middle of being restarted).

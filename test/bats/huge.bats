@@ -7,13 +7,7 @@ load ../lib/common
 MIB=16
 
 job_pid() {
-	local pid
-	for pid in $(descendants "$SUP_PID"); do
-		[ "$(readlink -s "/proc/$pid/exe")" = "$VICTIMS/victim-mem_huge" ] || continue
-		echo "$pid"
-		return
-	done
-	return 1
+	victim_pid mem_huge
 }
 
 # MiB in huge pages.

@@ -404,6 +404,17 @@ victim_restart() {
 	victim_poke
 }
 
+# victim_pid NAME: the process that runs it, somewhere below ckpt-run or ckpt-restart.
+victim_pid() {
+	local pid
+	for pid in $(descendants "$SUP_PID"); do
+		[ "$(readlink -s "/proc/$pid/exe")" = "$VICTIMS/victim-$1" ] || continue
+		echo "$pid"
+		return
+	done
+	return 1
+}
+
 # The victim is told to end and does so with this exit status, which ckpt-run or ckpt-restart passes
 # on.
 victim_quit() {
