@@ -110,8 +110,16 @@ static void read_options(int fd, struct tcp_state *t)
 
 static int begin(struct capture *c, const struct open_file *of, struct err *err)
 {
-	int rc = set(of->dup, TCP_REPAIR, REPAIR_ON), *held;
+	int rc, *held;
 
+	/*
+	 * What has come is acknowledged now, not by a timer that the socket does not live to see
+	 * (__tcp_sock_set_quickack, net/ipv4/tcp.c): the other end would send it once more, to
+	 * nobody, and be told that there is no such connection.
+	 */
+	if (c->job_ends)
+		(void)set(of->dup, TCP_QUICKACK, 1);
+	rc = set(of->dup, TCP_REPAIR, REPAIR_ON);
 	if (rc < 0) {
 		fd_error(of, err, rc, "cannot keep a TCP connection open (--tcp repair): %m");
 		err_hint(err, "that needs CAP_NET_ADMIN");

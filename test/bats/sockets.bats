@@ -283,6 +283,7 @@ time.sleep(1000)'
 		kill -TERM "$SUP_PID"
 		exit_of "$SUP_PID" 40
 		[ "$STATUS" -eq 75 ] || fail "status $STATUS: $(cat ./*.stderr)"
+		sleep 0.6 # the other end would have repeated by now what nobody acknowledged
 		net_door "restart$round" "$RESTART" --tcp repair "$CHAIN"
 		SUP_PID=$DOOR_PID
 		step "$round"
