@@ -87,6 +87,8 @@ static int capture(struct dumper *d, struct err *err)
 	for (unsigned i = 0; rc == 0 && i < d->cap.n_subjects; i++)
 		rc = process_capture(d, i, err);
 	if (rc == 0)
+		walk_begin(d);
+	if (rc == 0)
 		rc = family_capture(d, err);
 	if (rc == 0)
 		log_debug("processes captured");
@@ -175,6 +177,7 @@ void dump_release(struct dumper *d)
 {
 	scout_stop(d->scout);
 	scout_stop(d->asker);
+	scout_stop(d->walker);
 	if (d->n_waits) /* it failed on the way */
 		waits_remember(d, false);
 	process_release_all(d);
@@ -432,6 +435,7 @@ int dump_checkpoint(struct dump_job *job, unsigned flags, struct dump_result *re
 		if (!probe_without("scout")) {
 			d.scout = scout_new();
 			d.asker = scout_new();
+			d.walker = scout_new();
 		}
 		rc = tracing_run(job->root, traced, &d, &job->by_thread, err);
 		scout_stop(d.scout);
@@ -457,6 +461,8 @@ int dump_checkpoint(struct dump_job *job, unsigned flags, struct dump_result *re
 			   : 0;
 	scout_free(d.scout);
 	scout_free(d.asker);
+	scout_free(d.walker);
+	walk_free(&d);
 	arena_free(d.arena);
 	batch_store_free(d.batches);
 	free(d.buf);

@@ -146,6 +146,14 @@ struct sight {
 	struct proc_status *threads; /* the first of them */
 };
 
+/* Large stretches of memory whose page tables two threads walk (dump/walk.c). */
+struct walk {
+	struct walk_stretch *v;
+	unsigned n, n_tasks;
+	int *fds; /* /proc/PID/pagemap of their processes */
+	unsigned n_fds;
+};
+
 /* One checkpoint in the making. */
 struct dumper {
 	struct dump_job *job;
@@ -159,9 +167,11 @@ struct dumper {
 	/* For each process the first in the list whose memory it has: itself, unless by CLONE_VM.
 	 */
 	unsigned *memory_of;
-	bool memory_unknown; /* kcmp(2) is not allowed */
-	struct scout *scout; /* NULL: nobody reads ahead */
-	struct scout *asker; /* the same, of what files_capture leaves */
+	bool memory_unknown;  /* kcmp(2) is not allowed */
+	struct scout *scout;  /* NULL: nobody reads ahead */
+	struct scout *asker;  /* the same, of what files_capture leaves */
+	struct scout *walker; /* and of page tables */
+	struct walk walk;
 	struct everybody everybody;
 	struct map_list *maps;        /* for each process */
 	struct thread_facts **facts;  /* for each process, an array parallel to its threads */
@@ -236,6 +246,18 @@ int look_take(struct dumper *d, unsigned index, struct sight *ret, struct err *e
 int look_thread(struct dumper *d, unsigned index, unsigned i, const struct proc_status **ret,
 		struct err *err);
 const struct fd_looks *look_take_fds(void *arg, unsigned index);
+
+/*
+ * dump/walk.c: page tables of large stretches, walked by another thread too. walk_begin: once the
+ * mappings of all processes are known. walk_take: what there is in the stretch that begins with a
+ * mapping (its index); 1, or 0 if it is none of those. walk_free: when the walker has ended.
+ * walk_how: what the pages of a process are expected to be (enum page_look).
+ */
+unsigned walk_how(const struct watched *w);
+void walk_begin(struct dumper *d);
+int walk_take(struct dumper *d, unsigned process, unsigned first_map, struct page_runs *into,
+	      struct err *err);
+void walk_free(struct dumper *d);
 
 /* dump/watched.c: what is known of each process's memory from one checkpoint to the next. */
 struct watched *watched_find(struct dump_job *job, pid_t pid, unsigned long long start_time);

@@ -90,23 +90,6 @@ static int add_due(struct scan *z, uint64_t start, uint64_t end, struct err *err
 	return rc;
 }
 
-static int keep_run(void *arg, const struct page_class_run *run, struct err *err)
-{
-	struct page_runs *runs = arg;
-
-	if (runs->n == runs->room) {
-		size_t room = runs->room ? runs->room * 2 : 16;
-		struct page_class_run *more = realloc(runs->v, room * sizeof *more);
-
-		if (!more)
-			return err_nomem(err);
-		runs->v = more;
-		runs->room = room;
-	}
-	runs->v[runs->n++] = *run;
-	return 0;
-}
-
 /* The last of them goes on where it can. */
 static int note_there(struct page_runs *runs, uint64_t start, uint64_t end, uint32_t classes,
 		      struct err *err)
@@ -118,7 +101,7 @@ static int note_there(struct page_runs *runs, uint64_t start, uint64_t end, uint
 		last->end = end;
 		return 0;
 	}
-	return keep_run(runs, &run, err);
+	return page_runs_keep(runs, &run, err);
 }
 
 /*
@@ -174,6 +157,7 @@ static int on_run(void *arg, const struct page_class_run *run, struct err *err)
 
 struct stretch_scan {
 	struct scan z;
+	unsigned process;
 	int pagemap_fd;
 	struct page_runs runs;
 };
@@ -182,13 +166,14 @@ static int look_stretch(void *arg, unsigned first, unsigned last, bool files, st
 {
 	struct stretch_scan *x = arg;
 	const struct proc_map *maps = x->z.maps->maps;
-	const struct watched *w = x->z.w;
-	unsigned how = 0;
+	/* on_run leaves out what lies between the mappings */
+	unsigned how = files ? 0 : walk_how(x->z.w);
+	int rc = walk_take(x->z.d, x->process, first, &x->runs, err);
 
-	if (!files) /* on_run leaves out what lies between the mappings */
-		how = w && w->ours.n ? LOOK_MOSTLY_WATCHED : LOOK_MOSTLY_UNWATCHED;
+	if (rc != 0)
+		return MIN(rc, 0);
 	return proc_pagemap_scan_marked(x->pagemap_fd, maps[first].start, maps[last].end, how,
-					keep_run, &x->runs, err);
+					page_runs_keep, &x->runs, err);
 }
 
 const struct ranges *scan_due(const struct watched *w)
@@ -261,6 +246,7 @@ int scan_process(struct dumper *d, struct subject *s, const struct map_list *map
 		       .vmas = s->process->vmas,
 		       .w = w,
 		       .soft = d->tracker && d->tracker->soft },
+		.process = (unsigned)(s - d->cap.subjects),
 		.pagemap_fd = pagemap_fd,
 	};
 	int rc;

@@ -39,7 +39,7 @@ struct scout {
 	struct arena *arena;
 	struct scout_work work;
 	struct task *tasks;
-	cpu_set_t cpus; /* of the tracer, while it keeps off the scout's */
+	cpu_set_t own, cpus; /* the scout's; of the tracer, while it keeps off that */
 	bool apart;
 };
 
@@ -86,10 +86,11 @@ static void *scout_main(void *arg)
 {
 	struct scout *s = arg;
 
-	if (wait_word(s, 0) == 1)
-		for (unsigned i = 0;
-		     i < s->work.n && !atomic_load(&s->enough) && atomic_load(&s->word) == 1; i++)
-			do_task(s, i);
+	if (wait_word(s, 0) != 1)
+		return NULL;
+	for (unsigned i = 0;
+	     i < s->work.n && !atomic_load(&s->enough) && atomic_load(&s->word) == 1; i++)
+		do_task(s, i);
 	return NULL;
 }
 
@@ -127,7 +128,7 @@ void scout_free(struct scout *s)
  */
 static void keep_apart(struct scout *s)
 {
-	cpu_set_t one, others;
+	cpu_set_t others;
 	int own = sched_getcpu(), cpu = 0;
 
 	if (own < 0 || sched_getaffinity(0, sizeof s->cpus, &s->cpus) < 0)
@@ -136,10 +137,10 @@ static void keep_apart(struct scout *s)
 		cpu++;
 	if (cpu == CPU_SETSIZE)
 		return;
-	CPU_ZERO(&one);
-	CPU_SET(cpu, &one);
-	CPU_XOR(&others, &s->cpus, &one);
-	if (pthread_setaffinity_np(s->thread, sizeof one, &one) == 0)
+	CPU_ZERO(&s->own);
+	CPU_SET(cpu, &s->own);
+	CPU_XOR(&others, &s->cpus, &s->own);
+	if (pthread_setaffinity_np(s->thread, sizeof s->own, &s->own) == 0)
 		s->apart = sched_setaffinity(0, sizeof others, &others) == 0;
 }
 
@@ -153,6 +154,8 @@ void scout_begin(struct scout *s, const struct scout_work *w)
 	s->work = *w;
 	if (w->apart)
 		keep_apart(s);
+	if (w->beside && w->beside->apart)
+		(void)pthread_setaffinity_np(s->thread, sizeof w->beside->own, &w->beside->own);
 	set_word(s, 1);
 }
 

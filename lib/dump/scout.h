@@ -20,7 +20,8 @@ struct scout_work {
 	int (*run)(void *arg, unsigned i, struct arena *a, void **ret, struct err *err);
 	void (*drop)(void *arg, unsigned i, void *result);
 	void *arg;
-	bool apart; /* on a CPU that the tracer keeps off meanwhile */
+	bool apart;           /* on a CPU that the tracer keeps off meanwhile */
+	struct scout *beside; /* on the CPU of this one, if it has one so; NULL: anywhere */
 };
 
 /* In ckpt-run, before anything is stopped; NULL: it goes without. */

@@ -4,6 +4,7 @@
 
 #include "util/cleanup.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* So much memory is worth a call of its own. */
@@ -108,6 +109,23 @@ int track_stretches(const struct track_target *t, track_stretch_fn each, void *a
 			i++;
 		}
 	}
+	return 0;
+}
+
+int page_runs_keep(void *arg, const struct page_class_run *run, struct err *err)
+{
+	struct page_runs *runs = arg;
+
+	if (runs->n == runs->room) {
+		size_t room = runs->room ? runs->room * 2 : 16;
+		struct page_class_run *more = realloc(runs->v, room * sizeof *more);
+
+		if (!more)
+			return err_nomem(err);
+		runs->v = more;
+		runs->room = room;
+	}
+	runs->v[runs->n++] = *run;
 	return 0;
 }
 

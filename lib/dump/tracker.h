@@ -17,6 +17,9 @@ struct page_runs {
 	size_t n, room;
 };
 
+/* A page_run_fn: arg is a struct page_runs, whose v is the caller's to free. */
+int page_runs_keep(void *arg, const struct page_class_run *run, struct err *err);
+
 /*
  * What is known of one process's memory between checkpoints.
  *

@@ -61,10 +61,11 @@ swap_and_merge() {
 	MERGED=$(counted cow_ksm)
 }
 
-# pressed COMMAND...: again until it came to that: pages swapped out, and merged ones written to.
+# pressed COMMAND...: again until it came to that: pages swapped out, and merged ones written to;
+# with other steps each time, since those of a seed may leave nothing that could be merged.
 pressed() {
-	local _
-	for _ in 1 2 3 4 5 6 7 8; do
+	local end=$((SECONDS + 2 * CKPT_TEST_WAIT))
+	for (( ; SECONDS < end; SEED++)); do
 		rm -rf "$CHAIN" "$BASE".[opf]* "$STATS"
 		"$@" || return 1
 		[ "$(counted pswpout)" -gt "$SWAPPED" ] && [ "$(counted cow_ksm)" -gt "$MERGED" ] &&
@@ -194,7 +195,7 @@ runs() {
 
 # joins: each huge page that a checkpoint has split is whole again after the next (dump/mend.c).
 joins() {
-	KEEP=(CKPT_WITHOUT=worth_mending)
+	KEEP=(CKPT_WITHOUT=worth_mending,worth_walking)
 }
 
 @test "uffd, copied while stopped: every byte, after every few steps" {
@@ -390,6 +391,7 @@ faults() {
 	has_tracker uffd
 	swap_and_merge
 	CKPT_TEST_ROUNDS=1
+	KEEP=(CKPT_WITHOUT=worth_walking)
 	pressed rounds 125 --tracker uffd --mode stop
 }
 
