@@ -20,6 +20,7 @@
 #include "util/log.h"
 
 #include <inttypes.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -466,6 +467,7 @@ int dump_checkpoint(struct dump_job *job, unsigned flags, struct dump_result *re
 	arena_free(d.arena);
 	batch_store_free(d.batches);
 	free(d.buf);
+	(void)malloc_trim(0); /* the arena of each thread would keep as much as any has needed */
 	log_debug("checkpoint %llu: %d, pause %llu us", (unsigned long long)ret->seq, rc,
 		  (unsigned long long)ret->pause_us);
 	return rc;

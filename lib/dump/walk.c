@@ -13,7 +13,6 @@
 #include "proc/pagemap.h"
 #include "util/cleanup.h"
 
-#include <stdlib.h>
 #include <unistd.h>
 
 #define LARGE_BYTES (32ull << 20) /* shorter ones are not worth the hand-over */
@@ -54,32 +53,47 @@ static const struct walk_stretch *stretch_of(const struct walk *w, unsigned task
 	return &w->v[low];
 }
 
+/* What was found, in the other thread's arena: the tracer frees nothing of another thread's, whose
+ * lock on its memory it may have been killed with. */
+struct found {
+	struct arena *a;
+	struct page_class_run *v;
+	unsigned n;
+};
+
+static int keep(void *arg, const struct page_class_run *run, struct err *err)
+{
+	struct found *f = arg;
+	struct page_class_run *slot = arena_push(f->a, &f->v, &f->n, sizeof *slot);
+
+	if (!slot)
+		return err_nomem(err);
+	*slot = *run;
+	return 0;
+}
+
 static int run(void *arg, unsigned i, struct arena *a, void **ret, struct err *err)
 {
 	const struct walk_stretch *s = stretch_of(arg, i);
-	struct page_runs *runs = arena_alloc(a, sizeof *runs);
+	struct found *f = arena_alloc(a, sizeof *f);
 	uint64_t start, end;
 	int rc;
 
-	if (!runs)
+	if (!f)
 		return err_nomem(err);
-	*runs = (struct page_runs){ 0 };
+	*f = (struct found){ .a = a };
 	piece_of(s, i - s->task, &start, &end);
-	rc = proc_pagemap_scan_marked(s->pagemap_fd, start, end, s->how, page_runs_keep, runs, err);
-	if (rc < 0)
-		free(runs->v);
-	else
-		*ret = runs;
+	rc = proc_pagemap_scan_marked(s->pagemap_fd, start, end, s->how, keep, f, err);
+	if (rc == 0)
+		*ret = f;
 	return rc;
 }
 
 static void drop(void *arg, unsigned i, void *result)
 {
-	struct page_runs *runs = result;
-
 	(void)arg;
 	(void)i;
-	free(runs->v);
+	(void)result;
 }
 
 /* --- what there is to do ---------------------------------------------------------------------- */
@@ -176,36 +190,31 @@ static const struct walk_stretch *find(const struct walk *w, unsigned process, u
 	return NULL;
 }
 
-/* The first goes on with what the last piece ended in. */
-static int append(struct page_runs *into, const struct page_runs *more, struct err *err)
+/* A run may go on with what the last piece ended in. */
+static int append(void *arg, const struct page_class_run *run, struct err *err)
 {
-	int rc = 0;
+	struct page_runs *into = arg;
+	struct page_class_run *last = into->n ? &into->v[into->n - 1] : NULL;
 
-	for (size_t i = 0; rc == 0 && i < more->n; i++) {
-		struct page_class_run *last = into->n ? &into->v[into->n - 1] : NULL;
-
-		if (last && last->end == more->v[i].start && last->classes == more->v[i].classes)
-			last->end = more->v[i].end;
-		else
-			rc = page_runs_keep(into, &more->v[i], err);
-	}
-	return rc;
+	if (!last || last->end != run->start || last->classes != run->classes)
+		return page_runs_keep(into, run, err);
+	last->end = run->end;
+	return 0;
 }
 
 static int take_piece(struct dumper *d, const struct walk_stretch *s, unsigned k,
 		      struct page_runs *into, struct err *err)
 {
-	struct page_runs *done = scout_take(d->walker, s->task + k), own = { 0 };
+	const struct found *f = scout_take(d->walker, s->task + k);
 	uint64_t start, end;
 	int rc = 0;
 
 	piece_of(s, k, &start, &end);
-	if (!done)
-		rc = proc_pagemap_scan_marked(s->pagemap_fd, start, end, s->how, page_runs_keep,
-					      &own, err);
-	if (rc == 0)
-		rc = append(into, done ? done : &own, err);
-	free(done ? done->v : own.v);
+	if (!f)
+		return proc_pagemap_scan_marked(s->pagemap_fd, start, end, s->how, append, into,
+						err);
+	for (unsigned i = 0; rc == 0 && i < f->n; i++)
+		rc = append(into, &f->v[i], err);
 	return rc;
 }
 

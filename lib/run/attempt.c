@@ -166,9 +166,13 @@ int checkpointer_new(pid_t root, struct chain *chain, const struct settings *set
 		free(c);
 		return rc;
 	}
-	/* An arena for each of a checkpoint's threads, and a threshold that grows with what was
-	 * freed, would keep more memory than the work needs. */
-	(void)mallopt(M_ARENA_MAX, 1);
+	/*
+	 * An arena for each of a checkpoint's threads: when we are killed, one of them may be in
+	 * the middle of malloc, and the tracer, which has our memory and lives on to put the job
+	 * back as it was, would wait for that lock. A threshold that grows with what was freed
+	 * would keep more memory than the work needs.
+	 */
+	(void)mallopt(M_ARENA_MAX, 64);
 	(void)mallopt(M_MMAP_THRESHOLD, 1 << 20);
 	(void)pthread_mutex_init(&c->lock, NULL);
 	(void)pthread_cond_init(&c->wanted, NULL);
