@@ -10,7 +10,8 @@
  *     queue waits for that worker, so that after a few rounds of read and poll nothing is left
  *     behind that would then stand in front.
  *   - Put back is with modes that change nothing. Input passes through the modes when the worker
- *     gets to it, so that these stay for a moment (unless the terminal is raw anyway).
+ *     gets to it, so that these stay until it has begun (poll(2) again: the machine may be busy),
+ *     and for a moment more (unless the terminal is raw anyway).
  *   - A descriptor of the slave is opened for it, at the lowest free number; the batch closes it.
  *
  * In lines that wait to be read an end of file (Ctrl-D) looks like a zero byte. It is put back as
@@ -19,6 +20,8 @@
  * Input in lines is looked at only when there is a whole line: the beginning of one does not show.
  */
 #include "object/pty.h"
+
+#include "proc/probe.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -136,9 +139,13 @@ static void take_out(struct taking *t)
 
 static void settle(struct taking *t)
 {
-	struct timespec ts = { .tv_nsec = SETTLE_MS * 1000000 };
+	struct pollfd p = { .fd = t->slave, .events = POLLIN };
+	struct timespec now = { 0 }, ts = { .tv_nsec = SETTLE_MS * 1000000 };
 
-	(void)batch_call(t->b, NULL, SYS_nanosleep, batch_in(t->b, &ts, sizeof ts), 0);
+	(void)batch_call(t->b, NULL, SYS_ppoll, batch_in(t->b, &p, sizeof p), 1,
+			 batch_in(t->b, &now, sizeof now), 0, 8);
+	if (!probe_without("settling"))
+		(void)batch_call(t->b, NULL, SYS_nanosleep, batch_in(t->b, &ts, sizeof ts), 0);
 }
 
 /* Collects what was taken out. */

@@ -29,6 +29,19 @@ for name in sys.argv[1:]:
 	fail "numbers never come back: $try tries"
 }
 
+# As on a machine so busy that the time is not enough for the kernel's worker.
+@test "pty: unread input is put back whole, however late the kernel passes it on" {
+	local i
+	KEEP=(CKPT_WITHOUT=settling)
+	victim_start --no-snapshot -- pty
+	KEEP=()
+	for i in 1 2 3 4 5 6; do
+		checkpoint
+		victim_poke || fail "checkpoint $i"
+	done
+	victim_quit
+}
+
 # on_terminal NAME ROWS COLUMNS COMMAND...: on a new terminal; SUP_PID is the command's.
 on_terminal() {
 	local name=$1
