@@ -145,13 +145,6 @@ restart_somewhere() {
 	restart "${args[@]}"
 }
 
-# has_tracker NAME: or skip.
-has_tracker() {
-	fg 20 "$RUN" -o "$T/try" --tracker "$1" true 2> "$T/why" && return
-	grep -q "$1" "$T/why" || fail "$(cat "$T/why")" || return 1
-	skip "$(head -n 1 "$T/why")"
-}
-
 # rounds STEPS OPTIONS...: STEPS steps, then a checkpoint, compared; in each round many times.
 rounds() {
 	local steps=$1 i
@@ -307,7 +300,7 @@ pins() {
 		KEEP=()
 		for _ in 1 2 3 4; do
 			wake_poke || return 1
-			attempt || return 1
+			real_attempt || return 1
 			[ "$(stats_last result)" != ok ] || compare || return 1
 		done
 		[ "$(stats_last result)" = ok ] || fail "$point: $(tail -n 1 "$STATS")" || return 1
@@ -377,7 +370,7 @@ faults() {
 			victim_poke
 		done
 		victim_kill
-		kinds=$(sed 's/.*"kind": "\(.\).*/\1/' "$STATS" | tr -d '\n')
+		kinds=$(stats_row kind | cut -c 1 | tr -d '\n')
 		[ "$kinds" = fiffffi ] || fail "$how: $kinds: $(cat "$STATS")"
 		victim_restart --no-checkpoint --at 4
 		victim_kill
@@ -473,6 +466,12 @@ copies_ahead() {
 	grep -q '^State:[[:space:]]*T' "/proc/$SUP_PID/status"
 }
 
+# It stands still in each round.
+continued_and_taken() {
+	kill -CONT "$SUP_PID"
+	more_stats_than 0
+}
+
 # What had been copied ahead is taken back, and what is read instead is not.
 @test "a program opens a userfaultfd while its memory is copied ahead" {
 	has_tracker uffd
@@ -483,11 +482,7 @@ copies_ahead() {
 	kill -USR1 "$SUP_PID"
 	until_true "$CKPT_TEST_WAIT" copies_ahead || fail "ckpt-run does not stop"
 	victim_poke
-	for _ in {1..200}; do
-		kill -CONT "$SUP_PID"
-		! more_stats_than 0 || break
-		sleep 0.05
-	done
+	until_true "$CKPT_TEST_WAIT" continued_and_taken
 	[ "$(stats_last result)" = ok ] || fail "$(cat "$STATS")"
 	victim_kill
 	victim_restart --no-checkpoint

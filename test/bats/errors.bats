@@ -143,7 +143,7 @@ disk_full() {
 	dd if=/dev/zero of="$T/small/ballast" bs=1M count=150 status=none || true
 	truncate -s -4M "$T/small/ballast"
 	victim_poke
-	attempt
+	real_attempt
 	[ "$(stats_last result)" = failed ] || fail "$(tail -n 1 "$STATS")"
 	tail -n 1 "$STATS" | grep -qi 'no space' || fail "$(tail -n 1 "$STATS")"
 	[ "$(ls "$CHAIN"/*.img | wc -l)" -eq 1 ]
@@ -450,7 +450,7 @@ PY
 # refused THING REGEX: the attempt fails with a message, the job goes on, the last good image stays.
 refused() {
 	victim_start -- refused "$1"
-	attempt
+	real_attempt
 	[ "$(stats_last result)" = failed ] || fail "not refused: $(tail -n 1 "$STATS")" || return 1
 	tail -n 1 "$STATS" | grep -qiE "$2" || fail "message: $(tail -n 1 "$STATS")" || return 1
 	grep -qiE "^ckpt-run: .*($2)" run1.stderr ||
@@ -466,7 +466,7 @@ refused() {
 		"$VICTIMS/victim-empty" "$BASE"
 	SUP_PID=$DOOR_PID
 	wait_victim '^ready '
-	attempt
+	real_attempt
 	[ "$(stats_last result)" = failed ] || fail "$(tail -n 1 "$STATS")"
 	grep -qE 'pid [0-9]+: ckpt-run is not supported .*one around the job' run1.stderr ||
 		fail "$(cat run1.stderr)"
@@ -528,7 +528,7 @@ refused() {
 	local tracer=$DOOR_PID
 	until_true 10 grep -q . "$T/tracer.out"
 	! grep -q '^skip' "$T/tracer.out" || { kill -9 "$tracer"; skip "tracing is not allowed"; }
-	attempt
+	real_attempt
 	[ "$(stats_last result)" = failed ] || fail "$(tail -n 1 "$STATS")"
 	tail -n 1 "$STATS" | grep -q "traced by process $tracer"
 	ln -sfn quit "$T/tracer.poke"
@@ -550,7 +550,7 @@ refused() {
 	door run1 "$RUN" -o "$CHAIN" --stats "$STATS" -- ./p32
 	SUP_PID=$DOOR_PID
 	until_true 10 eval '[ -n "$(descendants "$SUP_PID")" ]'
-	attempt
+	real_attempt
 	[ "$(stats_last result)" = failed ]
 	tail -n 1 "$STATS" | grep -q '32-bit'
 	victim_kill

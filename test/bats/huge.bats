@@ -42,20 +42,8 @@ no_helpers() {
 	[ -z "$(helpers)" ]
 }
 
-# The process of ckpt-run's that stands at the fault point.
-find_stopped() {
-	local p
-	for p in $(cat "/proc/$SUP_PID"/task/*/children); do
-		[ "$(cat "/proc/$p/comm" 2>/dev/null)" = ckpt-tracer ] || continue
-		grep -q '^State:[[:space:]]*T' "/proc/$p/status" 2>/dev/null || continue
-		STOPPED=$p
-		return 0
-	done
-	return 1
-}
-
 has_uffd() {
-	fg 20 "$RUN" -o "$T/try" --tracker uffd true 2> "$T/why" || skip "$(head -n 1 "$T/why")"
+	has_tracker uffd
 }
 
 # huge_start OPTIONS...: a job whose next checkpoint stands still, once, with the job running again.

@@ -335,7 +335,7 @@ start_stopped() { # POINT ARGUMENT...
 	shift
 	CKPT_FAULT=$point=stop "$merge" "$@" >out.txt 2>&1 3>&- 4>&- &
 	pid=$!
-	for ((n = 0; n < 500; n++)); do
+	for ((n = SECONDS; SECONDS <= n + ${CKPT_TEST_WAIT:-90}; )); do
 		grep -q '^State:.*T' /proc/$pid/status && return 0
 		sleep 0.02
 	done

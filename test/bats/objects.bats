@@ -423,7 +423,7 @@ foretold() {
 	[ "$status" -eq 1 ] || fail "exit $status: $output" || return 1
 	[[ $output =~ "cannot be checkpointed" ]] && [[ $output =~ $2 ]] || fail "$output" ||
 		return 1
-	attempt
+	real_attempt
 	[ "$(stats_last result)" = failed ] || fail "$(tail -n 1 "$STATS")" || return 1
 	victim_poke
 	victim_quit
@@ -491,7 +491,7 @@ assert [(o["pid"], o["fd"]) for o in r["obstacles"]] == [(int(sys.argv[2]), 3)],
 # refuses THING REGEX: no checkpoint, for this reason; the job goes on.
 refuses() {
 	victim_start -- refused "$1"
-	attempt
+	real_attempt
 	[ "$(stats_last result)" = failed ] || fail "$(tail -n 1 "$STATS")" || return 1
 	[[ $(stats_last error) =~ $2 ]] || fail "$(tail -n 1 "$STATS")" || return 1
 	victim_poke

@@ -87,7 +87,7 @@ SH
 	door run1 "$RUN" -o "$CHAIN" --stats "$STATS" -- ./hidden 1000
 	SUP_PID=$DOOR_PID
 	until_true 10 pgrep -P "$SUP_PID" -x hidden
-	attempt
+	real_attempt
 	[ "$(stats_last result)" = failed ]
 	tail -n 1 "$STATS" | grep -q 'not dumpable: its executable may be run but not read'
 	pgrep -P "$SUP_PID" -x hidden

@@ -186,7 +186,7 @@ load ../lib/common
 		victim_poke
 		checkpoint
 	done
-	kinds=$(sed -n 's/.*"kind": *"\([a-z]\).*/\1/p' "$STATS" | tr -d '\n')
+	kinds=$(stats_row kind | cut -c 1 | tr -d '\n')
 	[ "$kinds" = fiifiif ] || fail "kinds: $kinds"
 	[ ! -e "$CHAIN/000001.img" ]
 	check_chain
@@ -327,8 +327,8 @@ PY
 	unshare -T true 2>/dev/null || unshare -UT true 2>/dev/null || skip "no time namespace here"
 	local from gap took
 	victim_start -- clock
+	from=${EPOCHREALTIME/[.,]/} # before it looks at its clocks for the last time
 	victim_poke
-	from=${EPOCHREALTIME/[.,]/}
 	checkpoint
 	victim_kill
 	sleep 3 # so that a clock that went on would show it

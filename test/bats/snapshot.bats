@@ -25,17 +25,6 @@ used_snapshot() {
 	[ "$(stats_last mode)" = snapshot ] || fail "mode $(stats_last mode): $(tail -n 1 "$STATS")"
 }
 
-# ckpt-run, or the process of its that traces, whichever stands at the fault point.
-find_stopped() {
-	local p
-	for p in "$SUP_PID" $(cat "/proc/$SUP_PID"/task/*/children); do
-		grep -q '^State:[[:space:]]*T' "/proc/$p/status" 2>/dev/null || continue
-		STOPPED=$p
-		return 0
-	done
-	return 1
-}
-
 # Until ckpt-run stands at the fault point (CKPT_FAULT=POINT=stop) with the job running again.
 stopped_at_point() {
 	kill -USR1 "$SUP_PID"
@@ -352,7 +341,7 @@ snapshot_points() {
 		KEEP=("CKPT_FAULT=$name")
 		victim_start --mode snapshot -- unseen
 		KEEP=()
-		attempt
+		real_attempt
 		case $name in
 		inject-*) ;; # what is not needed any more
 		snapshot-*) # it does without

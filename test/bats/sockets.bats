@@ -238,7 +238,7 @@ socket.create_server((sys.argv[1], 0), family=10 if ":" in sys.argv[1] else 2)' 
 @test "a checkpoint that fails among the sockets leaves them as they were" {
 	KEEP=(CKPT_FAULT=sockets_survey)
 	victim_start -- sock_flight
-	attempt
+	real_attempt
 	[ "$(stats_last result)" = failed ]
 	victim_poke
 	checkpoint

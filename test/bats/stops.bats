@@ -4,6 +4,21 @@
 
 load ../lib/common
 
+# A cgroup's directory, and the file system that it was made in, are nobody's when a test ends.
+teardown() {
+	local pid
+	if [ -n "${GROUP:-}" ]; then
+		echo 0 > "$GROUP/cgroup.freeze" || true
+		# shellcheck disable=SC2013 # a list of ids
+		for pid in $(cat "$GROUP/cgroup.procs"); do
+			kill -9 "$pid" || true
+		done
+		until_true 10 rmdir "$GROUP" || true
+	fi 2> "$T/why"
+	! mountpoint -q "$T/cg" || umount "$T/cg"
+	common_teardown
+}
+
 state_of() {
 	sed -n 's/^State:[[:space:]]*\(.\).*/\1/p' "/proc/$1/status"
 }
@@ -36,11 +51,12 @@ restarted_and_stopped() {
 	until_true 10 in_state "$job" S
 	kill -STOP "$job"
 	until_true 10 in_state "$job" T
+	# let go of, it is on its way back into its stop
 	checkpoint
-	in_state "$job" T
+	until_true 10 in_state "$job" T
 	kill -USR2 "$job"
 	checkpoint
-	in_state "$job" T
+	until_true 10 in_state "$job" T
 	victim_kill
 	door restart2 "$RESTART" "$CHAIN"
 	SUP_PID=$DOOR_PID
@@ -74,9 +90,10 @@ restarted_and_stopped() {
 @test "a child that has ended and is not waited for can be waited for after a restart" {
 	cat > zombie.py <<-'END'
 		import os, sys, time
-		if os.fork() == 0:
+		child = os.fork()
+		if child == 0:
 		    os._exit(3)
-		time.sleep(0.3)
+		os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
 		open(sys.argv[1], 'w').close()
 		while not os.path.exists(sys.argv[2]):
 		    time.sleep(0.01)
@@ -101,28 +118,23 @@ restarted_and_stopped() {
 }
 
 @test "a job in a frozen cgroup is left alone, and goes on when it is thawed" {
-	local job group
+	local job
 	is_root || skip "needs to make a cgroup"
 	mkdir cg
 	mount -t cgroup2 none "$T/cg" 2>/dev/null || skip "no cgroup version 2"
-	group=$T/cg/ckpt-test-$$
-	mkdir "$group" && [ -e "$group/cgroup.freeze" ] || {
-		umount "$T/cg"
-		skip "no cgroup freezer"
-	}
+	GROUP=$T/cg/$(basename "$T")
+	mkdir "$GROUP" && [ -e "$GROUP/cgroup.freeze" ] || skip "no cgroup freezer"
 	# Frozen, it can neither run what it has been given nor give it up: that stays until the
 	# next checkpoint.
 	touch "$BASE.remains"
 	victim_start -- busy
 	job=$(job_of "$SUP_PID")
-	echo "$job" > "$group/cgroup.procs"
-	echo 1 > "$group/cgroup.freeze"
+	echo "$job" > "$GROUP/cgroup.procs"
+	echo 1 > "$GROUP/cgroup.freeze"
 	attempt
-	echo 0 > "$group/cgroup.freeze"
+	echo 0 > "$GROUP/cgroup.freeze"
 	tail -n 1 "$STATS" | cut -c 1-300
 	victim_poke
 	checkpoint
 	victim_quit
-	until_true 10 rmdir "$group"
-	umount "$T/cg"
 }

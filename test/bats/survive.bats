@@ -214,6 +214,11 @@ gone_or_past() {
 	is_gone "$1" || [ "$(stats_count)" -ge "$2" ]
 }
 
+# What could not be stopped just then ("skipped") is tried again.
+gone_or_well() {
+	is_gone "$1" || { [ "$(stats_count)" -ge "$2" ] && tail_ok; }
+}
+
 @test "a failure at every point of a checkpoint leaves the job alone" {
 	local name points
 	can_attach || skip "Yama lets only parents trace"
@@ -221,17 +226,14 @@ gone_or_past() {
 	busy_alone
 	for name in $points; do
 		take_on "CKPT_FAULT=$name" -i 0.03
-		until_true 30 gone_or_past "$TAKER" 3 || fail "$name: no further attempts" ||
-			return 1
+		until_true 30 gone_or_well "$TAKER" 3 ||
+			fail "$name: no good attempt after it: $(tail -n 1 "$STATS")" || return 1
 		if is_gone "$TAKER"; then
 			# A failure before there is any job to look after may end ckpt-run, with
 			# words.
 			grep -q "injected fault" "$T/take.stderr" || fail "$name ended ckpt-run" ||
 				return 1
 		else
-			tail -n 1 "$STATS" | grep -q '"result": *"ok"' ||
-				fail "$name: $(tail -n 1 "$STATS")" ||
-				return 1
 			kill -TERM "$TAKER"
 			wait "$TAKER" 2>/dev/null || true
 		fi
@@ -336,8 +338,9 @@ no_semaphores() {
 				[ $((tries += 1)) -lt 20 ] ||
 					fail "queue $i is never empty" || return 1
 			done
+			# where we are too slow all is over by now
 			# shellcheck disable=SC2046
-			kill -9 "$DOOR_PID" $(descendants "$DOOR_PID")
+			kill -9 "$DOOR_PID" $(descendants "$DOOR_PID") 2>/dev/null || true
 			wait "$DOOR_PID" 2>/dev/null || true
 			until_true 20 untraced "$JOB" || fail "$where: traced"
 			victim_poke || fail "$where: $(victim_failed)" || return 1

@@ -376,18 +376,32 @@ attempt_it() {
 	more_stats_than "$before" || fail "no checkpoint came" || return 1
 }
 
+# One that is not skipped. That is legal: the job could not be stopped just then (one of its threads
+# waits for a busy disk, say), and it is tried again.
+real_attempt() {
+	unwatched attempt_again
+}
+
+attempt_again() {
+	local try
+	for try in 1 2 3 4 5; do
+		attempt_it || return 1
+		[ "$(last_stats result)" = skipped ] || break
+	done
+}
+
 checkpoint() {
 	unwatched checkpoint_it
 }
 
 checkpoint_it() {
-	local try
-	for try in 1 2 3 4 5; do
-		attempt || return 1
-		# "skipped" is legal: it could not be stopped just then, and is tried again.
-		[ "$(stats_last result)" = skipped ] || break
-	done
-	[ "$(stats_last result)" = ok ] || fail "checkpoint: $(tail -n 1 "$STATS")"
+	attempt_again || return 1
+	[ "$(last_stats result)" = ok ] || fail "checkpoint: $(tail -n 1 "$STATS")"
+}
+
+# What the attempts came to that were not skipped: the values of a key, in a row.
+stats_row() {
+	sed -n '/"result": "skipped"/d; s/.*"'"$1"'": "\{0,1\}\([^",}]*\).*/\1/p' "$STATS"
 }
 
 victim_kill() {
@@ -413,6 +427,25 @@ victim_pid() {
 		return
 	done
 	return 1
+}
+
+# ckpt-run, or the process of its that traces, whichever stands at a fault point
+# (CKPT_FAULT=POINT=stop), in STOPPED.
+find_stopped() {
+	local p
+	for p in "$SUP_PID" $(cat "/proc/$SUP_PID"/task/*/children); do
+		grep -q '^State:[[:space:]]*T' "/proc/$p/status" 2>/dev/null || continue
+		STOPPED=$p
+		return 0
+	done
+	return 1
+}
+
+# has_tracker NAME: or skip.
+has_tracker() {
+	fg 20 "$RUN" -o "$T/try" --tracker "$1" true 2> "$T/why" && return
+	grep -q "$1" "$T/why" || fail "$(cat "$T/why")" || return 1
+	skip "$(head -n 1 "$T/why")"
 }
 
 # The victim is told to end and does so with this exit status, which ckpt-run or ckpt-restart passes
