@@ -21,6 +21,7 @@
 #include <sched.h>
 #include <semaphore.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -30,6 +31,7 @@
 #define LOG_ROOM           "dump"
 #define STACK_BYTES        (1024 * 1024)
 #define THREAD_STACK_BYTES (STACK_BYTES + 256 * 1024)
+#define SLICE_NS           100000 /* the shortest there is */
 
 struct tracing {
 	pid_t root, parent;
@@ -52,6 +54,30 @@ static bool may_trace(pid_t pid)
 	if (fd >= 0)
 		(void)close(fd);
 	return fd >= 0 || (errno != EACCES && errno != EPERM);
+}
+
+/* As in the kernel's uapi/linux/sched/types.h; not all C libraries have it. */
+struct scheduling {
+	uint32_t size, policy;
+	uint64_t flags;
+	int32_t nice;
+	uint32_t priority;
+	uint64_t runtime, deadline, period;
+};
+
+/*
+ * A thread of the job that is let go may be woken on the tracer's CPU, and would have it for a
+ * whole slice while others wait to be let go. Whose slices are shorter is not put off by that
+ * (since Linux 6.12, sched(7): a fair task's runtime is its slice; before, it is ignored).
+ */
+static void take_short_slices(void)
+{
+	struct scheduling s = { 0 };
+
+	if (syscall(SYS_sched_getattr, 0, &s, sizeof s, 0) < 0 || s.policy != SCHED_OTHER)
+		return;
+	s.runtime = SLICE_NS;
+	(void)syscall(SYS_sched_setattr, 0, &s, 0);
 }
 
 /* A signal for ckpt-run's process group, or for all called ckpt-run, is not for this process. */
@@ -91,6 +117,7 @@ static void *thread_main(void *arg)
 	struct tracing *t = arg;
 	int sig = 0;
 
+	take_short_slices(); /* and the process inherits it */
 	if (!t->refused)
 		sig = run_process(t);
 	if (sig < 0 || t->refused) {
