@@ -43,6 +43,9 @@ static int sync_open(const struct tree *t, struct err *err)
 
 		if (f->kind != FILE_REGULAR || (f->flags & O_ACCMODE) == O_RDONLY || !f->path)
 			continue;
+		/* to open it would break the lease; what is in it comes with its file system */
+		if (f->lease == F_WRLCK + 1)
+			continue;
 		rc = sync_path(f->path, f->ino, err);
 		if (rc < 0)
 			return rc;

@@ -114,7 +114,9 @@ static int capture_one(struct capture *c, const struct open_file *of, struct fil
 
 	fill(of, f);
 	f->kind = ops->kind;
-	rc = ops->capture ? ops->capture(c, of, f, err) : 0;
+	rc = ops->kind == FILE_OUTSIDE ? 0 : lease_capture(c, of, f, err);
+	if (rc == 0 && ops->capture)
+		rc = ops->capture(c, of, f, err);
 	if (rc < 0 || ops->kind == FILE_OUTSIDE)
 		return rc;
 	rc = capture_owner(c, of, f);

@@ -95,6 +95,13 @@ int locks_open(const struct file *f, int fd, struct err *err);
 int locks_put_posix(struct rebuild *rb, const struct process *p, struct placer *pl,
 		    struct err *err);
 
+/* lease.c; a file with a write lease must not be opened once more: that would break the lease */
+bool lease_is_write(const struct open_file *of);
+int lease_capture(const struct capture *c, const struct open_file *of, struct file *f,
+		  struct err *err);
+int lease_put(struct rebuild *rb, const struct process *p, const struct file *f, int fd,
+	      struct placer *pl, struct err *err);
+
 /* --- restore ---------------------------------------------------------------------------------- */
 
 /* A batch that is run whenever it is full. */

@@ -102,8 +102,8 @@ int files_place(struct rebuild *rb, const struct process *p, struct batch *b, pi
 }
 
 /* O_ASYNC only here: SIGIO's si_fd is the number under which it was set. */
-static int put_owner(struct rebuild *rb, const struct file *f, int fd, struct placer *pl,
-		     struct err *err)
+static int put_owner(struct rebuild *rb, const struct process *p, const struct file *f, int fd,
+		     struct placer *pl, struct err *err)
 {
 	struct f_owner_ex owner = { .type = f->owner_type };
 	int rc = placer_room(pl, 3, sizeof owner + 16, err);
@@ -118,10 +118,7 @@ static int put_owner(struct rebuild *rb, const struct file *f, int fd, struct pl
 			   batch_in(pl->b, &owner, sizeof owner));
 	if (f->flags & O_ASYNC)
 		batch_call(pl->b, "set O_ASYNC", SYS_fcntl, fd, F_SETFL, f->flags);
-	if (f->lease)
-		batch_call(pl->b, arena_printf(rb->arena, "take the lease on '%s' again", f->path),
-			   SYS_fcntl, fd, F_SETLEASE, f->lease - 1);
-	return 0;
+	return lease_put(rb, p, f, fd, pl, err);
 }
 
 int files_place_late(struct rebuild *rb, const struct process *p, struct batch *b, pid_t tid,
@@ -139,7 +136,7 @@ int files_place_late(struct rebuild *rb, const struct process *p, struct batch *
 		    f->kind == FILE_OUTSIDE || f->kind == FILE_PATH ||
 		    file_first_holder(rb->tree, f->id, &fd) != p)
 			continue;
-		rc = put_owner(rb, f, fd->fd, &pl, err);
+		rc = put_owner(rb, p, f, fd->fd, &pl, err);
 	}
 	if (rc == 0)
 		rc = batch_run(b, tid, err);

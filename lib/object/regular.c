@@ -48,8 +48,6 @@ bool regular_reachable(const struct open_file *of)
 
 static int capture(struct capture *c, const struct open_file *of, struct file *f, struct err *err)
 {
-	int lease = fcntl(of->dup, F_GETLEASE);
-
 	if (!regular_reachable(of)) {
 		if (errno == ESTALE)
 			return refuse(of, err,
@@ -58,7 +56,6 @@ static int capture(struct capture *c, const struct open_file *of, struct file *f
 		return refuse(of, err, "'%s' could not be opened again: %s", of->link,
 			      strerror(errno));
 	}
-	f->lease = lease == F_RDLCK || lease == F_WRLCK ? (uint32_t)lease + 1 : 0;
 	return tmpfs_capture_file(c, of, f, err);
 }
 

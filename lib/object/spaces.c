@@ -73,7 +73,7 @@ void capture_close_sources(struct capture *c)
 int open_readable(const struct open_file *of, int *ret_fd, struct err *err)
 {
 	/* A fresh description first: it has no O_DIRECT, which would ask for aligned reads. */
-	int fd = reopen_fd(of->dup, O_RDONLY | O_CLOEXEC), theirs = 0;
+	int fd = lease_is_write(of) ? -1 : reopen_fd(of->dup, O_RDONLY | O_CLOEXEC), theirs = 0;
 
 	if (fd < 0 && (of->flags & O_ACCMODE) != O_WRONLY && !(of->flags & O_DIRECT)) {
 		fd = fcntl(of->dup, F_DUPFD_CLOEXEC, 3);

@@ -107,7 +107,8 @@ static bool read_range(char *p, struct file_lock *lock)
 	return true;
 }
 
-/* "lock:	1: FLOCK  ADVISORY  WRITE 358 00:2c:112 0 EOF"; leases are no locks. */
+/* "lock:	1: FLOCK  ADVISORY  WRITE 358 00:2c:112 0 EOF"; leases are no locks, but one that is
+ * "BREAKING" shows here only. */
 static int read_lock(char *p, struct arena *a, struct proc_fdinfo *f, struct err *err)
 {
 	struct file_lock lock = { 0 }, *slot;
@@ -121,8 +122,10 @@ static int read_lock(char *p, struct arena *a, struct proc_fdinfo *f, struct err
 		lock.type = LOCK_TYPE_OFD;
 	else if (!strcmp(kind, "POSIX"))
 		lock.type = LOCK_TYPE_POSIX;
-	else
+	else {
+		f->lease_breaking |= !strcmp(kind, "LEASE") && !strcmp(next_word(&p), "BREAKING");
 		return 0;
+	}
 	(void)next_word(&p); /* ADVISORY, or MANDATORY before Linux 5.15 */
 	access = next_word(&p);
 	lock.write = !strcmp(access, "WRITE");

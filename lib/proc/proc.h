@@ -173,6 +173,7 @@ struct proc_fdinfo {
 	unsigned n_watches;
 	struct file_lock *locks; /* "lock:" lines: FLOCK, OFDLCK, POSIX */
 	unsigned n_locks;
+	bool lease_breaking; /* a "lock:" line with a LEASE that somebody waits for */
 	int32_t pidfd_pid; /* "Pid:" of a pidfd, 0 = not a pidfd */
 	int32_t pidfd_nspid;
 };

@@ -246,6 +246,61 @@ time.sleep(600)' "$name"
 	victim_quit
 }
 
+@test "lease: file leases, read and write, of files with a name and without" {
+	three_generations lease
+}
+
+being_broken() {
+	grep -qs 'LEASE  BREAKING' /proc/"$VICTIM_PID"/fdinfo/*
+}
+
+@test "lease: while one is being broken the checkpoint is put off, and the job not disturbed" {
+	victim_start -- lease
+	victim_poke
+	door reader cat "$BASE.write"
+	until_true 20 being_broken
+	attempt
+	if [ "$(stats_last result)" != skipped ]; then
+		! being_broken || fail "$(tail -n 1 "$STATS")"
+		skip "the kernel has lost patience (fs.lease-break-time)"
+	fi
+	[[ $(stats_last error) =~ "a lease on '$BASE.write' is being broken" ]] ||
+		fail "$(tail -n 1 "$STATS")"
+	ln -sfn told "$BASE.poke"
+	wait_victim '^ok told$'
+	wait "$DOOR_PID" || fail "the reader: $?"
+	checkpoint
+	victim_kill
+	victim_restart
+	victim_quit
+}
+
+@test "lease: a write lease on a file that is mapped too is refused, and not broken by a look" {
+	victim_start -- lease mapped
+	attempt
+	[ "$(stats_last result)" = failed ] || fail "$(tail -n 1 "$STATS")"
+	[[ $(stats_last error) =~ "pid $VICTIM_PID fd "[0-9]+": a write lease on '$BASE.write'" ]] ||
+		fail "$(tail -n 1 "$STATS")"
+	victim_poke
+	victim_quit
+}
+
+@test "lease: a restart that cannot have it says who must let go of what" {
+	victim_start -- lease
+	checkpoint
+	victim_kill
+	STDIN=$BASE.write door holder sleep 1000
+	until_true 20 test -e "/proc/$DOOR_PID/fd/0"
+	run fg 20 "$RESTART" "$CHAIN"
+	[ "$status" -eq 125 ] || fail "exit $status: $output"
+	[[ $output =~ "the lease of pid $VICTIM_PID fd "[0-9]+" on '$BASE.write'".*fuser ]] ||
+		fail "$output"
+	kill "$DOOR_PID"
+	wait "$DOOR_PID" || true
+	victim_restart
+	victim_quit
+}
+
 @test "semundo: what semop() is to undo when a process ends (SEM_UNDO)" {
 	three_generations semundo
 }

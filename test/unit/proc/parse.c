@@ -393,6 +393,8 @@ static void test_fdinfo_bad(void)
 	};
 	static const char lease[] =
 		"pos:\t0\nlock:\t1: LEASE  ACTIVE    READ 1 00:01:2 0 EOF\nnew-label:\t7\n";
+	static const char breaking[] =
+		"pos:\t0\nlock:\t1: LEASE  BREAKING  UNLCK 2083 00:01:2 0 EOF\n";
 	struct proc_fdinfo f;
 
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
@@ -402,6 +404,10 @@ static void test_fdinfo_bad(void)
 	}
 	CHECK_OK(proc_fdinfo_parse(copy_of(lease), arena, &f, &err));
 	CHECK_INT(f.n_locks, 0);
+	CHECK(!f.lease_breaking);
+	CHECK_OK(proc_fdinfo_parse(copy_of(breaking), arena, &f, &err));
+	CHECK_INT(f.n_locks, 0);
+	CHECK(f.lease_breaking);
 }
 
 static void test_timers(void)
