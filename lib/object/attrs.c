@@ -122,9 +122,9 @@ static int admit(struct capture *c, struct subject *s, pid_t tid, const struct t
 	int rc;
 
 	if (tid == s->pid) {
-		rc = admit_process(&c->tree->settings, s, st, err);
+		rc = namespaces_check(c, s, err);
 		if (rc == 0)
-			rc = namespaces_check(c, s, err);
+			rc = admit_process(&c->tree->settings, s, st, err);
 		if (rc < 0)
 			return rc;
 		creds_look(st, &s->process->creds);

@@ -5,8 +5,8 @@
  *
  * One that is being broken has somebody waiting, and F_GETLEASE tells only what it is to become: it
  * cannot be taken again as it is. That is over in /proc/sys/fs/lease-break-time seconds at the
- * latest, so the checkpoint is tried again. And nobody else may have a file open on which there is a
- * write lease: a restart opens once more what is mapped.
+ * latest, so the checkpoint is tried again. And nobody else may have a file open on which there is
+ * a write lease: a restart opens once more what is mapped.
  */
 #include "object/kinds.h"
 

@@ -93,9 +93,8 @@ struct capture {
 	struct subject *flight; /* stands for whoever has what is on its way in a socket */
 	/* object/nspace.c: the namespaces that the job has from its surroundings, by inode number;
 	 * 0: not known */
-#define CAPTURE_NAMESPACES 8
 	bool namespaces_known;
-	ino_t namespaces[CAPTURE_NAMESPACES];
+	ino_t namespaces[PROC_NAMESPACES];
 };
 
 /*

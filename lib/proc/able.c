@@ -23,7 +23,8 @@ struct looking {
 	struct proc_status own;
 	pid_t *pids; /* of the tree; a parent before its children */
 	unsigned n_pids;
-	pid_t pid; /* being looked at */
+	ino_t namespaces[PROC_NAMESPACES]; /* around the tree */
+	pid_t pid;                         /* being looked at */
 	int dirfd;
 };
 
@@ -105,8 +106,12 @@ static bool may_look(struct looking *l, const struct proc_status *st)
 
 static void look_at_process(struct looking *l, const struct proc_status *st)
 {
+	const char *own = proc_namespace_own(l->dirfd, l->namespaces);
 	CLEANUP_FREE char *exe = NULL;
 
+	if (own)
+		(void)obstacle(l, -1, "run ckpt-run inside of that namespace", "%s of its own",
+			       own);
 	if (st->tracer)
 		(void)obstacle(l, -1, "end the debugger, or strace",
 			       "it is being traced by process %d", st->tracer);
@@ -314,6 +319,8 @@ static int look_at_tree(struct looking *l, bool find, struct err *err)
 	for (unsigned i = 0; i < l->n_pids; i++) {
 		int rc = open_next(l, i, err);
 
+		if (rc == 0 && i == 0 && find)
+			proc_namespaces_around(l->dirfd, l->namespaces);
 		if (rc == 0)
 			rc = find ? add_children(l, err) : look_at(l, err);
 		if (l->dirfd >= 0)

@@ -54,6 +54,8 @@ struct proc_stat {
 	uint64_t start_code, end_code, start_stack, start_data, end_data, start_brk;
 	uint64_t arg_start, arg_end, env_start, env_end;
 	int32_t exit_code;
+	/* Killed and on its way out, or a zombie (or a leader that ended before its threads). */
+	bool ending;
 };
 int proc_stat_parse(const char *text, struct proc_stat *ret, struct err *err);
 int proc_stat_read(int dirfd, struct proc_stat *ret, struct err *err);
@@ -204,6 +206,11 @@ int proc_auxv_read(int dirfd, struct arena *a, struct blob *ret, struct err *err
 /* Fills release, version, machine, nodename, boot_id, cpu_model, xfeatures/xsave_size (CPUID),
  * realtime. */
 int proc_host_read(struct arena *a, struct host *ret, struct err *err);
+#define PROC_NAMESPACES 7
+/* The namespaces of the parent of a tree's root, by inode number; 0: what may not be looked at. */
+void proc_namespaces_around(int root_dirfd, ino_t ret[static PROC_NAMESPACES]);
+/* "a mount namespace": one that the process does not have from there; NULL: none. */
+const char *proc_namespace_own(int dirfd, const ino_t around[static PROC_NAMESPACES]);
 /* All ids of processes and threads are below it (proc_sys_kernel(5), pid_max); as a guess 32768. */
 int32_t proc_pid_limit(void);
 /* Lowest address that mmap may use (/proc/sys/vm/mmap_min_addr), 65536 if unknown. */

@@ -10,6 +10,9 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
+
+#define ENDING_TRIES 500 /* 10 ms apart */
 
 static int check_host(const struct restoring *r, struct err *err)
 {
@@ -134,6 +137,29 @@ static pid_t taken_id(const struct restoring *r)
 	return 0;
 }
 
+/* Is whoever has that id about to give it back? */
+static bool is_ending(pid_t id)
+{
+	struct proc_stat stat;
+	CLEANUP_FD int dirfd = -1;
+
+	return proc_open_pid(id, &dirfd, NULL) < 0 || proc_stat_read(dirfd, &stat, NULL) < 0 ||
+	       stat.ending;
+}
+
+/* Of a job that was killed a moment ago there still are zombies, until somebody reaps them. */
+static pid_t taken_for_good(const struct restoring *r)
+{
+	const struct timespec moment = { .tv_nsec = 10000000 };
+	pid_t id = taken_id(r);
+
+	for (unsigned i = 0; id && is_ending(id) && i < ENDING_TRIES; i++) {
+		(void)nanosleep(&moment, NULL);
+		id = taken_id(r);
+	}
+	return id;
+}
+
 /* A namespace's init is process 1, so a job that was process 1 itself cannot have its id there. */
 static bool is_init(const struct tree *t)
 {
@@ -184,7 +210,7 @@ static int decide_pids(struct restoring *r, struct err *err)
 	if (highest >= proc_pid_limit())
 		return without_high_pids(r, highest, err);
 	if (wish != PIDS_NAMESPACE && set_tid->ok) {
-		taken = taken_id(r);
+		taken = taken_for_good(r);
 		if (!taken) {
 			r->pids = PIDS_KEEP;
 			return 0;

@@ -279,8 +279,8 @@ being_broken() {
 	victim_start -- lease mapped
 	attempt
 	[ "$(stats_last result)" = failed ] || fail "$(tail -n 1 "$STATS")"
-	[[ $(stats_last error) =~ "pid $VICTIM_PID fd "[0-9]+": a write lease on '$BASE.write'" ]] ||
-		fail "$(tail -n 1 "$STATS")"
+	local why="pid $VICTIM_PID fd [0-9]+: a write lease on '$BASE.write'"
+	[[ $(stats_last error) =~ $why ]] || fail "$(tail -n 1 "$STATS")"
 	victim_poke
 	victim_quit
 }
@@ -559,6 +559,54 @@ refuses() {
 
 @test "a mount namespace of the job's own is refused by name" {
 	refuses mntns 'pid [0-9]+: .*namespace'
+}
+
+# in_mount_namespace COMMAND...: with a tmpfs of its own at $T/mnt.
+in_mount_namespace() {
+	local opts=(-Urm)
+	! is_root || opts=(-m)
+	mkdir -p mnt
+	fg 10 unshare "${opts[@]}" mount -t tmpfs none mnt 2>/dev/null || skip "no such thing here"
+	NAMESPACE=(unshare "${opts[@]}" bash -c 'mount -t tmpfs none mnt && exec "$@"' -)
+}
+
+@test "a tmpfs that only the job sees: refused with pid and what to do, the job goes on" {
+	local NAMESPACE job
+	in_mount_namespace
+	door run1 "$RUN" -o "$CHAIN" --stats "$STATS" -- "${NAMESPACE[@]}" bash -c '
+		exec 7> mnt/file; echo $$ > job.new; mv job.new job
+		until [ -e go ]; do sleep 0.05; done; echo fine >&7; cat mnt/file'
+	SUP_PID=$DOOR_PID
+	until_true 20 test -s job
+	job=$(cat job)
+	run fg 20 "$INSPECT" --pid "$job"
+	[ "$status" -eq 1 ] && [[ $output =~ "pid $job".*namespace ]] || fail "$output"
+	attempt
+	[ "$(stats_last result)" = failed ] || fail "$(tail -n 1 "$STATS")"
+	grep -q "pid $job: a mount namespace of its own is not supported (run ckpt-run inside of" \
+		run1.stderr || fail "$(cat run1.stderr)"
+	touch go
+	exit_of "$SUP_PID" 20
+	[ "$STATUS" -eq 0 ] && [ "$(cat run1.stdout)" = fine ] || fail "$STATUS: $(cat run1.stdout)"
+}
+
+@test "ckpt-run and ckpt-restart inside of a mount namespace: files on its tmpfs come back" {
+	local NAMESPACE
+	in_mount_namespace
+	door inside "${NAMESPACE[@]}" bash -c '
+		"$1" -o chain --stats stats -- "$3/victim-file_regular" "$PWD/mnt/victim" 2> run &
+		run=$!
+		until grep -qs "^ready" mnt/victim.out; do sleep 0.02; done
+		job=$(sed -n "s/^ready //p" mnt/victim.out)
+		kill -USR1 $run
+		until grep -qs "\"ok\"" stats; do sleep 0.02; done
+		kill -9 $run $job
+		while [ -e "/proc/$job" ]; do sleep 0.02; done
+		"$2" chain 2> restart &
+		ln -sfn quit mnt/victim.poke
+		wait $!' - "$RUN" "$RESTART" "$VICTIMS"
+	exit_of "$DOOR_PID" 60
+	[ "$STATUS" -eq 0 ] || fail "exit $STATUS: $(cat run restart inside.stderr)"
 }
 
 @test "a user namespace of the job's own is refused by name" {

@@ -323,6 +323,49 @@ PY
 	victim_quit
 }
 
+# Runs its arguments, and reaps nobody before the file "reap" is there.
+late_reaper() {
+	door reaper /usr/bin/python3 -c 'import ctypes, os, subprocess, sys, time
+ctypes.CDLL(None).prctl(36, 1) # PR_SET_CHILD_SUBREAPER
+subprocess.Popen(sys.argv[1:])
+while not os.path.exists("reap"):
+    time.sleep(0.01)
+try:
+    while os.wait():
+        pass
+except ChildProcessError:
+    pass' "$@"
+}
+
+is_state() {
+	grep -qs "^State:[[:space:]]$2" "/proc/$1/status"
+}
+
+in_call() {
+	grep -qs "^$2 " "/proc/$1/syscall"
+}
+
+@test "the ids of a job that was killed a moment ago are waited for while it is not reaped" {
+	is_root || skip "needs the right to choose pids"
+	late_reaper "$RUN" -o "$CHAIN" --stats "$STATS" -- "$VICTIMS/victim-empty" "$BASE"
+	local reaper=$DOOR_PID
+	wait_victim '^ready '
+	VICTIM_PID=$(sed -n 's/^ready //p' "$BASE.out")
+	SUP_PID=$(ps -o ppid= -p "$VICTIM_PID" | tr -d ' ')
+	checkpoint
+	kill -STOP "$VICTIM_PID"
+	kill -9 "$SUP_PID" "$VICTIM_PID"
+	until_true 20 is_state "$VICTIM_PID" Z
+	door restart "$RESTART" "$CHAIN"
+	SUP_PID=$DOOR_PID
+	until_true 20 in_call "$SUP_PID" 230 # clock_nanosleep
+	touch reap
+	victim_poke
+	[ "$(victim_pid empty)" -eq "$VICTIM_PID" ] || fail "it is in a namespace"
+	victim_quit
+	wait "$reaper"
+}
+
 @test "CLOCK_MONOTONIC goes on where it stopped, where a time namespace can be had" {
 	unshare -T true 2>/dev/null || unshare -UT true 2>/dev/null || skip "no time namespace here"
 	local from gap took
