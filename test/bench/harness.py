@@ -261,7 +261,7 @@ class Job:
         pid = int(read(pidfile))
         try:
             gap = wait_until("the restarted program", lambda: next(
-                ((s, e) for s, e in self.gaps() if s < begin < e), None), 20)
+                ((s, e) for s, e in self.gaps() if s < begin < e), None))
             self.order(VERIFY, pid)
             last = time.time_ns()
         finally:
@@ -269,7 +269,7 @@ class Job:
                 os.kill(pid, signal.SIGKILL)
             except OSError:
                 pass
-            wait_until("the end of the restarted job", lambda: gone(pid), 20)
+            wait_until("the end of the restarted job", lambda: gone(pid))
             reap()
         return (gap[1] - begin) / 1e9, max(last, started) / 1e9 - begin / 1e9
 
