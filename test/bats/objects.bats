@@ -277,7 +277,7 @@ being_broken() {
 
 @test "lease: a write lease on a file that is mapped too is refused, and not broken by a look" {
 	victim_start -- lease mapped
-	attempt
+	real_attempt
 	[ "$(stats_last result)" = failed ] || fail "$(tail -n 1 "$STATS")"
 	local why="pid $VICTIM_PID fd [0-9]+: a write lease on '$BASE.write'"
 	[[ $(stats_last error) =~ $why ]] || fail "$(tail -n 1 "$STATS")"
@@ -290,7 +290,7 @@ being_broken() {
 	checkpoint
 	victim_kill
 	STDIN=$BASE.write door holder sleep 1000
-	until_true 20 test -e "/proc/$DOOR_PID/fd/0"
+	until_true 20 test "/proc/$DOOR_PID/fd/0" -ef "$BASE.write"
 	run fg 20 "$RESTART" "$CHAIN"
 	[ "$status" -eq 125 ] || fail "exit $status: $output"
 	[[ $output =~ "the lease of pid $VICTIM_PID fd "[0-9]+" on '$BASE.write'".*fuser ]] ||
@@ -581,7 +581,7 @@ in_mount_namespace() {
 	job=$(cat job)
 	run fg 20 "$INSPECT" --pid "$job"
 	[ "$status" -eq 1 ] && [[ $output =~ "pid $job".*namespace ]] || fail "$output"
-	attempt
+	real_attempt
 	[ "$(stats_last result)" = failed ] || fail "$(tail -n 1 "$STATS")"
 	grep -q "pid $job: a mount namespace of its own is not supported (run ckpt-run inside of" \
 		run1.stderr || fail "$(cat run1.stderr)"
