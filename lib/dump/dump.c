@@ -202,6 +202,19 @@ static int open_writer(struct dumper *d, struct err *err)
 }
 
 /* With the job running again (or held for good): what is left until the image is durable. */
+/* Who outlives the first process, and us, is still the job. An image is good without the note. */
+static void note_processes(struct dumper *d)
+{
+	struct chain_kin *kin = arena_array(d->arena, d->cap.n_subjects, sizeof *kin);
+
+	if (!kin)
+		return;
+	for (unsigned i = 0; i < d->cap.n_subjects; i++)
+		kin[i] = (struct chain_kin){ d->cap.subjects[i].pid,
+					     d->cap.subjects[i].stat.start_time };
+	(void)chain_note_kin(d->job->chain, kin, d->cap.n_subjects, NULL);
+}
+
 static int finish(struct dumper *d, struct err *err)
 {
 	int rc;
@@ -217,6 +230,7 @@ static int finish(struct dumper *d, struct err *err)
 		rc = fault_point("dump-finish", err);
 	if (rc < 0)
 		return rc;
+	note_processes(d);
 	rc = image_writer_commit(d->writer, d->tree, &d->result->totals, err);
 	d->writer = NULL;
 	return rc;

@@ -138,6 +138,7 @@ void chain_free(struct chain *c)
 	if (c->dir >= 0)
 		(void)close(c->dir);
 	free(c->items);
+	free(c->kin);
 	free(c->path);
 	free(c);
 }

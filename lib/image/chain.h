@@ -33,8 +33,14 @@ const char *chain_path(const struct chain *c);
  * outlive the command.
  */
 int chain_note_job(struct chain *c, pid_t root, struct err *err);
-/* That process (of a locked chain), if it still runs; 0: it does not. Waits for one that has been
- * killed and is on its way out. */
+/* All processes of the job: those that outlive the first one are still the job. */
+struct chain_kin {
+	pid_t pid;
+	uint64_t start_time; /* proc_pid_stat(5) */
+};
+int chain_note_kin(struct chain *c, const struct chain_kin *kin, unsigned n, struct err *err);
+/* One of these processes (of a locked chain) that still runs; 0: none does. Waits for one that has
+ * been killed and is on its way out. */
 pid_t chain_job(const struct chain *c);
 
 struct chain_entry {

@@ -22,7 +22,9 @@ struct chain {
 	struct chain_item *items; /* ascending by number */
 	unsigned n_items;
 	uint64_t highest; /* number seen in a name */
+	pid_t locker;     /* who has the lock */
 	char job[128];    /* the lock's second line, "" when there is none */
+	char *kin;        /* the lines behind it: other processes of the job; NULL: none */
 };
 
 int chain_lock(struct chain *c, struct err *err);

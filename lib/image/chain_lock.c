@@ -21,6 +21,7 @@
 #define ENDING_TRIES 1000 /* a large memory takes its time to go */
 #define BOOT_ID_PATH "/proc/sys/kernel/random/boot_id"
 #define BOOT_ID_MAX  65
+#define KIN_MAX      (256 << 10)
 
 static const struct timespec moment = { .tv_nsec = 10000000 };
 
@@ -119,26 +120,32 @@ static int lock_file(const struct chain *c)
 /* What the file says beside being locked: who has locked it, and which job the chain is of. */
 static int write_lock(const struct chain *c)
 {
-	char text[sizeof c->job + 128];
-	int n = snprintf(text, sizeof text, "%ld %.64s\n%s", (long)getpid(),
-			 program_invocation_short_name, c->job);
-	int rc = io_pwrite_full(c->lock, text, (size_t)n, 0);
+	CLEANUP_FREE char *text = NULL;
+	int n = asprintf(&text, "%ld %.64s\n%s%s", (long)c->locker, program_invocation_short_name,
+			 c->job, c->kin ? c->kin : "");
+	int rc;
 
+	if (n < 0) {
+		text = NULL;
+		return -ENOMEM;
+	}
+	rc = io_pwrite_full(c->lock, text, (size_t)n, 0);
 	/* what was there before goes last: the note of the job is there at every instant */
 	return rc == 0 && ftruncate(c->lock, n) < 0 ? -errno : rc;
 }
 
 static void read_job(struct chain *c)
 {
-	char text[sizeof c->job + 128] = "";
-	ssize_t n = io_pread_full(c->lock, text, sizeof text - 1, 0);
-	char *line = strchr(text, '\n'), *end;
+	CLEANUP_FREE char *text = calloc(1, KIN_MAX);
+	ssize_t n = text ? io_pread_full(c->lock, text, KIN_MAX - 1, 0) : 0;
+	char *line = n > 0 ? strchr(text, '\n') : NULL, *end;
 
-	if (n <= 0 || !line || strncmp(line + 1, "job ", 4) != 0 ||
-	    !(end = strchr(line + 1, '\n')) || (size_t)(end - line) >= sizeof c->job)
+	if (!line || strncmp(line + 1, "job ", 4) != 0 || !(end = strchr(line + 1, '\n')) ||
+	    (size_t)(end - line) >= sizeof c->job)
 		return;
 	memcpy(c->job, line + 1, (size_t)(end - line));
 	c->job[end - line] = '\0';
+	c->kin = strdup(end + 1);
 }
 
 int chain_lock(struct chain *c, struct err *err)
@@ -153,6 +160,7 @@ int chain_lock(struct chain *c, struct err *err)
 		return locked_by(c, err);
 	if (rc < 0)
 		return err_set(err, rc, "cannot lock chain '%s': %m", c->path);
+	c->locker = getpid();
 	read_job(c);
 	(void)write_lock(c); /* on a full disk the lock holds all the same */
 	return 0;
@@ -190,22 +198,56 @@ int chain_note_job(struct chain *c, pid_t root, struct err *err)
 		      : 0;
 }
 
-/* The process of the note, if it is there; *ret_dying: and about to go. */
-static long find_job(const struct chain *c, bool *ret_dying)
+int chain_note_kin(struct chain *c, const struct chain_kin *kin, unsigned n, struct err *err)
+{
+	CLEANUP_FREE char *text = calloc(n + 1, sizeof "also 2147483647 18446744073709551615\n");
+	size_t len = 0;
+	int rc = 0;
+
+	if (!text)
+		return err_nomem(err);
+	for (unsigned i = 0; i < n && len < KIN_MAX / 2; i++)
+		len += (size_t)sprintf(text + len, "also %ld %" PRIu64 "\n", (long)kin[i].pid,
+				       kin[i].start_time);
+	if (!c->kin || strcmp(text, c->kin) != 0) {
+		free(c->kin);
+		c->kin = ptr_take(&text);
+		rc = write_lock(c);
+	}
+	return rc < 0 ? err_set(err, rc, "cannot note in chain '%s' who its job is: %m", c->path)
+		      : 0;
+}
+
+/* The process if it is there; *ret_dying: and about to go. */
+static long find_process(long pid, uint64_t started, bool *ret_dying)
 {
 	CLEANUP_FREE char *stat = NULL;
-	char boot[BOOT_ID_MAX], booted[BOOT_ID_MAX];
-	uint64_t started = 0;
-	long pid = 0;
 
-	read_boot_id(boot);
-	if (sscanf(c->job, "job %ld %" SCNu64 " %64s", &pid, &started, booted) != 3 || pid <= 0 ||
-	    strcmp(boot, booted) != 0)
-		return 0;
-	if (read_stat(pid, &stat) < 0 || start_time(stat) != started)
+	if (pid <= 0 || read_stat(pid, &stat) < 0 || start_time(stat) != started)
 		return 0;
 	*ret_dying = is_dying(stat);
 	return has_ended(stat) ? 0 : pid;
+}
+
+/* The first process of the note that is there. */
+static long find_job(const struct chain *c, bool *ret_dying)
+{
+	char boot[BOOT_ID_MAX], booted[BOOT_ID_MAX];
+	const char *line = c->kin;
+	uint64_t started = 0;
+	long pid = 0, found;
+
+	read_boot_id(boot);
+	if (sscanf(c->job, "job %ld %" SCNu64 " %64s", &pid, &started, booted) != 3 ||
+	    strcmp(boot, booted) != 0)
+		return 0;
+	found = find_process(pid, started, ret_dying);
+	while (!found && line && sscanf(line, "also %ld %" SCNu64, &pid, &started) == 2) {
+		found = find_process(pid, started, ret_dying);
+		line = strchr(line, '\n');
+		line = line ? line + 1 : NULL;
+	}
+	return found;
 }
 
 pid_t chain_job(const struct chain *c)

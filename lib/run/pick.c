@@ -2,6 +2,7 @@
 /* Picking the state to restart: of a chain the newest complete image, or one that was named. */
 #include "run/pick.h"
 
+#include "proc/proc.h"
 #include "util/cleanup.h"
 #include "util/parse.h"
 
@@ -9,6 +10,7 @@
 #include <inttypes.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 static void warn(const struct pick_opts *o, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
@@ -229,14 +231,41 @@ int pick_take(struct pick *p, const struct pick_opts *o, struct err *err)
 	return rc < 0 ? rc : image_reader_tree(resolved_image(state, 0), p->arena, &p->tree, err);
 }
 
+/* All below a process, with their times. */
+static void add_below(struct arena *a, pid_t pid, struct chain_kin **kin, unsigned *n)
+{
+	CLEANUP_FD int dirfd = -1;
+	pid_t *children;
+	unsigned n_children;
+
+	if (proc_open_pid(pid, &dirfd, NULL) < 0 ||
+	    proc_children(dirfd, a, &children, &n_children, NULL) < 0)
+		return;
+	for (unsigned i = 0; i < n_children; i++) {
+		CLEANUP_FD int child = -1;
+		struct proc_stat stat;
+		struct chain_kin *k;
+
+		if (proc_open_pid(children[i], &child, NULL) < 0 ||
+		    proc_stat_read(child, &stat, NULL) < 0 ||
+		    !(k = arena_push(a, kin, n, sizeof *k)))
+			continue;
+		*k = (struct chain_kin){ children[i], stat.start_time };
+		add_below(a, children[i], kin, n);
+	}
+}
+
 void pick_note_job(const struct pick *p, const struct pick_opts *o, pid_t root)
 {
+	struct chain_kin *kin = NULL;
 	struct err err = { 0 };
+	unsigned n = 0;
 
 	/* a copy of one that runs is not what the next restart is to wait for */
 	if (!p->writable || (o->copy && chain_job(p->chain)))
 		return;
-	if (chain_note_job(p->chain, root, &err) < 0)
+	add_below(p->arena, getpid(), &kin, &n);
+	if (chain_note_kin(p->chain, kin, n, &err) < 0 || chain_note_job(p->chain, root, &err) < 0)
 		warn(o, "%s", err.msg);
 }
 

@@ -377,6 +377,48 @@ PY
 	victim_quit
 }
 
+# Its supervisor is killed, its first process too.
+only_the_child_lives() {
+	local first=$1 child=$2
+	kill -9 "$SUP_PID"
+	wait "$SUP_PID" 2>/dev/null || true
+	SUP_PID=''
+	kill -9 "$first"
+	until_true 20 is_gone "$first"
+	kill -0 "$child"
+}
+
+note_is_new() {
+	grep "^also $1 " "$CHAIN/lock" | grep -qvxF "$2"
+}
+
+@test "a job of which only the first process has ended is not restarted beside the others" {
+	local first child note
+	door run1 "$RUN" -o "$CHAIN" --stats "$STATS" -- bash -c '
+		sleep 1000 & echo $! > child.new; mv child.new child; wait'
+	SUP_PID=$DOOR_PID
+	until_true 20 test -s child
+	child=$(cat child)
+	checkpoint
+	first=$(ps -o ppid= -p "$child" | tr -d ' ')
+	only_the_child_lives "$first" "$child"
+	run fg 20 "$RESTART" "$CHAIN"
+	[ "$status" -eq 125 ] || fail "$status: $output"
+	said ckpt-restart "still runs .pid $child."
+	kill -9 "$child"
+	until_true 20 pid_free "$child"
+	is_root || return 0 # in a namespace all end together
+	# and it is known before it is checkpointed again
+	note=$(grep "^also $child " "$CHAIN/lock")
+	door restart "$RESTART" "$CHAIN"
+	SUP_PID=$DOOR_PID
+	until_true 20 note_is_new "$child" "$note"
+	only_the_child_lives "$first" "$child"
+	run fg 20 "$RESTART" "$CHAIN"
+	said ckpt-restart "still runs .pid $child."
+	kill -9 "$child"
+}
+
 @test "a job that still runs is not restarted beside itself" {
 	local job try
 	victim_start -- empty
