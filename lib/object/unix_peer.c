@@ -6,6 +6,10 @@
  * listen, and goes on telling the number when that process has ended. So the call is made by a
  * process that has the recorded id for the moment, and shares our descriptors: the tree's own
  * processes are born later, and may have the id again.
+ *
+ * SO_PEERPIDFD needs more than the number: the process itself. The first one makes these calls, and
+ * so it is shown; whoever stood in for another has ended. The others would have to make their own
+ * sockets, which all of the tree is to inherit before they are born.
  */
 #include "object/socket.h"
 
