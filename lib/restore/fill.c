@@ -259,10 +259,14 @@ static int add_all(struct filler *f, struct err *err)
 
 	for (unsigned i = 0; rc == 0 && i < r->tree->n_processes; i++) {
 		const struct process *p = r->procs[i].state;
+		const struct resolved_run *runs;
+		unsigned n;
 
 		if (r->procs[i].memory != &r->procs[i])
 			continue;
-		rc = sink_open_process(&f->sinks[f->n_sinks++], &r->procs[i], r->lazy, err);
+		runs = resolved_runs(r->images, p->space, &n);
+		rc = sink_open_process(&f->sinks[f->n_sinks++], &r->procs[i], runs, n, r->lazy,
+				       err);
 		if (rc == 0)
 			rc = add_space(f, p->space, p, &f->sinks[f->n_sinks - 1], err);
 	}

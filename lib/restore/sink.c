@@ -7,7 +7,7 @@
  * and copies into it: a write would first make the kernel clear the page. It never replaces a page
  * that is there. The userfaultfd is made inside the process, which needs no privilege, and fetched
  * from there. Where huge pages are to come back memory is written to instead, since a fault brings
- * a whole one, and UFFDIO_COPY never does.
+ * a whole one, and UFFDIO_COPY never does; but only where all of a huge page is in the image.
  */
 #include "restore/sink.h"
 #include "restore/views.h"
@@ -127,54 +127,116 @@ static bool huge_always(void)
 	       strstr(text, "[always]");
 }
 
-/*
- * The end of the stretch of neighbouring mappings from i on that can be registered at once; i: this
- * one can not. What is to come later must not be locked into memory, and a stack must be able to
- * grow inside of a system call.
- */
-static unsigned stretch_end(const struct process *p, unsigned i, bool always, bool for_later)
+/* What is to come later must not be locked into memory, and a stack must be able to grow inside of
+ * a system call. */
+static bool may_enroll(const struct vma *v, bool for_later)
 {
 	const uint32_t not = ADVICE_DROPPABLE | ADVICE_GROWSDOWN | ADVICE_HUGETLB |
 			     (for_later ? ADVICE_LOCKED : 0);
+
+	return v->kind == VMA_ANON && !(v->advice & not );
+}
+
+/* The end of the stretch of neighbouring mappings from i on that can be registered at once; i: this
+ * one can not. */
+static unsigned stretch_end(const struct process *p, unsigned i, bool always, bool for_later)
+{
 	unsigned end = i;
 
 	for (; end < p->n_vmas; end++) {
 		const struct vma *v = &p->vmas[end];
 
-		if (v->kind != VMA_ANON || (!for_later && wants_huge(v, always)) ||
-		    (v->advice & not ) || (end > i && v->start != p->vmas[end - 1].end))
+		if (!may_enroll(v, for_later) || (!for_later && wants_huge(v, always)) ||
+		    (end > i && v->start != p->vmas[end - 1].end))
 			break;
 	}
 	return end;
 }
 
-static bool enroll(struct sink *s, uint64_t start, uint64_t end)
+static bool enroll(struct sink *s, uint64_t start, uint64_t end, uint64_t least)
 {
 	struct uffdio_register reg = { .range = { start, end - start },
 				       .mode = UFFDIO_REGISTER_MODE_MISSING };
 
-	return end - start >= MIN_FRESH && ioctl(s->uffd, UFFDIO_REGISTER, &reg) == 0;
+	return end - start >= least && ioctl(s->uffd, UFFDIO_REGISTER, &reg) == 0;
 }
 
-static int enroll_all(struct sink *s, const struct process *p, bool for_later, struct err *err)
+static int add_fresh(struct sink *s, uint64_t start, uint64_t end, struct err *err)
 {
-	bool always = huge_always();
+	struct range *more;
 
-	s->fresh = calloc(p->n_vmas + 1, sizeof *s->fresh);
-	if (!s->fresh)
-		return err_nomem(err);
-	for (unsigned i = 0, end; i < p->n_vmas; i = MAX(end, i + 1)) {
-		end = stretch_end(p, i, always, for_later);
-		if (end == i || !enroll(s, p->vmas[i].start, p->vmas[end - 1].end))
-			continue;
-		/* a copy must not reach from one mapping into the next */
-		for (unsigned j = i; j < end; j++)
-			s->fresh[s->n_fresh++] = (struct range){ p->vmas[j].start, p->vmas[j].end };
+	if ((s->n_fresh & (s->n_fresh - 1)) == 0) {
+		more = realloc(s->fresh, (s->n_fresh ? s->n_fresh * 2 : 1) * sizeof *more);
+		if (!more)
+			return err_nomem(err);
+		s->fresh = more;
 	}
+	s->fresh[s->n_fresh++] = (struct range){ start, end };
 	return 0;
 }
 
-int sink_open_process(struct sink *s, struct build_process *bp, bool for_later, struct err *err)
+/* Is all of it in the image? *cursor: a run before which there is nothing of it. */
+static bool all_there(const struct resolved_run *runs, unsigned n, unsigned *cursor, uint64_t start,
+		      uint64_t end)
+{
+	for (; *cursor < n; ++*cursor) {
+		const struct page_run *run = &runs[*cursor].run;
+		uint64_t first = run->page * CKPT_PAGE_SIZE;
+		uint64_t last = (run->page + run->npages) * CKPT_PAGE_SIZE;
+
+		if (first > start || last >= end)
+			return first <= start && last >= end;
+		start = MAX(start, last);
+	}
+	return false;
+}
+
+/*
+ * In memory that is to have huge pages: a fault may bring one only where all of it was there. What
+ * the program had given up, or never touched, would be there otherwise.
+ */
+static int enroll_gaps(struct sink *s, const struct vma *v, const struct resolved_run *runs,
+		       unsigned n, struct err *err)
+{
+	uint64_t gap = v->start, at = (v->start + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
+	unsigned cursor = 0;
+	int rc = 0;
+
+	for (; rc == 0 && gap < v->end; at += HUGE_PAGE) {
+		bool last = at + HUGE_PAGE > v->end;
+
+		if (!last && !all_there(runs, n, &cursor, at, at + HUGE_PAGE))
+			continue;
+		if (last)
+			at = v->end;
+		if (at > gap && enroll(s, gap, at, 0))
+			rc = add_fresh(s, gap, at, err);
+		gap = last ? at : at + HUGE_PAGE;
+	}
+	return rc;
+}
+
+static int enroll_all(struct sink *s, const struct process *p, const struct resolved_run *runs,
+		      unsigned n_runs, bool for_later, struct err *err)
+{
+	bool always = huge_always();
+	int rc = 0;
+
+	for (unsigned i = 0, end; rc == 0 && i < p->n_vmas; i = MAX(end, i + 1)) {
+		end = stretch_end(p, i, always, for_later);
+		if (end == i && may_enroll(&p->vmas[i], for_later))
+			rc = enroll_gaps(s, &p->vmas[i], runs, n_runs, err);
+		if (end == i || !enroll(s, p->vmas[i].start, p->vmas[end - 1].end, MIN_FRESH))
+			continue;
+		/* a copy must not reach from one mapping into the next */
+		for (unsigned j = i; rc == 0 && j < end; j++)
+			rc = add_fresh(s, p->vmas[j].start, p->vmas[j].end, err);
+	}
+	return rc;
+}
+
+int sink_open_process(struct sink *s, struct build_process *bp, const struct resolved_run *runs,
+		      unsigned n_runs, bool for_later, struct err *err)
 {
 	int rc;
 
@@ -185,7 +247,7 @@ int sink_open_process(struct sink *s, struct build_process *bp, bool for_later, 
 			    .kernel_faults = for_later && !probe_without("kernel_faults") };
 	rc = open_uffd(s, bp, err);
 	if (rc == 0 && s->uffd >= 0)
-		rc = enroll_all(s, bp->state, for_later, err);
+		rc = enroll_all(s, bp->state, runs, n_runs, for_later, err);
 	return rc;
 }
 

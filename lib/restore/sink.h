@@ -35,9 +35,10 @@ struct sink {
 
 /*
  * A process whose mappings have been made and are empty but for a page here and there. for_later:
- * its fresh memory is what may come while it runs.
+ * its fresh memory is what may come while it runs. runs: what it is filled with, ascending.
  */
-int sink_open_process(struct sink *s, struct build_process *bp, bool for_later, struct err *err);
+int sink_open_process(struct sink *s, struct build_process *bp, const struct resolved_run *runs,
+		      unsigned n_runs, bool for_later, struct err *err);
 /* The first fresh range that ends after the address; n_fresh: none. */
 unsigned sink_find_fresh(const struct sink *s, uint64_t at);
 /* Fresh pages that are still missing are zero; threads that wait for any of them go on. */

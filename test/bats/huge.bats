@@ -205,6 +205,26 @@ until_joining() {
 	victim_quit
 }
 
+@test "a restart brings huge pages back, and nothing that was given up" {
+	local how
+	for how in whole holes; do
+		is_root || touch "$BASE.userns"
+		victim_start --mode stop --tracker hash -- mem_huge "$MIB" "$how"
+		victim_poke
+		checkpoint
+		victim_kill
+		door again "$RESTART" "$CHAIN"
+		SUP_PID=$DOOR_PID
+		until_true "$CKPT_TEST_WAIT" job_pid > /dev/null || fail "no restart" || return 1
+		if [ "$how" = whole ]; then
+			is_mended || return 1
+		fi
+		victim_poke || fail "$how" || return 1
+		victim_quit
+		rm -rf "$CHAIN" "$STATS" "$BASE".*
+	done
+}
+
 POINTS="companion-start companion-born companion-held companion-settled dump-mended"
 
 @test "SIGKILL for ckpt-run or all of it where memory is joined leaves the job, and nobody else" {
