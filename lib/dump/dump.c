@@ -201,7 +201,6 @@ static int open_writer(struct dumper *d, struct err *err)
 	return image_writer_open(chain_dirfd(d->job->chain), name, &params, &d->writer, err);
 }
 
-/* With the job running again (or held for good): what is left until the image is durable. */
 /* Who outlives the first process, and us, is still the job. An image is good without the note. */
 static void note_processes(struct dumper *d)
 {
@@ -215,6 +214,7 @@ static void note_processes(struct dumper *d)
 	(void)chain_note_kin(d->job->chain, kin, d->cap.n_subjects, NULL);
 }
 
+/* With the job running again (or held for good): what is left until the image is durable. */
 static int finish(struct dumper *d, struct err *err)
 {
 	int rc;

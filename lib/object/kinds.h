@@ -162,9 +162,12 @@ int relay_open(const struct rebuild *rb, const struct process *p, int at, struct
 	       const struct relay_call *call, struct err *err);
 /* pidfd.c: before descriptors are put in place, when all processes are there. */
 int pidfds_place(struct rebuild *rb, const struct process *p, struct placer *pl, struct err *err);
-/* procfile.c: the same for files about processes. */
+/* procfile.c: the same for files about processes; and, in place of what stands at their numbers,
+ * for those about threads, when all of these are there. */
 int procfiles_place(struct rebuild *rb, const struct process *p, struct placer *pl,
 		    struct err *err);
+int procfiles_place_late(struct rebuild *rb, const struct process *p, struct placer *pl,
+			 struct err *err);
 /* rules.c: what --fd says of the descriptor. */
 enum fd_action fd_rule(const struct settings *s, int fd);
 /* Capturing f has ended in rc: true if it is left out of the image, for --unsupported close. */

@@ -125,7 +125,7 @@ int files_place_late(struct rebuild *rb, const struct process *p, struct batch *
 		     struct err *err)
 {
 	struct placer pl = { .b = b, .tid = tid };
-	int rc = 0;
+	int rc = procfiles_place_late(rb, p, &pl, err);
 
 	batch_start(b);
 	for (unsigned i = 0; i < rb->tree->n_files && rc == 0; i++) {

@@ -3,7 +3,8 @@
  * Files and directories below /proc, /sys and the like: reopened by path. What they say is made up
  * as it is read, so that there is no size or content to compare. /proc/PID/... belongs to a
  * process, which must be there when the file is opened: so whoever has such a file opens it itself
- * just before descriptors are put in place.
+ * just before descriptors are put in place; and one about a thread (/proc/PID/task/TID/...) when
+ * the threads of all processes are there, too.
  */
 #include "object/kinds.h"
 
@@ -121,6 +122,16 @@ static int check(const struct rebuild *rb, const struct file *f, struct err *err
 	return 0;
 }
 
+/* Of a process's first thread it is there from the beginning. Of one that several processes have
+ * the relay must still stand at its number. */
+static bool waits_for_thread(const struct rebuild *rb, const struct file *f)
+{
+	const char *rest;
+	int32_t pid = proc_pid(f->path, &rest), tid = pid ? proc_tid(rest, &rest) : 0;
+
+	return tid && tid != pid && !relay_needed(rb->tree, f);
+}
+
 /* What is about a process waits until that is there. */
 static int open_procfile(struct rebuild *rb, const struct file *f, int *ret_fd, struct err *err)
 {
@@ -137,22 +148,36 @@ static int open_procfile(struct rebuild *rb, const struct file *f, int *ret_fd, 
 	return 0;
 }
 
+static int find_path(const struct rebuild *rb, const struct process *p, const struct fd *fd,
+		     const struct file *f, const char **ret_path, const char **ret_what,
+		     struct err *err)
+{
+	const char *path = path_now(rb, f);
+
+	if (!path)
+		return err_set(err, -ESRCH,
+			       "pid %d fd %d: cannot open '%s' again with new process ids", p->pid,
+			       fd->fd, f->path);
+	*ret_path = path;
+	*ret_what = arena_printf(rb->arena, "open '%s'", path);
+	return *ret_what ? 0 : err_nomem(err);
+}
+
 int procfiles_place(struct rebuild *rb, const struct process *p, struct placer *pl, struct err *err)
 {
 	for (unsigned i = 0; i < p->n_fds; i++) {
 		int at = file_index(rb->tree, p->fds[i].file), rc;
 		const struct file *f = at < 0 ? NULL : &rb->tree->files[at];
-		const char *rest, *path;
+		const char *rest, *path, *what;
 
-		if (!f || f->kind != FILE_PROC || !proc_pid(f->path, &rest) || relay_opened(p, i))
+		if (!f || f->kind != FILE_PROC || !proc_pid(f->path, &rest) || relay_opened(p, i) ||
+		    waits_for_thread(rb, f))
 			continue;
-		path = path_now(rb, f);
-		if (!path)
-			return err_set(err, -ESRCH,
-				       "pid %d fd %d: cannot open '%s' again with new process ids",
-				       p->pid, p->fds[i].fd, f->path);
+		rc = find_path(rb, p, &p->fds[i], f, &path, &what, err);
+		if (rc < 0)
+			return rc;
 		rc = relay_open(rb, p, at, pl,
-				&(struct relay_call){ .what = path,
+				&(struct relay_call){ .what = what,
 						      .path = path,
 						      .nr = SYS_open,
 						      .flags = (uint64_t)reopen_flags(f) },
@@ -161,6 +186,55 @@ int procfiles_place(struct rebuild *rb, const struct process *p, struct placer *
 			return rc;
 	}
 	return 0;
+}
+
+/* In the place of what stands at all of its numbers, from the n-th descriptor on. */
+static int replace(struct rebuild *rb, const struct process *p, unsigned n, const struct file *f,
+		   struct placer *pl, struct err *err)
+{
+	const char *path, *what;
+	int rc = find_path(rb, p, &p->fds[n], f, &path, &what, err), opened;
+	unsigned call;
+
+	if (rc < 0)
+		return rc;
+	batch_start(pl->b);
+	call = batch_call(pl->b, what, SYS_open, batch_in(pl->b, path, strlen(path) + 1),
+			  (uint64_t)reopen_flags(f) | O_CLOEXEC, 0);
+	rc = batch_run(pl->b, pl->tid, err);
+	if (rc < 0)
+		return rc;
+	opened = (int)batch_ret(pl->b, call);
+	batch_start(pl->b);
+	for (unsigned i = n; rc == 0 && i < p->n_fds; i++) {
+		if (p->fds[i].file != f->id)
+			continue;
+		rc = placer_room(pl, 3, 0, err);
+		if (rc == 0)
+			batch_call(pl->b, what, SYS_dup3, opened, p->fds[i].fd,
+				   p->fds[i].cloexec ? O_CLOEXEC : 0);
+	}
+	if (rc == 0 && f->pos)
+		batch_call(pl->b, "go on reading a file of /proc", SYS_lseek, opened, f->pos,
+			   SEEK_SET);
+	if (rc == 0)
+		batch_call(pl->b, NULL, SYS_close, opened);
+	return rc < 0 ? rc : batch_run(pl->b, pl->tid, err);
+}
+
+int procfiles_place_late(struct rebuild *rb, const struct process *p, struct placer *pl,
+			 struct err *err)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; rc == 0 && i < p->n_fds; i++) {
+		int at = file_index(rb->tree, p->fds[i].file);
+		const struct file *f = at < 0 ? NULL : &rb->tree->files[at];
+
+		if (f && f->kind == FILE_PROC && !relay_opened(p, i) && waits_for_thread(rb, f))
+			rc = replace(rb, p, i, f, pl, err);
+	}
+	return rc;
 }
 
 /*
@@ -173,9 +247,8 @@ static int finish(struct rebuild *rb, const struct process *p, const struct fd *
 {
 	int rc;
 
-	(void)rb;
 	(void)p;
-	if (!f->pos)
+	if (!f->pos || waits_for_thread(rb, f))
 		return 0;
 	rc = placer_room(pl, 1, 0, err);
 	if (rc == 0)

@@ -26,6 +26,53 @@ static ino_t inode(int fd)
 	return st.st_ino;
 }
 
+/* --- a file about a thread, at two numbers --- */
+
+static int waiting;
+static pid_t waiter_tid;
+
+static void *waiter(void *arg)
+{
+	__atomic_store_n(&waiter_tid, gettid_raw(), __ATOMIC_RELEASE);
+	for (;;)
+		syscall(SYS_futex, &waiting, 0 /* FUTEX_WAIT */, 0, NULL, NULL, 0);
+	return arg;
+}
+
+static int about_thread[2];
+
+static void open_about_thread(void)
+{
+	char path[64];
+
+	(void)thread_start(waiter, NULL);
+	while (!__atomic_load_n(&waiter_tid, __ATOMIC_ACQUIRE))
+		sleep_ms(1);
+	thread_wait_blocked(waiter_tid, SYS_futex);
+	(void)snprintf(path, sizeof path, "/proc/self/task/%d/syscall", (int)waiter_tid);
+	about_thread[0] = open(path, O_RDONLY);
+	about_thread[1] = fcntl(about_thread[0], F_DUPFD_CLOEXEC, 0);
+	check_sys(about_thread[0] >= 0 && about_thread[1] >= 0);
+	check_sys(lseek(about_thread[0], 3, SEEK_SET) == 3);
+}
+
+static void check_about_thread(void)
+{
+	char buf[256] = "";
+
+	/* a SIGCONT or a stop may have taken it out of the call for a moment */
+	for (int i = 0; i < 5000 && strncmp(buf, "202 ", 4) != 0; i++) {
+		sleep_ms(i > 0);
+		check(pread(about_thread[0], buf, sizeof buf - 1, 0) > 0, "a thread's syscall: %s",
+		      strerror(errno));
+	}
+	check(!strncmp(buf, "202 ", 4), "a thread's syscall: %s", buf);
+	check(lseek(about_thread[1], 0, SEEK_CUR) == 3, "its two numbers lead to %ld and %ld",
+	      (long)lseek(about_thread[0], 0, SEEK_CUR), (long)lseek(about_thread[1], 0, SEEK_CUR));
+	check(fcntl(about_thread[0], F_GETFD) == 0 && fcntl(about_thread[1], F_GETFD) == FD_CLOEXEC,
+	      "close-on-exec has changed");
+}
+
 /* The name of the n-th entry that getdents would give next, without moving. */
 static void check_position(int fd, off_t want)
 {
@@ -103,6 +150,7 @@ int main(int argc, char **argv)
 	opath_dir = open(victim_path("dir"), O_PATH | O_DIRECTORY);
 	proc = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
 	check_sys(opath >= 0 && opath_dir >= 0 && proc >= 0);
+	open_about_thread();
 	path_ino = inode(opath);
 	dir_ino = inode(opath_dir);
 	shut = make_shut();
@@ -125,6 +173,7 @@ int main(int argc, char **argv)
 		int again = count_entries(dir, 20);
 		check(again == 20, "%d entries after rewinding, not 20", again);
 		at = lseek(dirfd, 0, SEEK_CUR);
+		check_about_thread();
 		check(pread(proc, statm, sizeof statm, 0) > 0 && atol(statm) > 0,
 		      "/proc/self/statm: %s", strerror(errno));
 		for (int fd = 0; fd < 3; fd++)
