@@ -202,6 +202,21 @@ static int settle(struct frozen_thread *t, int64_t deadline_ns, struct err *err)
 }
 
 /*
+ * Those that were stopped while they computed, or all others. Who was in a system call is likely
+ * to sleep in it again at once; who computes would keep a processor while others wait to be let go.
+ */
+static void let_go(struct frozen *f, bool computing)
+{
+	for (unsigned i = 0; f && i < f->n_procs; i++)
+		for (unsigned j = 0; j < f->procs[i].n_threads; j++) {
+			const struct frozen_thread *t = &f->procs[i].threads[j];
+
+			if (t->stopped && regs_in_syscall(&t->regs.gp) != computing)
+				trace_detach(t->tid, 0);
+		}
+}
+
+/*
  * After a failure there may be threads that were asked to stop and not looked at. One that does not
  * stop now sleeps where no stop interrupts it; it may be about to get a signal, which a detach
  * would take away: the end of the tracer lets go of it.
@@ -210,10 +225,8 @@ void freeze_thaw(struct frozen *f)
 {
 	int64_t deadline_ns = trace_now_ns() + LATE_STOPS_NS;
 
-	for (unsigned i = 0; f && i < f->n_procs; i++)
-		for (unsigned j = 0; j < f->procs[i].n_threads; j++)
-			if (f->procs[i].threads[j].stopped)
-				trace_detach(f->procs[i].threads[j].tid, 0);
+	let_go(f, false);
+	let_go(f, true);
 	for (unsigned i = 0; f && i < f->n_procs; i++)
 		for (unsigned j = 0; j < f->procs[i].n_threads; j++) {
 			struct frozen_thread *t = &f->procs[i].threads[j];
