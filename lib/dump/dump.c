@@ -83,10 +83,8 @@ static int take_answers(struct dumper *d, struct err *err)
 /* Everything but the content of pages. */
 static int capture(struct dumper *d, struct err *err)
 {
-	int rc = 0;
+	int rc = processes_capture(d, err);
 
-	for (unsigned i = 0; rc == 0 && i < d->cap.n_subjects; i++)
-		rc = process_capture(d, i, err);
 	if (rc == 0)
 		walk_begin(d);
 	if (rc == 0)

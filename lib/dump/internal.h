@@ -358,9 +358,12 @@ void process_key(char key[PROCESS_KEY_LEN], pid_t pid, unsigned long long start_
 /* dump/process.c: one stopped process, from its mappings to its threads. process_open: just enough
  * to read its memory and /proc. */
 int process_open(struct dumper *d, unsigned index, struct err *err);
-int process_capture(struct dumper *d, unsigned index, struct err *err);
-/* Only so far that its leader can be asked to run calls. */
-int process_borrow(struct dumper *d, unsigned index, struct err *err);
+int processes_capture(struct dumper *d, struct err *err);
+/* Of one, only so far that its first thread can be asked to run calls; the others are sent out; and
+ * are back. */
+int process_begin(struct dumper *d, unsigned index, struct err *err);
+int process_ask(struct dumper *d, unsigned index, struct err *err);
+int process_ready(struct dumper *d, unsigned index, struct err *err);
 /* All of them: each is given back to itself, and stays stopped. */
 int process_end_remotes(struct dumper *d, struct err *err);
 /* Is it captured with another, whose memory it shares? */

@@ -206,7 +206,6 @@ static int begin_remote(struct dumper *d, unsigned index, struct err *err)
 	unsigned n = s->process->n_threads;
 	CLEANUP_FREE struct live_thread *threads = calloc(n, sizeof *threads);
 	struct remote *host = NULL;
-	int rc;
 
 	d->facts[index] = arena_array(d->arena, n, sizeof *d->facts[index]);
 	if (!threads || !d->facts[index])
@@ -217,24 +216,20 @@ static int begin_remote(struct dumper *d, unsigned index, struct err *err)
 						   .regs = &fp->threads[i].regs };
 	if (process_is_guest(d, index))
 		host = d->cap.subjects[d->memory_of[index]].remote;
-	rc = live_begin(&(struct live_process){ .pid = s->pid,
-						.ns_pid = s->process->pid,
-						.threads = threads,
-						.n_threads = n,
-						.maps = d->maps[index].maps,
-						.n_maps = d->maps[index].n,
-						.not_ignored = s->status.sig_caught |
-							       s->status.shared_pending |
-							       s->status.sig_pending,
-						.host = host },
-			d->facts[index], &s->remote, err);
-	if (rc < 0)
-		return rc;
-	s->batch = batch_new(s->remote, d->batches);
-	return s->batch ? 0 : err_nomem(err);
+	return live_begin(&(struct live_process){ .pid = s->pid,
+						  .ns_pid = s->process->pid,
+						  .threads = threads,
+						  .n_threads = n,
+						  .maps = d->maps[index].maps,
+						  .n_maps = d->maps[index].n,
+						  .not_ignored = s->status.sig_caught |
+								 s->status.shared_pending |
+								 s->status.sig_pending,
+						  .host = host },
+			  &s->remote, err);
 }
 
-int process_borrow(struct dumper *d, unsigned index, struct err *err)
+int process_begin(struct dumper *d, unsigned index, struct err *err)
 {
 	struct subject *s = &d->cap.subjects[index];
 	struct sight l;
@@ -256,15 +251,30 @@ int process_borrow(struct dumper *d, unsigned index, struct err *err)
 		log_debug("pid %d: seen from outside", s->pid);
 	if (rc == 0)
 		rc = begin_remote(d, index, err);
-	if (rc == 0)
-		log_debug("pid %d: asked", s->pid);
 	return rc;
 }
 
-int process_capture(struct dumper *d, unsigned index, struct err *err)
+int process_ask(struct dumper *d, unsigned index, struct err *err)
+{
+	return live_ask(d->cap.subjects[index].remote, err);
+}
+
+int process_ready(struct dumper *d, unsigned index, struct err *err)
 {
 	struct subject *s = &d->cap.subjects[index];
-	int rc = process_borrow(d, index, err);
+	int rc = live_ready(s->remote, d->facts[index], err);
+
+	if (rc < 0)
+		return rc;
+	log_debug("pid %d: asked", s->pid);
+	s->batch = batch_new(s->remote, d->batches);
+	return s->batch ? 0 : err_nomem(err);
+}
+
+static int process_capture(struct dumper *d, unsigned index, struct err *err)
+{
+	struct subject *s = &d->cap.subjects[index];
+	int rc = process_ready(d, index, err);
 
 	if (rc == 0)
 		rc = attrs_capture_process(&d->cap, s, err);
@@ -272,6 +282,31 @@ int process_capture(struct dumper *d, unsigned index, struct err *err)
 		rc = threads_finish(d, index, d->facts[index], err);
 	if (rc == 0 && leader_ended(d, index))
 		rc = leader_add(d, index, err);
+	return rc;
+}
+
+/* What its memory is must be known from a remote, begun and ready, of who else has it. */
+static bool waits_for_others(const struct dumper *d, unsigned index)
+{
+	return d->memory_unknown || process_is_guest(d, index);
+}
+
+/* The threads of one run what they were sent for while the next is looked at. */
+int processes_capture(struct dumper *d, struct err *err)
+{
+	unsigned n = d->cap.n_subjects, begun = 0, asked = 0, done = 0;
+	int rc = 0;
+
+	while (rc == 0 && done < n) {
+		bool more = begun < n && (begun == done || !waits_for_others(d, begun));
+
+		if (more)
+			rc = process_begin(d, begun++, err);
+		if (rc == 0 && asked + more < begun)
+			rc = process_ask(d, asked++, err);
+		if (rc == 0 && done + more < asked)
+			rc = process_capture(d, done++, err);
+	}
 	return rc;
 }
 
@@ -292,6 +327,8 @@ int process_end_remotes(struct dumper *d, struct err *err)
 {
 	int rc = 0;
 
+	for (unsigned i = d->cap.n_subjects; i-- > 0;)
+		live_leave(d->cap.subjects[i].remote);
 	for (unsigned i = d->cap.n_subjects; rc == 0 && i-- > 0;)
 		rc = end_remote(d, i, err);
 	return rc;

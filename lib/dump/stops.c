@@ -69,8 +69,13 @@ static int attach(void *arg, struct err *err)
 	rc = dump_stop(d, err);
 	if (rc < 0 && !d->frozen)
 		return dump_ended(d, rc, err);
-	for (unsigned i = 0; rc == 0 && i < d->cap.n_subjects; i++)
-		rc = process_borrow(d, i, err);
+	for (unsigned i = 0; rc == 0 && i < d->cap.n_subjects; i++) {
+		rc = process_begin(d, i, err);
+		if (rc == 0)
+			rc = process_ask(d, i, err);
+		if (rc == 0)
+			rc = process_ready(d, i, err);
+	}
 	for (unsigned i = 0; rc == 0 && i < d->cap.n_subjects; i++)
 		if (!process_is_guest(d, i))
 			rc = attach_process(d, i, err);

@@ -146,8 +146,8 @@ static int at_stop(struct remote *r, const struct engine_thread *t, const struct
 	return 0;
 }
 
-int engine_start(struct remote *r, const struct engine_thread *t, unsigned slot,
-		 struct user_regs_struct *gp, struct err *err)
+int engine_prepare(struct remote *r, const struct engine_thread *t, unsigned slot,
+		   struct user_regs_struct *gp, struct err *err)
 {
 	int rc;
 
@@ -155,11 +155,15 @@ int engine_start(struct remote *r, const struct engine_thread *t, unsigned slot,
 	gp->orig_rax = (uint64_t)-1;
 	/* Registers first: from here on the thread heals itself, its mask included. */
 	rc = regs_set_gp(t->tid, gp, err);
-	if (rc == 0)
-		rc = regs_set_mask(t->tid, mask_of(r), err);
-	if (rc == 0)
-		rc = trace_resume(t->tid, r->marker_sig ? PTRACE_CONT : PTRACE_SYSCALL, 0, err);
-	return rc;
+	return rc == 0 ? regs_set_mask(t->tid, mask_of(r), err) : rc;
+}
+
+int engine_start(struct remote *r, const struct engine_thread *t, unsigned slot,
+		 struct user_regs_struct *gp, struct err *err)
+{
+	int rc = engine_prepare(r, t, slot, gp, err);
+
+	return rc == 0 ? engine_continue(r, t, err) : rc;
 }
 
 /* 1: at the marker; 2: it has created another thread, whose id is in *newborn (when wanted). */

@@ -2,6 +2,7 @@
 /* Inside of the inject room: entering the stub and coming back; shared by live.c and build.c. */
 #pragma once
 
+#include "inject/live.h"
 #include "inject/remote.h"
 #include "inject/stub.h"
 #include "trace/regs.h"
@@ -39,8 +40,12 @@ struct remote {
 	pid_t stopped;       /* a thread that is stopped, while others may run; 0: the first */
 	bool borrowed;       /* trace/outlive.h has been told */
 	const struct thread_regs *leader_regs;
+	struct live_thread leader; /* the first */
+	bool mapping, leaving;     /* it is on its way to the marker with that */
+	bool lent;                 /* its slot and the arena are the others', one after the other */
+	bool in_arena;             /* one of them could not be taken back, and may be in it */
 	struct live_thread *others; /* all threads but the first */
-	unsigned n_others;
+	unsigned n_others, asked, answered;
 	uint64_t hold; /* their slots while they are held (hold.c); 0: they are not */
 	unsigned n_held;
 	bool waits; /* and so would the first */
@@ -51,9 +56,11 @@ struct remote {
 void engine_slot(const struct remote *r, const struct engine_thread *t,
 		 const struct thread_regs *regs, struct stub_slot *ret);
 /*
- * Lets the thread, stopped, run from gp, whose rip lies in the stub; its slot (number n) has been
- * written. Signals are blocked but for the marker.
+ * The thread, stopped, will run from gp, whose rip lies in the stub; its slot (number n) has been
+ * written. Signals are blocked but for the marker. engine_start: and it runs.
  */
+int engine_prepare(struct remote *r, const struct engine_thread *t, unsigned slot,
+		   struct user_regs_struct *gp, struct err *err);
 int engine_start(struct remote *r, const struct engine_thread *t, unsigned slot,
 		 struct user_regs_struct *gp, struct err *err);
 /* Waits until it is at the marker (a STUB_OFFSET); gp is what it has there. */
@@ -76,11 +83,22 @@ int engine_write(struct remote *r, uint64_t addr, const void *p, size_t len, str
 int engine_undo_push(struct remote *r, const struct stub_call *call, struct err *err);
 int engine_undo_pop(struct remote *r, struct err *err);
 /* Room for code and slots; all of it. */
-struct live_thread;
 int64_t live_map(struct remote *r, size_t len, struct err *err);
 int live_unmap(struct remote *r, uint64_t at, size_t len, struct err *err);
 /* Its own registers and mask for a thread that had ours. */
 int live_give_back(struct remote *r, const struct live_thread *t, struct err *err);
+/* What these threads go on with should they have to do so by themselves, in neighbouring slots. */
+int live_write_slots(struct remote *r, unsigned slot, const struct live_thread *threads, unsigned n,
+		     struct err *err);
+/*
+ * ask.c: with the arena mapped, and none of the other threads out, the next of them are sent out.
+ * All that are out are taken back, whatever happens to one of them; then what they have said is
+ * read, from others[first] on. At last the first has its slot back, and is in the arena.
+ */
+int ask_some(struct remote *r, struct err *err);
+int ask_take_back(struct remote *r, struct err *err);
+int ask_read(struct remote *r, unsigned first, struct thread_facts *facts, struct err *err);
+int ask_done(struct remote *r, struct err *err);
 /* hold.c: room that could not be given back before goes with what the process undoes. */
 int hold_forget(struct remote *r, struct err *err);
 int engine_read(struct remote *r, uint64_t addr, void *p, size_t len, struct err *err);

@@ -28,7 +28,7 @@
 #include <sys/wait.h>
 
 #define LOG_ROOM       "inject"
-#define STUB_BYTES_MAX 2560
+#define STUB_BYTES_MAX 3072
 #define ANNEX_PAGES    128
 #define ANNEX_BYTES    (ANNEX_PAGES * CKPT_PAGE_SIZE)
 
@@ -187,28 +187,6 @@ static int choose_marker(const struct live_process *p)
 	return 0;
 }
 
-/* What the thread goes on with should it have to do so by itself. */
-static int write_slot(struct remote *r, unsigned slot, const struct engine_thread *t,
-		      const struct thread_regs *regs, struct err *err)
-{
-	struct stub_slot s;
-
-	engine_slot(r, t, regs, &s);
-	r->stopped = t->tid;
-	return engine_write(r, engine_slot_address(r, slot), &s, sizeof s, err);
-}
-
-static void set_mmap_call(struct user_regs_struct *gp, uint64_t len)
-{
-	gp->rax = SYS_mmap;
-	gp->rdi = 0;
-	gp->rsi = len;
-	gp->rdx = PROT_READ | PROT_WRITE;
-	gp->r10 = MAP_PRIVATE | MAP_ANONYMOUS;
-	gp->r8 = (uint64_t)-1;
-	gp->r9 = 0;
-}
-
 /* Registers last: until they are the thread's own again it would heal itself. */
 int live_give_back(struct remote *r, const struct live_thread *t, struct err *err)
 {
@@ -221,95 +199,38 @@ int live_give_back(struct remote *r, const struct live_thread *t, struct err *er
 	return rc;
 }
 
-static int start_asking(struct remote *r, unsigned slot, const struct live_thread *t,
-			struct err *err)
+static int start_mapping(struct remote *r, struct err *err)
 {
-	struct engine_thread et = { .tid = t->tid, .ns_tid = t->ns_tid };
-	struct user_regs_struct gp = t->regs->gp;
-	int rc = write_slot(r, slot, &et, t->regs, err);
+	struct user_regs_struct gp = r->leader.regs->gp;
+	int rc = live_write_slots(r, 0, &r->leader, 1, err);
 
 	if (rc < 0)
 		return rc;
-	set_mmap_call(&gp, CKPT_PAGE_SIZE);
-	gp.rip = r->stub + STUB_OFFSET(stub_thread);
-	rc = engine_start(r, &et, slot, &gp, err);
-	if (rc < 0)
-		(void)live_give_back(r, t, NULL);
-	return rc;
-}
-
-static int finish_asking(struct remote *r, const struct live_thread *t, struct thread_facts *facts,
-			 struct err *err)
-{
-	struct engine_thread et = { .tid = t->tid, .ns_tid = t->ns_tid };
-	struct user_regs_struct gp;
-	int rc, back;
-
-	rc = engine_finish(r, &et, &gp, STUB_OFFSET(stub_marker_thread), err);
-	back = live_give_back(r, t, rc < 0 ? NULL : err);
-	if (rc < 0 || back < 0)
-		return rc < 0 ? rc : back;
-	if (gp.rbx == (uint64_t)-1)
-		return err_set(err, -ENOMEM, "thread %d: cannot map a page (memory limit?)",
-			       t->tid);
-	*facts = (struct thread_facts){
-		.altstack_sp = gp.r8,
-		.altstack_flags = (uint32_t)gp.r9,
-		.altstack_size = gp.r10,
-		.clear_child_tid = gp.r12,
-		.timer_slack_ns = gp.rbx,
-		.parent_death_signal = (int32_t)gp.r13,
-		.personality = (uint32_t)gp.r15,
-	};
-	return fault_point("inject-thread", err);
-}
-
-/* As many threads at a time as there are slots: they run on other CPUs while we prepare the next.
- */
-static int ask_threads(struct remote *r, const struct live_thread *threads, unsigned n,
-		       struct thread_facts *facts, struct err *err)
-{
-	unsigned started = 0, done = 0;
-	int rc = 0;
-
-	while (done < n) {
-		if (rc == 0 && outlive_orphaned())
-			rc = err_set(err, -ECANCELED, "ckpt-run has been killed");
-		if (rc == 0 && started < n && started - done < r->n_slots) {
-			rc = start_asking(r, started % r->n_slots, &threads[started], err);
-			started += rc == 0;
-			continue;
-		}
-		if (done == started) /* a start failed, and all before it are back */
-			break;
-		int one = finish_asking(r, &threads[done], &facts[done], rc == 0 ? err : NULL);
-
-		rc = rc < 0 ? rc : one;
-		done++;
-	}
-	return rc;
-}
-
-static int map_arena(struct remote *r, const struct live_thread *leader, struct err *err)
-{
-	struct user_regs_struct gp = leader->regs->gp;
-	int rc;
-
-	rc = write_slot(r, 0, &r->threads[0], leader->regs, err);
-	if (rc < 0)
-		return rc;
-	r->leader_regs = leader->regs;
-	set_mmap_call(&gp, ARENA_BYTES);
+	r->leader_regs = r->leader.regs;
+	gp.rax = SYS_mmap;
+	gp.rdi = 0;
+	gp.rsi = ARENA_BYTES;
+	gp.rdx = PROT_READ | PROT_WRITE;
+	gp.r10 = MAP_PRIVATE | MAP_ANONYMOUS;
+	gp.r8 = (uint64_t)-1;
+	gp.r9 = 0;
 	gp.rip = r->stub + STUB_OFFSET(stub_map);
-	rc = engine_run(r, &r->threads[0], &gp, STUB_OFFSET(stub_marker_map), err);
+	rc = engine_start(r, &r->threads[0], 0, &gp, err);
+	r->mapping = rc == 0;
+	return rc;
+}
+
+static int finish_mapping(struct remote *r, struct err *err)
+{
+	struct user_regs_struct gp;
+	int rc = engine_finish(r, &r->threads[0], &gp, STUB_OFFSET(stub_marker_map), err);
+
+	r->mapping = false;
 	if (rc == 0 && (int64_t)gp.r13 < 0)
 		rc = err_set(err, (int)gp.r13, "process %d: cannot map %d KiB: %m", r->pid,
 			     ARENA_BYTES / 1024);
-	if (rc < 0) {
-		(void)live_give_back(r, leader, NULL);
-		r->leader_regs = NULL;
+	if (rc < 0)
 		return rc;
-	}
 	r->arena = gp.r13;
 	log_debug("pid %d: stub at %#llx, arena at %#llx, marker %d", r->pid,
 		  (unsigned long long)r->stub, (unsigned long long)r->arena, r->marker_sig);
@@ -344,8 +265,7 @@ static int open_mem(struct remote *r, struct err *err)
 	return 0;
 }
 
-int live_begin(const struct live_process *p, struct thread_facts *facts, struct remote **ret,
-	       struct err *err)
+int live_begin(const struct live_process *p, struct remote **ret, struct err *err)
 {
 	const struct live_thread *threads = p->threads;
 	struct remote *r = calloc(1, sizeof *r);
@@ -369,6 +289,7 @@ int live_begin(const struct live_process *p, struct thread_facts *facts, struct 
 		r->threads[0] = (struct engine_thread){ .tid = threads[0].tid,
 							.ns_tid = threads[0].ns_tid };
 		r->n_threads = 1;
+		r->leader = threads[0];
 		memcpy(r->others, threads + 1, r->n_others * sizeof *threads);
 		rc = find_room(r, p, err);
 	}
@@ -381,15 +302,41 @@ int live_begin(const struct live_process *p, struct thread_facts *facts, struct 
 	if (rc == 0)
 		rc = fault_point("inject-stub", err);
 	if (rc == 0)
-		rc = ask_threads(r, threads + 1, p->n_threads - 1, facts + 1, err);
-	if (rc == 0)
-		rc = map_arena(r, &threads[0], err);
+		rc = start_mapping(r, err);
 	if (rc < 0) {
 		(void)live_end(r, NULL);
 		return rc == -ETIMEDOUT ? -EAGAIN : rc;
 	}
 	*ret = r;
 	return 0;
+}
+
+int live_ask(struct remote *r, struct err *err)
+{
+	int rc = finish_mapping(r, err);
+
+	if (rc == 0 && r->n_others)
+		rc = ask_some(r, err);
+	return rc == -ETIMEDOUT ? -EAGAIN : rc;
+}
+
+int live_ready(struct remote *r, struct thread_facts *facts, struct err *err)
+{
+	unsigned seen = 0;
+	int rc = 0;
+
+	while (rc == 0 && seen < r->n_others) {
+		if (r->answered == r->asked)
+			rc = ask_some(r, err);
+		if (rc == 0)
+			rc = ask_take_back(r, err);
+		if (rc == 0)
+			rc = ask_read(r, seen, facts + 1, err);
+		seen = r->answered;
+	}
+	if (rc == 0)
+		rc = ask_done(r, err);
+	return rc == -ETIMEDOUT ? -EAGAIN : rc;
 }
 
 uint64_t live_arena(const struct remote *r)
@@ -419,33 +366,60 @@ static void undo(struct remote *r)
 	(void)engine_run(r, &r->threads[0], &gp, STUB_OFFSET(stub_marker_batch), NULL);
 }
 
+static int start_unmapping(struct remote *r, struct err *err)
+{
+	struct user_regs_struct gp = r->base;
+
+	gp.rip = r->stub + STUB_OFFSET(stub_unmap);
+	gp.r13 = r->arena;
+	return engine_start(r, &r->threads[0], 0, &gp, err);
+}
+
+/* With a stub that others are in, or with something to be undone, that is live_end's. */
+void live_leave(struct remote *r)
+{
+	if (r && r->arena && !r->in_arena && !r->host && !r->guests && !r->annex && !r->hold &&
+	    !r->n_undo)
+		r->leaving = start_unmapping(r, NULL) == 0;
+}
+
+/* The first thread goes on as if nothing had been. */
+static int take_leave(struct remote *r, struct err *err)
+{
+	struct user_regs_struct gp;
+	int rc = 0, back;
+
+	if (r->mapping)
+		(void)finish_mapping(r, NULL);
+	if (r->in_arena) { /* let go, the first leaves by itself, or has (lent) */
+		r->left_inside = true;
+		return 0;
+	}
+	(void)ask_done(r, NULL);
+	if (!r->leaving)
+		close_annex(r);
+	if (!r->leaving && r->arena)
+		(void)hold_forget(r, NULL);
+	if (!r->leaving && r->arena && r->n_undo)
+		undo(r);
+	if (!r->leaving && r->arena)
+		rc = start_unmapping(r, err);
+	if (rc == 0 && r->arena)
+		rc = engine_finish(r, &r->threads[0], &gp, STUB_OFFSET(stub_marker_unmap), err);
+	(void)fault_point("inject-unmapped", NULL);
+	back = live_give_back(r, &r->leader, rc < 0 ? NULL : err);
+	return rc < 0 ? rc : back;
+}
+
 int live_end(struct remote *r, struct err *err)
 {
 	int rc = 0;
 
 	if (!r)
 		return 0;
-	if (r->leader_regs) {
-		struct live_thread leader = { .tid = r->threads[0].tid, .regs = r->leader_regs };
-
-		close_annex(r);
-		if (r->arena)
-			(void)hold_forget(r, NULL);
-		if (r->arena && r->n_undo)
-			undo(r);
-		if (r->arena) {
-			struct user_regs_struct gp = r->base;
-
-			gp.rip = r->stub + STUB_OFFSET(stub_unmap);
-			gp.r13 = r->arena;
-			rc = engine_run(r, &r->threads[0], &gp, STUB_OFFSET(stub_marker_unmap),
-					err);
-		}
-		(void)fault_point("inject-unmapped", NULL);
-		int back = live_give_back(r, &leader, rc < 0 ? NULL : err);
-
-		rc = rc < 0 ? rc : back;
-	}
+	(void)ask_take_back(r, NULL); /* it failed on the way */
+	if (r->leader_regs)
+		rc = take_leave(r, err);
 	if (r->stop_seen)
 		(void)kill(r->pid, SIGSTOP);
 	remote_free(r);

@@ -39,16 +39,19 @@ struct live_process {
 };
 
 /*
- * All threads of the process are stopped by us (trace/freeze.h) and stay so. Puts the stub in
- * place, asks each thread but the first for its facts (facts[i] for threads[i]), then maps the
- * arena with threads[0], in which batches run from then on.
+ * All threads of the process are stopped by us (trace/freeze.h) and stay so. live_begin puts the
+ * stub in place and has threads[0] map the arena, in which it runs batches from then on; live_ask
+ * has each of the others say what only it knows; live_ready has the answers (facts[i] of
+ * threads[i]).
  *
- * At any instant every thread has either its own registers or heals itself if we vanish. The arena
- * is one thread's alone: it could not be given back while another still used it. That is why facts
- * are asked before it is mapped.
+ * The first two only send threads out: they run on other CPUs while we see to another process.
+ * Until live_ready all that can be done besides is to end the remote.
+ *
+ * At any instant every thread has either its own registers or heals itself if we vanish.
  */
-int live_begin(const struct live_process *p, struct thread_facts *facts, struct remote **ret,
-	       struct err *err);
+int live_begin(const struct live_process *p, struct remote **ret, struct err *err);
+int live_ask(struct remote *r, struct err *err);
+int live_ready(struct remote *r, struct thread_facts *facts, struct err *err);
 /* Where the arena is. */
 uint64_t live_arena(const struct remote *r);
 /* Is the memory behind mem_fd (/proc/PID/mem of a stopped process) this remote's? Where nobody else
@@ -61,6 +64,8 @@ bool live_is_memory(struct remote *r, int mem_fd);
  */
 int live_hold(struct remote *r, int semaphores, bool runs, struct err *err);
 int live_release(struct remote *r, struct err *err);
+/* live_end is near: what of it takes time begins. NULL is fine. */
+void live_leave(struct remote *r);
 /* Unmaps the arena, gives the thread its registers and mask back, takes the stub away. Always frees
  * r (NULL is fine); safe when the process has died. After it nothing of ours is in the process. */
 int live_end(struct remote *r, struct err *err);

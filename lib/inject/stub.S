@@ -10,6 +10,13 @@
  *
  * Registers throughout: rbp the thread's slot, r13 arena (0 or -errno: none), rbx next call, r14
  * number of calls left.
+ *
+ * Threads that are only asked something have their answers put into the arena, which the first has
+ * mapped. Who would unmap it would do so under the others' feet, or even (unmapped, and its address
+ * given to somebody else) have them write into memory of the process's own. So the arena counts
+ * them, and whoever leaves it last gives it back. Should we die before all have been sent out, the
+ * count is wrong: so it counts, and they go in, when stub_open says so, which is the last thing
+ * that is set before the first of them runs.
  */
 #include <sys/syscall.h>
 
@@ -24,6 +31,7 @@
 
 /* In the arena, see struct arena_head. */
 #define FORKED 8
+#define OTHERS 16
 
 	.section .rodata
 	.balign 16
@@ -57,6 +65,25 @@
 .Ldone\@:
 	.endm
 
+/* Of the arena, r12. */
+	.macro UNMAP
+	mov %r12, %rdi
+	mov ARENA_SIZE(%rbp), %rsi
+	mov $SYS_munmap, %eax
+	syscall
+	.endm
+
+/* Leaves the arena, r12. */
+	.macro LEAVE
+	cmpq $0, stub_open(%rip)
+	je .Lalone\@
+	lock subq $1, OTHERS(%r12)
+	jns .Lothers\@
+.Lalone\@:
+	UNMAP
+.Lothers\@:
+	.endm
+
 	.globl stub_begin
 stub_begin:
 
@@ -85,10 +112,8 @@ undo:
 	CALLS
 
 /* Our tracer is gone: give the arena back, and go on where the thread was. */
-	mov %r13, %rdi
-	mov ARENA_SIZE(%rbp), %rsi
-	mov $SYS_munmap, %eax
-	syscall
+	mov %r13, %r12
+	LEAVE
 heal:
 	mov $2, %edi			/* SIG_SETMASK */
 	lea MASK(%rbp), %rsi
@@ -161,31 +186,28 @@ stub_exit:
 /* Unmaps the arena. */
 	.globl stub_unmap
 stub_unmap:
-	mov %r13, %rdi
-	mov ARENA_SIZE(%rbp), %rsi
-	mov $SYS_munmap, %eax
-	syscall
+	mov %r13, %r12
+	UNMAP
 	xor %r13d, %r13d
 	MARKER stub_marker_unmap
 	jmp heal
 
 /*
- * What only the thread itself can say, in one go: rax, rdi .. r9 hold an mmap call for one page of
- * room, which is gone again at the marker. Answers: r8, r9, r10 the alternate stack (sp, flags,
- * size), r12 clear_child_tid, rbx timer slack, r13 parent-death signal, r15 personality; rbx = -1:
- * no room.
+ * What only the thread itself can say, in one go, into a struct stub_answers at r13, in the arena
+ * r12. It has left the arena at the marker; with r14, nobody else is in it, not until we have given
+ * it something else to do.
  */
 	.globl stub_thread
 stub_thread:
-	syscall
-	mov $-1, %rbx
-	cmp $-4096, %rax
-	ja 6f
-	mov %rax, %r13
-	xor %edi, %edi
+	test %r14, %r14
+	jnz 6f
+	cmpq $0, stub_open(%rip)
+	je heal
+6:	xor %edi, %edi
 	mov %r13, %rsi
 	mov $SYS_sigaltstack, %eax
 	syscall
+	movq $0, 32(%r13)		/* a kernel that cannot tell */
 	mov $40, %edi			/* PR_GET_TID_ADDRESS */
 	lea 32(%r13), %rsi
 	mov $SYS_prctl, %eax
@@ -197,21 +219,18 @@ stub_thread:
 	mov $30, %edi			/* PR_GET_TIMERSLACK */
 	mov $SYS_prctl, %eax
 	syscall
-	mov %rax, %rbx
+	mov %rax, 48(%r13)
 	mov $-1, %edi
 	mov $SYS_personality, %eax
 	syscall
-	mov %rax, %r15
-	mov (%r13), %r8
-	mov 8(%r13), %r9d
-	mov 16(%r13), %r10
-	mov 32(%r13), %r12
-	mov %r13, %rdi
-	mov 40(%r13), %r13d
-	mov $4096, %esi
-	mov $SYS_munmap, %eax
-	syscall
-6:	MARKER stub_marker_thread
+	mov %rax, 56(%r13)
+	test %r14, %r14
+	jnz 9f
+	LEAVE
+9:	MARKER stub_marker_thread
+	test %r14, %r14
+	jz heal
+	UNMAP
 	jmp heal
 
 /* Not before the semaphores of set r12 are gone (ten seconds at most), on where the thread was. */
@@ -236,7 +255,9 @@ stub_wait:				/* struct sembuf: down, of what never is up */
  * this one.
  */
 	.balign 8
-	.globl stub_slots
+	.globl stub_open, stub_slots
+stub_open:
+	.quad 0
 stub_slots:
 	mov stub_slots + REG(14)(%rip), %rbp
 	jmp *stub_slots + REG(15)(%rip)

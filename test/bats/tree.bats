@@ -211,7 +211,8 @@ vm_mode() {
 	job=$DOOR_PID
 	SUP_PID=''
 	wait_victim '^ready '
-	for point in inject-stub:1 inject-stub:3 inject-thread:{1,3,6,9} inject-mapped:{1,2,5,8} \
+	for point in inject-stub:1 inject-stub:3 inject-{asking,asked,thread}:{1,2} \
+		inject-mapped:{1,2,5,8} \
 		inject-annex:{1,9} inject-mapped:20 dump-captured inject-unmapped:{1,8,21,28}; do
 		KEEP=("CKPT_FAULT=$point=killall")
 		door take "$RUN" --overwrite -o "$CHAIN" -i 0.03 --pid "$job"

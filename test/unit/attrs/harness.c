@@ -149,12 +149,16 @@ int target_capture(struct target *t, struct err *err)
 						.maps = maps,
 						.n_maps = n_maps,
 						.not_ignored = t->subject.status.sig_caught },
-			facts, &t->subject.remote, err);
+			&t->subject.remote, err);
 	if (rc == 0) {
+		rc = live_ask(t->subject.remote, err);
+		if (rc == 0)
+			rc = live_ready(t->subject.remote, facts, err);
 		t->subject.batch = batch_new(t->subject.remote, NULL);
 		CHECK(t->subject.batch);
 		take_facts(&t->process, facts);
-		rc = attrs_capture_process(&t->capture, &t->subject, err);
+		if (rc == 0)
+			rc = attrs_capture_process(&t->capture, &t->subject, err);
 		batch_free(t->subject.batch);
 		if (rc == 0)
 			rc = live_end(t->subject.remote, err);
