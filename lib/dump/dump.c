@@ -97,7 +97,8 @@ static int capture(struct dumper *d, struct err *err)
 		scout_begin(d->asker, &(struct scout_work){ .n = d->cap.n_later,
 							    .run = ask,
 							    .drop = forget,
-							    .arg = &d->cap });
+							    .arg = &d->cap,
+							    .own = d->arena });
 	if (rc == 0)
 		log_debug("files captured");
 	for (unsigned i = 0; rc == 0 && i < d->cap.n_subjects; i++)

@@ -228,6 +228,7 @@ void look_ahead(struct dumper *d)
 						    .run = run,
 						    .drop = drop,
 						    .arg = &d->everybody,
+						    .own = d->arena,
 						    .apart = true });
 }
 

@@ -3,8 +3,8 @@
  * Only the thread that seized a thread can trace it, but anybody may read /proc, on another CPU.
  * The scout goes through the tasks from the front; the tracer takes their results, does itself what
  * the scout has not begun, and takes over what the scout does not get done: it may be on no CPU, or
- * ckpt-run have been stopped (SIGSTOP) or killed. So nothing is locked; the state of each task says
- * whose it is.
+ * ckpt-run have been stopped (SIGSTOP) or killed. While it waits for one it does others, from the
+ * back. So nothing is locked; the state of each task says whose it is.
  */
 #include "dump/scout.h"
 
@@ -39,6 +39,7 @@ struct scout {
 	struct arena *arena;
 	struct scout_work work;
 	struct task *tasks;
+	unsigned back;       /* the tracer has looked for a free one from here on */
 	cpu_set_t own, cpus; /* the scout's; of the tracer, while it keeps off that */
 	bool apart;
 };
@@ -152,11 +153,29 @@ void scout_begin(struct scout *s, const struct scout_work *w)
 	if (!s->tasks)
 		return;
 	s->work = *w;
+	s->back = w->own ? w->n : 0;
 	if (w->apart)
 		keep_apart(s);
 	if (w->beside && w->beside->apart)
 		(void)pthread_setaffinity_np(s->thread, sizeof w->beside->own, &w->beside->own);
 	set_word(s, 1);
+}
+
+/* The last task that nobody has begun; false: there is none. */
+static bool do_another(struct scout *s)
+{
+	while (s->back > 0) {
+		struct task *t = &s->tasks[--s->back];
+		struct err ignored = { 0 };
+		int is = TASK_FREE;
+
+		if (!atomic_compare_exchange_strong(&t->state, &is, TASK_TAKEN))
+			continue;
+		if (s->work.run(s->work.arg, s->back, s->work.own, &t->result, &ignored) == 0)
+			atomic_store(&t->state, TASK_DONE);
+		return true;
+	}
+	return false;
 }
 
 /* True when it has done what it has begun. */
@@ -167,7 +186,10 @@ static bool wait_for(struct scout *s, struct task *t)
 
 	while (atomic_load(&t->state) == TASK_BEGUN && !outlive_orphaned() &&
 	       trace_now_ns() < deadline_ns)
-		(void)sched_yield();
+		if (do_another(s))
+			deadline_ns = trace_now_ns() + PATIENCE_NS;
+		else
+			(void)sched_yield();
 	if (!atomic_compare_exchange_strong(&t->state, &is, TASK_TAKEN))
 		return true;
 	atomic_store(&s->enough, true);

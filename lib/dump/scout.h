@@ -20,13 +20,15 @@ struct scout_work {
 	int (*run)(void *arg, unsigned i, struct arena *a, void **ret, struct err *err);
 	void (*drop)(void *arg, unsigned i, void *result);
 	void *arg;
+	struct arena *own;    /* for what the tracer does of it meanwhile; NULL: nothing */
 	bool apart;           /* on a CPU that the tracer keeps off meanwhile */
 	struct scout *beside; /* on the CPU of this one, if it has one so; NULL: anywhere */
 };
 
 /* In ckpt-run, before anything is stopped; NULL: it goes without. */
 struct scout *scout_new(void);
-/* In ckpt-run, when nothing that it has read is needed any more. NULL is fine. */
+/* In ckpt-run, when nothing that it has read is needed any more (the arenas are still there). NULL
+ * is fine. */
 void scout_free(struct scout *s);
 /* In the tracer: from now on. What arg leads to stays as it is until scout_free. */
 void scout_begin(struct scout *s, const struct scout_work *w);
