@@ -8,7 +8,10 @@
  */
 #include "object/socket.h"
 
+#include "util/io.h"
+
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/sockios.h>
 #include <poll.h>
 #include <stddef.h>
@@ -17,6 +20,10 @@
 #include <unistd.h>
 
 #define LISTENING 10 /* TCP_LISTEN, also of unix sockets */
+
+#ifndef SIOCUNIXFILE /* of linux/un.h, which does not go with sys/un.h */
+#define SIOCUNIXFILE (SIOCPROTOPRIVATE + 0)
+#endif
 
 static struct socket_seen *seen_at(const struct capture *c, uint32_t file)
 {
@@ -60,13 +67,89 @@ static bool is_someone_elses(const struct sockets *s, const struct stat *st)
 	return false;
 }
 
+/* Counted from dir it is this socket's file: then that is its path. */
+static bool leads_there(struct sockets *s, struct socket_seen *seen, const char *dir,
+			const char *name, const struct sockdiag_unix *u)
+{
+	char *path = arena_printf(s->c->arena, "%s/%s", strcmp(dir, "/") ? dir : "", name);
+	struct stat st;
+
+	if (!path || lstat(path, &st) < 0 || !S_ISSOCK(st.st_mode) ||
+	    u->file_ino != (uint32_t)st.st_ino)
+		return false;
+	seen->path = path;
+	return true;
+}
+
+/* The directory above one that the kernel (root may ask it) says the file lies in, or further up:
+ * the name may have slashes, too. */
+static bool kernel_knows(struct sockets *s, const struct open_file *of, const char *name,
+			 const struct sockdiag_unix *u)
+{
+	CLEANUP_FD int fd = ioctl(of->dup, SIOCUNIXFILE);
+	CLEANUP_FREE char *path = NULL;
+	char link[64], *slash;
+
+	(void)snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+	if (fd < 0 || io_readlink(AT_FDCWD, link, &path) < 0)
+		return false;
+	while ((slash = strrchr(path, '/')) != NULL) {
+		*slash = '\0';
+		if (leads_there(s, of->sock, *path ? path : "/", name, u))
+			return true;
+	}
+	return false;
+}
+
+/* From where the program was started, as its environment says. */
+static bool environment_knows(struct sockets *s, const struct open_file *of, const char *name,
+			      const struct sockdiag_unix *u)
+{
+	CLEANUP_FREE char *text = NULL;
+	size_t len;
+
+	if (io_read_file(of->subject->proc_dirfd, "environ", &text, &len) < 0)
+		return false;
+	for (const char *v = text; v < text + len; v += strlen(v) + 1)
+		if (!strncmp(v, "PWD=/", 5))
+			return leads_there(s, of->sock, v + 4, name, u);
+	return false;
+}
+
+/*
+ * A relative name counts from where the program was when it bound it, and daemons go away from
+ * there. Others of the tree may still be where it came from, and so may we.
+ */
+static int find_relative(struct sockets *s, const struct open_file *of, const char *name,
+			 const struct sockdiag_unix *u, struct err *err)
+{
+	struct socket_seen *seen = of->sock;
+	char *cwd, *home;
+	int rc = proc_link(of->subject->proc_dirfd, "cwd", s->c->arena, &home, NULL, err);
+
+	if (rc < 0 || leads_there(s, seen, home, name, u))
+		return rc;
+	for (unsigned i = 0; i < s->c->n_subjects; i++)
+		if (proc_link(s->c->subjects[i].proc_dirfd, "cwd", s->c->arena, &cwd, NULL, NULL) ==
+			    0 &&
+		    leads_there(s, seen, cwd, name, u))
+			return 0;
+	cwd = arena_alloc(s->c->arena, PATH_MAX);
+	if (cwd && getcwd(cwd, PATH_MAX) && leads_there(s, seen, cwd, name, u))
+		return 0;
+	if (environment_knows(s, of, name, u) || kernel_knows(s, of, name, u))
+		return 0;
+	seen->path = arena_printf(s->c->arena, "%s/%s", strcmp(home, "/") ? home : "", name);
+	return seen->path ? 0 : err_nomem(err);
+}
+
 static int look_at_path(struct sockets *s, const struct open_file *of,
 			const struct sockdiag_unix *u, struct err *err)
 {
 	struct socket_seen *seen = of->sock;
 	struct file_socket *d = seen->d;
 	size_t at = offsetof(struct sockaddr_un, sun_path);
-	char *name = arena_alloc(s->c->arena, d->local.len - at + 1), *cwd = NULL;
+	char *name = arena_alloc(s->c->arena, d->local.len - at + 1);
 	struct stat st;
 	int rc;
 
@@ -75,12 +158,9 @@ static int look_at_path(struct sockets *s, const struct open_file *of,
 	memcpy(name, d->local.data + at, d->local.len - at);
 	seen->path = name;
 	if (name[0] != '/') {
-		rc = proc_link(of->subject->proc_dirfd, "cwd", s->c->arena, &cwd, NULL, err);
+		rc = find_relative(s, of, name, u, err);
 		if (rc < 0)
 			return rc;
-		seen->path = arena_printf(s->c->arena, "%s/%s", strcmp(cwd, "/") ? cwd : "", name);
-		if (!seen->path)
-			return err_nomem(err);
 		d->traits |= SOCKET_RELATIVE;
 	}
 	if (lstat(seen->path, &st) == 0 && S_ISSOCK(st.st_mode) &&

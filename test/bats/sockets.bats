@@ -63,6 +63,52 @@ load ../lib/common
 	victim_quit
 }
 
+# relative_daemon LAUNCHER...: a job with a daemon that has bound "./d/sock" and gone away to /; it
+# is found by the launcher's working directory, the daemon's environment, or ckpt-run's.
+relative_daemon() {
+	local round
+	mkdir -p d away
+	cat > daemon.py <<'PY'
+import os, socket
+s = socket.socket(socket.AF_UNIX)
+s.bind("./d/sock")
+s.listen()
+os.chdir("/")
+while True:
+    c = s.accept()[0]
+    c.sendall(b"at " + s.getsockname().encode())
+    c.close()
+PY
+	door run1 "$RUN" -o "$CHAIN" --stats "$STATS" -- "$@"
+	SUP_PID=$DOOR_PID
+	until_true "$CKPT_TEST_WAIT" daemon_answers
+	for round in 1 2; do
+		checkpoint || return 1
+		victim_kill || return 1
+		[ -S d/sock ] && ! daemon_answers || fail "round $round: before" || return 1
+		cd away || return 1 # from elsewhere
+		door "restart$round" "$RESTART" "$CHAIN"
+		cd ..
+		SUP_PID=$DOOR_PID
+		until_true "$CKPT_TEST_WAIT" daemon_answers ||
+			fail "round $round: $(cat "$T/restart$round.stderr")" || return 1
+	done
+	kill_tree "$SUP_PID"
+	rm -rf d away "$CHAIN" "$STATS"
+}
+
+daemon_answers() {
+	[ "$(/usr/bin/python3 -c 'import socket
+s = socket.socket(socket.AF_UNIX)
+s.connect("d/sock")
+print(s.recv(100).decode())' 2>/dev/null)" = "at ./d/sock" ]
+}
+
+@test "a daemon that has left the directory from which its socket's name counts has it again" {
+	relative_daemon env PWD=/usr bash -c 'unset PWD; /usr/bin/python3 daemon.py; wait'
+	relative_daemon env PWD="$T" /usr/bin/python3 daemon.py
+}
+
 # --- names that are taken -------------------------------------------------------------------------
 
 # taken COMMAND REGEX: with that done between the kill and the restart nothing is started, and why
