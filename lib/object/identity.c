@@ -194,6 +194,20 @@ static uint64_t path_in(struct batch *b, const char *path)
 	return batch_in(b, path, strlen(path) + 1);
 }
 
+/*
+ * A directory that is gone is as good as any other that is gone, but for what is above it: ".."
+ * still leads there.
+ */
+static const char *gone_dir(const struct rebuild *rb, const struct process *p, const char *cwd)
+{
+	int len = (int)(strrchr(cwd, '/') - cwd);
+	const char *above = arena_printf(rb->arena, "%.*s/", len, cwd);
+
+	if (!above || access(above, W_OK | X_OK) < 0)
+		above = "/tmp/";
+	return arena_printf(rb->arena, "%s.ckpt-gone-%d-%d", above, p->pid, getpid());
+}
+
 /* Recorded paths are as seen from outside a chroot, so the root comes second; it leaves the cwd
  * alone. */
 static int dirs_calls(const struct rebuild *rb, const struct process *p, struct batch *b,
@@ -205,17 +219,15 @@ static int dirs_calls(const struct rebuild *rb, const struct process *p, struct 
 	if ((p->cwd && !cwd) || (p->root && !root))
 		return err_nomem(err);
 	if (cwd && was_deleted(cwd)) {
-		/* A directory that is gone is as good as any other that is gone. */
-		const char *gone =
-			arena_printf(rb->arena, "/tmp/.ckpt-gone-%d-%d", p->pid, getpid());
+		const char *gone = gone_dir(rb, p, cwd);
 
 		if (!gone)
 			return err_nomem(err);
-		batch_call(b, "make a directory in /tmp in place of the deleted working directory",
+		batch_call(b, "make a directory in place of the deleted working directory",
 			   SYS_mkdir, path_in(b, gone), 0700);
-		batch_call(b, "enter a directory in /tmp in place of the deleted working directory",
+		batch_call(b, "enter a directory in place of the deleted working directory",
 			   SYS_chdir, path_in(b, gone));
-		batch_call(b, "delete a directory in /tmp", SYS_rmdir, path_in(b, gone));
+		batch_call(b, "delete the directory in its place", SYS_rmdir, path_in(b, gone));
 	} else if (cwd) {
 		batch_call(b, "enter the working directory", SYS_chdir, path_in(b, cwd));
 	}

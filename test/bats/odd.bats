@@ -56,6 +56,29 @@ SH
 	round empty
 }
 
+@test "a working directory that has been removed: what is above it is there" {
+	local i
+	door run1 "$RUN" -o "$CHAIN" --stats "$STATS" -- bash -c '
+		mkdir gone && cd gone && rmdir ../gone && touch ../ready
+		until [ -e ../go ]; do sleep 0.02; done
+		cat ../go > ../done'
+	SUP_PID=$DOOR_PID
+	until_true 20 test -e ready
+	for i in 1 2; do
+		checkpoint
+		victim_kill
+		door "restart$i" "$RESTART" -v "$CHAIN"
+		SUP_PID=$DOOR_PID
+		wait_line "restart$i.stderr" 'restarted from'
+	done
+	checkpoint
+	echo well > go.new && mv go.new go
+	exit_of "$SUP_PID" 20
+	[ "$STATUS" -eq 0 ] && [ "$(cat done)" = well ] ||
+		fail "exit $STATUS: $(cat restart2.stderr)"
+	[ -z "$(ls -d .ckpt-* 2>/dev/null)" ]
+}
+
 @test "an environment of 1.5 MB" {
 	through 'for i in {1..15}; do export "X$i=$(head -c 100000 /dev/zero | tr "\0" y)"; done' \
 		'exec @RUN@ "$@"'
