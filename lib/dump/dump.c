@@ -224,6 +224,7 @@ static int finish(struct dumper *d, struct err *err)
 	if (rc < 0)
 		return rc;
 	memory_describe_files(d);
+	mend_record(d);
 	rc = sync_files(d, err);
 	if (rc == 0)
 		rc = fault_point("dump-finish", err);

@@ -428,6 +428,8 @@ bool snapshots_adopted(const struct dumper *d);
  * before anybody looks for the job's processes again.
  */
 void mend_look(struct dumper *d);
+/* In the tree that will be written: which there were. */
+void mend_record(struct dumper *d);
 /* Which tracker suits a job with so many of them; afterwards: did it? */
 void mend_choose_tracker(struct dumper *d);
 void mend_note(struct dumper *d);

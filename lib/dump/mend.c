@@ -47,7 +47,6 @@
 #endif
 
 #define HUGE_BYTES (2ull << 20)
-#define HUGE_PAGES ((size_t)(HUGE_BYTES / CKPT_PAGE_SIZE))
 /* Less is not worth a process. */
 #define WORTH_MENDING (8ull << 20)
 /* Comparing takes 0.3 s for each GiB, each time. */
@@ -143,7 +142,7 @@ void mend_look(struct dumper *d)
 	struct dump_job *job = d->job;
 	struct arena *a;
 
-	if (!probe_get(PROBE_PAGEMAP_SCAN)->ok || (d->flags & DUMP_KILL))
+	if (!probe_get(PROBE_PAGEMAP_SCAN)->ok)
 		return;
 	if (!job->n_watched)
 		flags_meet(job);
@@ -151,6 +150,23 @@ void mend_look(struct dumper *d)
 	for (unsigned i = 0; a && i < job->n_watched; i++)
 		look(job->watched[i], a, &d->huge, &d->present);
 	arena_free(a);
+}
+
+/* A restart is to bring them back, also those that the program has not asked for. */
+void mend_record(struct dumper *d)
+{
+	for (unsigned i = 0; i < d->cap.n_subjects; i++) {
+		const struct subject *s = &d->cap.subjects[i];
+		struct watched *w = watched_find(d->job, s->pid, s->stat.start_time);
+		struct process *p = &d->tree->processes[i];
+
+		if (!w || !w->huge.n || process_is_guest(d, i))
+			continue;
+		p->huge = arena_array(d->arena, w->huge.n, sizeof *p->huge);
+		for (size_t j = 0; p->huge && j < w->huge.n; j++)
+			p->huge[p->n_huge++] =
+				(struct range){ w->huge.v[j].start, w->huge.v[j].end };
+	}
 }
 
 static void use_tracker(struct dump_job *job, bool by_hash)
@@ -243,21 +259,6 @@ struct mending {
 	uint64_t joined;
 };
 
-/* Small pages, all there, its own, and nobody else's. */
-static bool is_whole(int pagemap_fd, uint64_t at)
-{
-	uint64_t v[HUGE_PAGES];
-
-	if (io_pread_full(pagemap_fd, v, sizeof v, at / CKPT_PAGE_SIZE * sizeof v[0]) !=
-	    (ssize_t)sizeof v)
-		return false;
-	for (size_t i = 0; i < HUGE_PAGES; i++)
-		if ((v[i] & (PAGEMAP_PRESENT | PAGEMAP_FILE | PAGEMAP_EXCLUSIVE)) !=
-		    (PAGEMAP_PRESENT | PAGEMAP_EXCLUSIVE))
-			return false;
-	return true;
-}
-
 static void forget(struct mending *x, uint64_t at)
 {
 	struct span span = { at, at + HUGE_BYTES };
@@ -316,7 +317,7 @@ static int find_lost(struct mending *x)
 	for (size_t i = 0; rc == 0 && i < split.n; i++)
 		for (uint64_t at = split.v[i].start; rc == 0 && at + HUGE_BYTES <= split.v[i].end;
 		     at += HUGE_BYTES) {
-			if (!is_whole(x->pagemap_fd, at))
+			if (!proc_pagemap_joinable(x->pagemap_fd, at))
 				forget(x, at);
 			else if (is_written(x, at, &cursor))
 				rc = ranges_append(&x->lost, at, at + HUGE_BYTES);

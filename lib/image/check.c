@@ -219,6 +219,23 @@ static int check_vmas(struct checker *c, const struct process *p)
 	return 0;
 }
 
+/* A hint: it may name what is not there. */
+static int check_huge(struct checker *c, const struct process *p)
+{
+	uint64_t at = 0;
+
+	for (unsigned i = 0; i < p->n_huge; i++) {
+		const struct range *h = &p->huge[i];
+
+		if (h->start < at || h->start >= h->end || h->end > MAX_ADDRESS ||
+		    !page_aligned(h->start | h->end))
+			return bad(c, "pid %d: huge pages %#llx-%#llx are out of place", p->pid,
+				   (unsigned long long)h->start, (unsigned long long)h->end);
+		at = h->end;
+	}
+	return 0;
+}
+
 static int check_pending(struct checker *c, int32_t pid, const struct pending_signal *list,
 			 unsigned n)
 {
@@ -292,6 +309,8 @@ static int check_process(struct checker *c, const struct process *p)
 			return bad(c, "pid %d: action of signal %u", p->pid,
 				   p->sigactions[i].signo);
 	rc = check_vmas(c, p);
+	if (rc == 0)
+		rc = check_huge(c, p);
 	if (rc == 0)
 		rc = check_threads(c, p);
 	if (rc == 0)

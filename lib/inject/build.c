@@ -12,6 +12,9 @@
 #include <string.h>
 #include <unistd.h>
 
+/* The second is a companion's. */
+#define BUILD_SLOTS 2
+
 size_t build_arena_bytes(void)
 {
 	return ARENA_BYTES;
@@ -19,12 +22,12 @@ size_t build_arena_bytes(void)
 
 size_t build_stub_bytes(void)
 {
-	return STUB_BYTES(1);
+	return STUB_BYTES(BUILD_SLOTS);
 }
 
 void build_stub_copy(void *p)
 {
-	memcpy(p, stub_begin, STUB_BYTES(1));
+	memcpy(p, stub_begin, STUB_BYTES(1)); /* the other slot is written whole */
 }
 
 int build_remote_new(pid_t pid, pid_t ns_pid, uint64_t stub, uint64_t arena, uint64_t stack,
@@ -42,6 +45,7 @@ int build_remote_new(pid_t pid, pid_t ns_pid, uint64_t stub, uint64_t arena, uin
 			      .mem_fd = -1,
 			      .stub = stub,
 			      .arena = arena,
+			      .n_slots = BUILD_SLOTS,
 			      .marker_sig = marker_sig };
 	(void)snprintf(path, sizeof path, "/proc/%d/mem", pid);
 	r->mem_fd = open(path, O_RDWR | O_CLOEXEC);

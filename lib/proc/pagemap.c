@@ -20,11 +20,12 @@
 #include <fcntl.h>
 #include <pthread.h>
 
-#define REGIONS   4096  /* a call of PAGEMAP_SCAN: 96 KiB */
-#define ENTRIES   32768 /* a read of pagemap: 256 KiB, 128 MiB of addresses */
-#define PAGE      ((uint64_t)CKPT_PAGE_SIZE)
-#define USER_END  (1ull << 56)      /* no user's page lies beyond (x86-64, five-level tables) */
-#define USER_END4 0x7ffffffff000ull /* where page tables have four levels */
+#define REGIONS    4096  /* a call of PAGEMAP_SCAN: 96 KiB */
+#define ENTRIES    32768 /* a read of pagemap: 256 KiB, 128 MiB of addresses */
+#define PAGE       ((uint64_t)CKPT_PAGE_SIZE)
+#define HUGE_PAGES ((2u << 20) / CKPT_PAGE_SIZE)
+#define USER_END   (1ull << 56)      /* no user's page lies beyond (x86-64, five-level tables) */
+#define USER_END4  0x7ffffffff000ull /* where page tables have four levels */
 
 bool proc_pagemap_force_classic;
 
@@ -327,4 +328,18 @@ int proc_pagemap_scan_marked(int pagemap_fd, uint64_t start, uint64_t end, unsig
 	else if (how & LOOK_MOSTLY_UNWATCHED)
 		m.usual = PAGE_ANON | PAGE_WRITTEN;
 	return run_scan(&m, start, end, err);
+}
+
+bool proc_pagemap_joinable(int pagemap_fd, uint64_t at)
+{
+	uint64_t v[HUGE_PAGES];
+
+	if (io_pread_full(pagemap_fd, v, sizeof v, at / CKPT_PAGE_SIZE * sizeof v[0]) !=
+	    (ssize_t)sizeof v)
+		return false;
+	for (size_t i = 0; i < HUGE_PAGES; i++)
+		if ((v[i] & (PAGEMAP_PRESENT | PAGEMAP_FILE | PAGEMAP_EXCLUSIVE)) !=
+		    (PAGEMAP_PRESENT | PAGEMAP_EXCLUSIVE))
+			return false;
+	return true;
 }

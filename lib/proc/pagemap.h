@@ -68,6 +68,13 @@ int proc_pagemap_query(int pagemap_fd, uint64_t start, uint64_t end,
  * - walk_end may lie before regions that were returned (see pagemap.c).
  */
 
+/*
+ * Is [at, 2 MiB further) memory of the process's own that may be joined to a huge page: all there
+ * (what was given up is not to come back) and nobody else's too (a child of its that has a copy
+ * would be left with one of its own)?
+ */
+bool proc_pagemap_joinable(int pagemap_fd, uint64_t at);
+
 /* The 64-bit entries of /proc/PID/pagemap itself. */
 #define PAGEMAP_SOFT_DIRTY (1ull << 55)
 #define PAGEMAP_EXCLUSIVE  (1ull << 56) /* mapped once; never set for the zero page */

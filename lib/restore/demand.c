@@ -9,6 +9,7 @@
  * there waits at the userfaultfd of his process, and is woken there.
  */
 #include "restore/demand.h"
+#include "restore/huge.h"
 #include "restore/views.h"
 
 #include "proc/probe.h"
@@ -185,8 +186,10 @@ static void *work(void *arg)
 	struct demand *d = arg;
 
 	fill_work(d->f);
-	if (atomic_fetch_sub(&d->working, 1) == 1)
+	if (atomic_fetch_sub(&d->working, 1) == 1) {
+		huge_fill_zeros(d->f);
 		(void)eventfd_write(d->done_fd, 1);
+	}
 	return NULL;
 }
 

@@ -5,6 +5,7 @@
  * decompress and put them into place (sink.c).
  */
 #include "restore/filler.h"
+#include "restore/huge.h"
 #include "restore/views.h"
 
 #include "trace/stop.h"
@@ -265,8 +266,10 @@ static int add_all(struct filler *f, struct err *err)
 		if (r->procs[i].memory != &r->procs[i])
 			continue;
 		runs = resolved_runs(r->images, p->space, &n);
-		rc = sink_open_process(&f->sinks[f->n_sinks++], &r->procs[i], runs, n, r->lazy,
-				       err);
+		rc = huge_prepare(r, &r->procs[i], r->lazy, err);
+		if (rc == 0)
+			rc = sink_open_process(&f->sinks[f->n_sinks++], &r->procs[i], runs, n,
+					       r->lazy, err);
 		if (rc == 0)
 			rc = add_space(f, p->space, p, &f->sinks[f->n_sinks - 1], err);
 	}

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "inject/build.h"
+#include "inject/snapshot.h"
 #include "object/object.h"
 #include "restore/restore.h"
 #include "state/births.h"
@@ -42,6 +43,11 @@ struct build_process {
 	int *map_fds;
 	uint64_t *touched; /* pages that were touched while it was mapped */
 	unsigned n_touched;
+	/* Pages of 2 MiB that are huge ones, or with --lazy will be (huge.h), ascending. */
+	struct range *huge;
+	unsigned n_huge;
+	struct snapshot *companion; /* who will join them; NULL: nobody */
+	int pidfd;                  /* of the process; with a companion */
 };
 
 /* Once the ids have wrapped round, none below it is given out (RESERVED_PIDS, kernel/pid.c). */

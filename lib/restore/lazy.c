@@ -20,6 +20,7 @@
 #include "restore/calls.h"
 #include "restore/demand.h"
 #include "restore/ends.h"
+#include "restore/huge.h"
 #include "restore/keeper.h"
 #include "trace/regs.h"
 #include "trace/stop.h"
@@ -442,6 +443,9 @@ int lazy_serve(struct restoring *r, struct err *err)
 	log_debug("lazy: %d, all memory is there: %d", rc, l.ended);
 	if (rc == 0 && l.ended)
 		rc = let_go(&l, r, err);
+	if (rc == 0 && l.ended)
+		huge_join(r);
+	huge_discharge(r);
 	for (unsigned i = 0; rc < 0 && i < r->tree->n_processes; i++)
 		(void)kill(r->procs[i].pid, SIGKILL);
 	guard_end(&r->guard);

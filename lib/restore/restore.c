@@ -4,6 +4,7 @@
 #include "restore/restore.h"
 
 #include "restore/filler.h"
+#include "restore/huge.h"
 #include "restore/internal.h"
 #include "restore/keeper.h"
 #include "restore/sink.h"
@@ -26,7 +27,6 @@
 #endif
 #define LOG_ROOM       "restore"
 #define MANY_PROCESSES 50
-#define HUGE_BYTES     UINT64_C(0x200000)
 
 void restore_warn(const struct restoring *r, const char *fmt, ...)
 {
@@ -165,6 +165,8 @@ static int give_attributes(struct restoring *r, struct build_process *bp, struct
 	if (rc == 0)
 		rc = threads_attributes(r, bp, err);
 	if (rc == 0)
+		huge_enlist(r, bp);
+	if (rc == 0)
 		rc = threads_complete(r, bp, err);
 	return rc < 0 ? rc : threads_end_leader(bp, err);
 }
@@ -234,8 +236,8 @@ static void join_heap(struct restoring *r)
 	    proc_maps_read(dirfd, false, r->arena, &maps, &n, NULL) < 0)
 		return;
 	for (unsigned i = 0; i < n; i++) {
-		uint64_t start = (maps[i].start + HUGE_BYTES - 1) & ~(HUGE_BYTES - 1);
-		uint64_t end = maps[i].end & ~(HUGE_BYTES - 1);
+		uint64_t start = (maps[i].start + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
+		uint64_t end = maps[i].end & ~(HUGE_PAGE - 1);
 
 		if (!strcmp(maps[i].path, "[heap]") && start < end)
 			(void)madvise((void *)(uintptr_t)start, end - start, MADV_COLLAPSE);
@@ -284,6 +286,7 @@ static void forget_remotes(struct restoring *r)
 
 static void undo(struct restoring *r)
 {
+	huge_discharge(r);
 	spawn_undo(r);
 	guard_end(&r->guard);
 	tmpfs_undo(&r->rb);

@@ -10,6 +10,8 @@
  * a whole one, and UFFDIO_COPY never does; but only where all of a huge page is in the image.
  */
 #include "restore/sink.h"
+
+#include "restore/huge.h"
 #include "restore/views.h"
 
 #include "object/object.h"
@@ -26,7 +28,6 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
-#define HUGE_PAGE ((uint64_t)2 << 20)
 /* Registering costs a walk over the mappings; a smaller stretch is written to as quickly. */
 #define MIN_FRESH ((uint64_t)256 << 10)
 
@@ -109,24 +110,6 @@ static int open_uffd(struct sink *s, struct build_process *bp, struct err *err)
 	return close_inside(bp, inside, err);
 }
 
-/* The kernel gives huge pages to whoever touches this memory. */
-static bool wants_huge(const struct vma *v, bool always)
-{
-	uint64_t first = (v->start + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
-
-	if (first > v->end || v->end - first < HUGE_PAGE)
-		return false;
-	return (v->advice & ADVICE_HUGEPAGE) || (always && !(v->advice & ADVICE_NOHUGEPAGE));
-}
-
-static bool huge_always(void)
-{
-	CLEANUP_FREE char *text = NULL;
-
-	return io_read_file(-1, "/sys/kernel/mm/transparent_hugepage/enabled", &text, NULL) == 0 &&
-	       strstr(text, "[always]");
-}
-
 /* What is to come later must not be locked into memory, and a stack must be able to grow inside of
  * a system call. */
 static bool may_enroll(const struct vma *v, bool for_later)
@@ -137,16 +120,25 @@ static bool may_enroll(const struct vma *v, bool for_later)
 	return v->kind == VMA_ANON && !(v->advice & not );
 }
 
+/* A fault brings huge pages there, or they are there already. */
+static bool gets_huge(const struct build_process *bp, const struct vma *v, bool always)
+{
+	unsigned i = huge_find(bp, v->start);
+
+	return huge_is_given(v, always) || (i < bp->n_huge && bp->huge[i].start < v->end);
+}
+
 /* The end of the stretch of neighbouring mappings from i on that can be registered at once; i: this
  * one can not. */
-static unsigned stretch_end(const struct process *p, unsigned i, bool always, bool for_later)
+static unsigned stretch_end(const struct build_process *bp, unsigned i, bool always, bool for_later)
 {
+	const struct process *p = bp->state;
 	unsigned end = i;
 
 	for (; end < p->n_vmas; end++) {
 		const struct vma *v = &p->vmas[end];
 
-		if (!may_enroll(v, for_later) || (!for_later && wants_huge(v, always)) ||
+		if (!may_enroll(v, for_later) || (!for_later && gets_huge(bp, v, always)) ||
 		    (end > i && v->start != p->vmas[end - 1].end))
 			break;
 	}
@@ -175,29 +167,21 @@ static int add_fresh(struct sink *s, uint64_t start, uint64_t end, struct err *e
 	return 0;
 }
 
-/* Is all of it in the image? *cursor: a run before which there is nothing of it. */
-static bool all_there(const struct resolved_run *runs, unsigned n, unsigned *cursor, uint64_t start,
-		      uint64_t end)
+static bool is_huge(const struct build_process *bp, uint64_t at)
 {
-	for (; *cursor < n; ++*cursor) {
-		const struct page_run *run = &runs[*cursor].run;
-		uint64_t first = run->page * CKPT_PAGE_SIZE;
-		uint64_t last = (run->page + run->npages) * CKPT_PAGE_SIZE;
+	unsigned i = huge_find(bp, at);
 
-		if (first > start || last >= end)
-			return first <= start && last >= end;
-		start = MAX(start, last);
-	}
-	return false;
+	return i < bp->n_huge && bp->huge[i].start <= at;
 }
 
 /*
  * In memory that is to have huge pages: a fault may bring one only where all of it was there. What
  * the program had given up, or never touched, would be there otherwise.
  */
-static int enroll_gaps(struct sink *s, const struct vma *v, const struct resolved_run *runs,
-		       unsigned n, struct err *err)
+static int enroll_gaps(struct sink *s, const struct vma *v, bool always,
+		       const struct resolved_run *runs, unsigned n, struct err *err)
 {
+	bool given = huge_is_given(v, always);
 	uint64_t gap = v->start, at = (v->start + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
 	unsigned cursor = 0;
 	int rc = 0;
@@ -205,7 +189,8 @@ static int enroll_gaps(struct sink *s, const struct vma *v, const struct resolve
 	for (; rc == 0 && gap < v->end; at += HUGE_PAGE) {
 		bool last = at + HUGE_PAGE > v->end;
 
-		if (!last && !all_there(runs, n, &cursor, at, at + HUGE_PAGE))
+		if (!last && !(given ? huge_is_whole(runs, n, &cursor, at, at + HUGE_PAGE)
+				     : is_huge(s->bp, at)))
 			continue;
 		if (last)
 			at = v->end;
@@ -216,16 +201,17 @@ static int enroll_gaps(struct sink *s, const struct vma *v, const struct resolve
 	return rc;
 }
 
-static int enroll_all(struct sink *s, const struct process *p, const struct resolved_run *runs,
-		      unsigned n_runs, bool for_later, struct err *err)
+static int enroll_all(struct sink *s, const struct resolved_run *runs, unsigned n_runs,
+		      bool for_later, struct err *err)
 {
+	const struct process *p = s->bp->state;
 	bool always = huge_always();
 	int rc = 0;
 
 	for (unsigned i = 0, end; rc == 0 && i < p->n_vmas; i = MAX(end, i + 1)) {
-		end = stretch_end(p, i, always, for_later);
+		end = stretch_end(s->bp, i, always, for_later);
 		if (end == i && may_enroll(&p->vmas[i], for_later))
-			rc = enroll_gaps(s, &p->vmas[i], runs, n_runs, err);
+			rc = enroll_gaps(s, &p->vmas[i], always, runs, n_runs, err);
 		if (end == i || !enroll(s, p->vmas[i].start, p->vmas[end - 1].end, MIN_FRESH))
 			continue;
 		/* a copy must not reach from one mapping into the next */
@@ -247,7 +233,7 @@ int sink_open_process(struct sink *s, struct build_process *bp, const struct res
 			    .kernel_faults = for_later && !probe_without("kernel_faults") };
 	rc = open_uffd(s, bp, err);
 	if (rc == 0 && s->uffd >= 0)
-		rc = enroll_all(s, bp->state, runs, n_runs, for_later, err);
+		rc = enroll_all(s, runs, n_runs, for_later, err);
 	return rc;
 }
 

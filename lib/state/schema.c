@@ -192,6 +192,7 @@ static const struct field process_schema_fields[] = {
 	LIST(T, sem_undos, sem_undo_schema),
 	VAL(T, leader_ended),
 	VAL(T, leader_status),
+	LIST(T, huge, range_schema),
 };
 static SCHEMA(process_schema, "process", T);
 #undef T

@@ -243,6 +243,9 @@ struct process {
 	/* The leader has ended before other threads: its registers mean nothing. */
 	uint32_t leader_ended;
 	int32_t leader_status; /* as wait(2) gives it */
+	/* Of its memory: what lay in transparent huge pages, as far as is known. */
+	struct range *huge;
+	unsigned n_huge;
 };
 
 /* A process that has ended and that its parent, in the tree, has not waited for. */

@@ -205,22 +205,90 @@ until_joining() {
 	victim_quit
 }
 
+# huge_restart HOW OPTIONS...: a checkpoint of that kind of memory, SIGKILL, and a restart.
+huge_restart() {
+	local how=$1
+	is_root || touch "$BASE.userns"
+	victim_start --mode stop --tracker hash -- mem_huge "$MIB" "$how" || return 1
+	victim_poke || return 1
+	checkpoint || return 1
+	victim_kill || return 1
+	restart_from "${@:2}" || return 1
+}
+
+# restart_from OPTIONS...
+restart_from() {
+	door again "$RESTART" "$@" "$CHAIN"
+	SUP_PID=$DOOR_PID
+	until_true "$CKPT_TEST_WAIT" job_pid > /dev/null || fail "no restart: $(cat "$BASE".*err)"
+}
+
+keeper_gone() {
+	local p
+	for p in $(test_processes); do
+		case $(cat "/proc/$p/comm" 2>/dev/null) in
+		ckpt-keeper | ckpt-guard | ckpt-mender) is_gone "$p" || return 1 ;;
+		esac
+	done
+}
+
 @test "a restart brings huge pages back, and nothing that was given up" {
+	local how lazy
+	has_uffd # PAGEMAP_SCAN says which there were
+	for how in whole joined holes; do
+		for lazy in "" --lazy; do
+			huge_restart "$how" $lazy || fail "$how $lazy" || return 1
+			until_true "$CKPT_TEST_WAIT" keeper_gone || return 1
+			if [ "$how" != holes ]; then
+				is_mended || fail "$how $lazy" || return 1
+			fi
+			victim_poke || fail "$how $lazy" || return 1
+			victim_quit
+			rm -rf "$CHAIN" "$STATS" "$BASE".*
+		done
+	done
+}
+
+@test "--lazy: a job may end, or ckpt-restart be killed, while its memory is joined" {
 	local how
-	for how in whole holes; do
-		is_root || touch "$BASE.userns"
-		victim_start --mode stop --tracker hash -- mem_huge "$MIB" "$how"
-		victim_poke
-		checkpoint
-		victim_kill
-		door again "$RESTART" "$CHAIN"
-		SUP_PID=$DOOR_PID
-		until_true "$CKPT_TEST_WAIT" job_pid > /dev/null || fail "no restart" || return 1
-		if [ "$how" = whole ]; then
-			is_mended || return 1
+	has_uffd
+	for how in stop kill; do
+		KEEP=("CKPT_FAULT=lazy-joined=$how")
+		huge_restart whole --lazy || fail "$how" || return 1
+		KEEP=()
+		if [ "$how" = kill ]; then
+			until_true "$CKPT_TEST_WAIT" keeper_gone || return 1
+			victim_poke || return 1
+		else
+			until_true "$CKPT_TEST_WAIT" find_stopped || fail "nothing is joined" ||
+				return 1
+			[ "$(helpers | wc -w)" -eq 1 ] || fail "helpers: $(helpers)" || return 1
+			victim_poke || return 1
+			ln -sfn quit "$BASE.poke"
+			wait_victim '^ok quit$' || return 1
+			kill -CONT "$STOPPED"
+			exit_of "$SUP_PID" "$CKPT_TEST_WAIT"
+			SUP_PID=''
+			[ "$STATUS" -eq 0 ] || fail "exit status $STATUS" || return 1
 		fi
-		victim_poke || fail "$how" || return 1
-		victim_quit
+		[ -z "$SUP_PID" ] || victim_quit || return 1
+		until_true "$CKPT_TEST_WAIT" nothing_left || fail "left: $(test_processes)" ||
+			return 1
+		rm -rf "$CHAIN" "$STATS" "$BASE".*
+	done
+}
+
+@test "--lazy: where memory cannot be joined it stays in small pages" {
+	local name
+	has_uffd
+	for name in companion-start companion-born companion-held companion-settled lazy-joined; do
+		KEEP=("CKPT_FAULT=$name")
+		huge_restart whole --lazy || fail "$name" || return 1
+		KEEP=()
+		until_true "$CKPT_TEST_WAIT" keeper_gone || fail "$name" || return 1
+		is_split || fail "$name" || return 1
+		victim_poke || fail "$name" || return 1
+		victim_quit || fail "$name" || return 1
 		rm -rf "$CHAIN" "$STATS" "$BASE".*
 	done
 }

@@ -286,6 +286,7 @@ static void add_process(struct builder *b, const struct model *m, int32_t pid, u
 		(struct rlimit_state){ .resource = 3, .soft = 8 << 20, .hard = UINT64_MAX };
 	*PUSH(b, p, posix_locks) = (struct posix_lock){ .file = 1, .write = 1 };
 	*PUSH(b, p, sem_undos) = (struct sem_undo){ .id = 1, .num = 2, .adjust = -3 };
+	*PUSH(b, p, huge) = (struct range){ 0x10000000, 0x10200000 };
 }
 
 struct tree *model_tree(const struct model *m, unsigned g, struct arena *arena)

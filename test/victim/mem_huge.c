@@ -3,10 +3,11 @@
  * Victim: memory in transparent huge pages, all of it written anew at each poke. Nobody but itself
  * has to do with it: it has no child, and nobody has sent it a signal.
  *
- *	mem_huge MIB [holes | swings]
+ *	mem_huge MIB [holes | swings | joined]
  *
  * With holes: a page of every second huge page is given up once it has been written. With swings:
- * small pages first, and the other kind after each poke.
+ * small pages first, and the other kind after each poke. With joined: huge pages that it has not
+ * asked for before they were written, and some pages of them are zero.
  */
 #include "victim.h"
 
@@ -14,11 +15,16 @@
 
 #define HUGE_LEN (2ul << 20)
 
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+
 static volatile sig_atomic_t signals;
 static uint64_t version;
 static char *area;
 static size_t len;
-static bool holes;
+static bool holes, joined;
+static unsigned long joined_before;
 
 static void on_signal(int signo)
 {
@@ -44,16 +50,44 @@ static size_t huge_bytes(void)
 	return sum * 1024;
 }
 
+/* By khugepaged, which fills holes where huge pages are asked for, in all processes together. */
+static unsigned long kernel_joined(void)
+{
+	FILE *f = fopen("/sys/kernel/mm/transparent_hugepage/khugepaged/pages_collapsed", "re");
+	unsigned long n = 0;
+
+	if (!f)
+		return 0;
+	check(fscanf(f, "%lu", &n) == 1, "khugepaged says nothing");
+	(void)fclose(f);
+	return n;
+}
+
 static bool is_hole(size_t i)
 {
 	return holes && i % (2 * HUGE_LEN / PAGE) == 7;
 }
 
+static bool is_zero(size_t i)
+{
+	return joined && i % 16 == 3;
+}
+
+static void join(void)
+{
+	if (madvise(area, len, MADV_COLLAPSE) < 0)
+		victim_skip("MADV_COLLAPSE: %s", strerror(errno));
+}
+
 static void write_all(void)
 {
 	version++;
+	joined_before = kernel_joined();
 	for (size_t i = 0; i < len / PAGE; i++)
-		page_fill(area + i * PAGE, mix(i) ^ version);
+		if (is_zero(i))
+			memset(area + i * PAGE, 0, PAGE);
+		else
+			page_fill(area + i * PAGE, mix(i) ^ version);
 	for (size_t i = 0; i < len / PAGE; i++)
 		if (is_hole(i))
 			check_sys(madvise(area + i * PAGE, PAGE, MADV_DONTNEED) == 0);
@@ -70,12 +104,16 @@ static void other_kind(void)
 
 static void verify(void)
 {
+	static const char zero[PAGE];
 	unsigned char there;
 
 	for (size_t i = 0; i < len / PAGE; i++)
-		if (is_hole(i)) {
+		if (is_zero(i)) {
+			check(!memcmp(area + i * PAGE, zero, PAGE), "page %zu is not zero", i);
+		} else if (is_hole(i)) {
 			check_sys(mincore(area + i * PAGE, PAGE, &there) == 0);
-			check(!(there & 1), "page %zu, which was given up, is there", i);
+			check(!(there & 1) || kernel_joined() != joined_before,
+			      "page %zu, which was given up, is there", i);
 		} else
 			check(page_is(area + i * PAGE, mix(i) ^ version), "page %zu", i);
 	check(signals == 0, "a signal came");
@@ -97,9 +135,12 @@ int main(int argc, char **argv)
 	p = mmap(NULL, len + HUGE_LEN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	check_sys(p != MAP_FAILED);
 	area = (char *)(((uintptr_t)p + HUGE_LEN - 1) & ~(HUGE_LEN - 1));
-	if (madvise(area, len, MADV_HUGEPAGE) < 0)
+	joined = !strcmp(how, "joined");
+	if (!joined && madvise(area, len, MADV_HUGEPAGE) < 0)
 		victim_skip("no transparent huge pages: %s", strerror(errno));
 	write_all();
+	if (joined)
+		join();
 	if (huge_bytes() < len)
 		victim_skip("of %zu MiB only %zu are in huge pages here", len >> 20,
 			    huge_bytes() >> 20);

@@ -102,6 +102,14 @@ static void vma_guard(struct tree *t)
 	t->processes[0].vmas[1].guards[0].end = 0x90001000;
 }
 
+static void huge_order(struct tree *t)
+{
+	static struct range two[2] = { { 0x400000, 0x600000 }, { 0x200000, 0x400000 } };
+
+	t->processes[0].huge = two;
+	t->processes[0].n_huge = 2;
+}
+
 static void leader(struct tree *t)
 {
 	t->processes[0].pid = 99;
@@ -164,6 +172,7 @@ static const struct {
 	{ memory_shared, "mappings of its own" },
 	{ vma_space, "space 1 is missing" },
 	{ vma_guard, "guard range" },
+	{ huge_order, "out of place" },
 	{ leader, "not the leader" },
 	{ tid_twice, "thread 100 occurs twice" },
 	{ gregs, "registers have 8" },

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Transparent huge pages, where the job had them. */
+#pragma once
+
+#include "restore/internal.h"
+
+#define HUGE_PAGE ((uint64_t)2 << 20)
+
+struct filler;
+
+/* Does the kernel give huge pages to whoever touches this memory? always: huge_always. */
+bool huge_is_given(const struct vma *v, bool always);
+bool huge_always(void);
+/* Is all of it in the image? *cursor: a run before which there is nothing of it. */
+bool huge_is_whole(const struct resolved_run *runs, unsigned n, unsigned *cursor, uint64_t start,
+		   uint64_t end);
+
+/*
+ * In a process whose mappings have been made, before anything is filled: bp->huge, which is to be
+ * in huge pages though no fault would bring one. They are there then, empty; later: they are to be
+ * joined when the process runs and all is filled.
+ */
+int huge_prepare(struct restoring *r, struct build_process *bp, bool later, struct err *err);
+/* The first of bp->huge that ends after the address; n_huge: none. */
+unsigned huge_find(const struct build_process *bp, uint64_t at);
+
+/* For later: with the process all but complete, one of ours that will join them. */
+void huge_enlist(struct restoring *r, struct build_process *bp);
+/* With all else filled: what was zero is there, too, as it was. From any thread. */
+void huge_fill_zeros(const struct filler *f);
+/* With the job running, and nobody filling any more. */
+void huge_join(struct restoring *r);
+/* Ends those that were enlisted, by who has traced them. */
+void huge_discharge(struct restoring *r);
