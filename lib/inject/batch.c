@@ -130,6 +130,11 @@ uint64_t batch_out(struct batch *b, size_t len)
 	return addr;
 }
 
+uint64_t batch_untouched(const struct batch *b)
+{
+	return b->r->arena + ARENA_SPARE_OFFSET;
+}
+
 uint64_t batch_arg_address(const struct batch *b, unsigned call, unsigned arg)
 {
 	return b->r->arena + ARENA_CALLS_OFFSET + call * sizeof b->store->calls[0] +

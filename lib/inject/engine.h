@@ -11,7 +11,8 @@
 
 #define ARENA_CALLS_OFFSET 4096
 #define ARENA_DATA_OFFSET  (ARENA_CALLS_OFFSET + BATCH_CALLS * 64)
-#define ARENA_BYTES        (ARENA_DATA_OFFSET + BATCH_DATA)
+#define ARENA_SPARE_OFFSET (ARENA_DATA_OFFSET + BATCH_DATA)
+#define ARENA_BYTES        (ARENA_SPARE_OFFSET + 4096)
 
 /* A thread that may run batches. */
 struct engine_thread {

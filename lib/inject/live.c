@@ -220,13 +220,26 @@ static int start_mapping(struct remote *r, struct err *err)
 	return rc;
 }
 
+/* All that it maps is to be locked (mlockall(2), MCL_FUTURE), our arena too. */
+static int no_room_to_lock(const struct remote *r, struct err *err)
+{
+	(void)err_set(err, -ENOMEM,
+		      "process %d: cannot map %d KiB: it locks all its memory (mlockall(2)), and "
+		      "its limit for that (RLIMIT_MEMLOCK) has no room for so much more",
+		      r->pid, ARENA_BYTES / 1024);
+	(void)err_hint(err, "raise it: prlimit --pid %d --memlock=...", r->pid);
+	return -ENOMEM;
+}
+
 static int finish_mapping(struct remote *r, struct err *err)
 {
 	struct user_regs_struct gp;
 	int rc = engine_finish(r, &r->threads[0], &gp, STUB_OFFSET(stub_marker_map), err);
 
 	r->mapping = false;
-	if (rc == 0 && (int64_t)gp.r13 < 0)
+	if (rc == 0 && (int64_t)gp.r13 == -EAGAIN)
+		rc = no_room_to_lock(r, err);
+	else if (rc == 0 && (int64_t)gp.r13 < 0)
 		rc = err_set(err, (int)gp.r13, "process %d: cannot map %d KiB: %m", r->pid,
 			     ARENA_BYTES / 1024);
 	if (rc < 0)

@@ -79,6 +79,8 @@ unsigned batch_add(struct batch *b, const char *what, long nr, uint64_t a0, uint
 	BATCH_PICK_(0, ##__VA_ARGS__, BATCH_6_, BATCH_5_, BATCH_4_, BATCH_3_, BATCH_2_, BATCH_1_,  \
 		    BATCH_0_)                                                                      \
 	(b, what, nr, ##__VA_ARGS__)
+/* Remote address of a page of the arena's that nobody has touched since it was mapped. */
+uint64_t batch_untouched(const struct batch *b);
 /* Remote address of a copy of len bytes (16-byte aligned), for use as an argument. */
 uint64_t batch_in(struct batch *b, const void *p, size_t len);
 /* Remote address of len zero bytes for a call to fill in. */

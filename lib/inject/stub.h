@@ -44,7 +44,7 @@ struct stub_answers {
 
 /*
  * The arena: a header page with the calls that undo (only run when our tracer is gone), then the
- * calls of the batch, then its data.
+ * calls of the batch, then its data, then a page that nobody touches (batch_untouched).
  */
 #define ARENA_UNDO_MAX 63
 struct arena_head {

@@ -30,6 +30,7 @@ struct queries {
 	struct identity_query identity;
 	struct creds_query creds;
 	struct limits_query limits;
+	struct memlock_query memlock;
 	struct admit_query admit;
 	struct leader_query leader;
 	unsigned brk_call;
@@ -65,6 +66,7 @@ static int ask_inside(struct capture *c, struct subject *s, struct err *err)
 	identity_ask(b, &q.identity);
 	creds_ask(b, &q.creds);
 	limits_ask(b, &q.limits);
+	memlock_ask(b, &q.memlock);
 	admit_ask(b, &q.admit);
 	leader_ask(b, &q.leader);
 	/* brk(0) fails and thus says where the break is */
@@ -84,6 +86,7 @@ static int ask_inside(struct capture *c, struct subject *s, struct err *err)
 		return rc;
 	creds_take(b, &q.creds, &p->creds);
 	leader_take(b, &q.leader, &p->threads[0]);
+	memlock_take(b, &q.memlock, p);
 	p->mm.brk = (uint64_t)batch_ret(b, q.brk_call);
 	if (!c->tree->host.monotonic_ns) { /* the first process speaks for the tree */
 		c->tree->host.monotonic_ns = clock_take(b, q.monotonic);
@@ -162,6 +165,8 @@ int attrs_check(const struct rebuild *rb, struct err *err)
 		rc = creds_check(p, err);
 		if (rc == 0)
 			rc = limits_check(p, err);
+		if (rc == 0)
+			rc = memlock_check(p, err);
 		if (rc == 0)
 			rc = identity_check(rb, p, err);
 		for (unsigned k = 0; k < p->n_threads && rc == 0; k++)

@@ -111,6 +111,15 @@ void limits_put(struct batch *b, const struct process *p, struct limits_change *
 int limits_put_rest(struct batch *b, const struct process *p, const struct limits_change *change,
 		    pid_t tid, struct err *err);
 
+/* memlock.c */
+struct memlock_query {
+	unsigned let_go_call;
+	uint64_t present;
+};
+void memlock_ask(struct batch *b, struct memlock_query *q);
+void memlock_take(const struct batch *b, const struct memlock_query *q, struct process *p);
+int memlock_check(const struct process *p, struct err *err);
+
 /* sched.c */
 int sched_look(pid_t tid, struct arena *a, struct thread *t, struct err *err);
 int sched_check(const struct process *p, const struct thread *t, struct err *err);

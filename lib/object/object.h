@@ -328,6 +328,8 @@ void attrs_take_facts(struct thread *t, const struct thread_facts *facts);
 /* Before anything is created: credentials that cannot be had, limits above the hard limit, missing
  * cwd... */
 int attrs_check(const struct rebuild *rb, struct err *err);
+/* Locks what was locked (mlock(2), mlockall(2)), once all memory is mapped and filled. */
+int memlock_put(const struct process *p, struct batch *b, pid_t tid, struct err *err);
 /* Remote, after memory and descriptors are in place, in the leader: everything process-wide but
  * what attrs_put_thread does. */
 int attrs_put_process(struct rebuild *rb, const struct process *p, struct batch *b, pid_t tid,

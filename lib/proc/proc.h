@@ -35,6 +35,7 @@ struct proc_status {
 	uint64_t cap_inh, cap_prm, cap_eff, cap_bnd, cap_amb;
 	uint32_t no_new_privs, seccomp, threads;
 	uint32_t seccomp_filters; /* 0 before Linux 5.9 */
+	uint32_t locked_kib;      /* mlock(2) */
 	uint32_t thp_enabled;     /* THP_enabled: line; 1 when absent */
 	bool has_vm;              /* has an address space (not a zombie or kernel thread) */
 	char *name;

@@ -35,6 +35,7 @@ static const struct label {
 	LABEL("NSpid:", VALUE_INNERMOST, ns_pid),
 	LABEL("NSpgid:", VALUE_INNERMOST, ns_pgid),
 	LABEL("NSsid:", VALUE_INNERMOST, ns_sid),
+	LABEL("VmLck:", VALUE_U32, locked_kib),
 	LABEL("THP_enabled:", VALUE_U32, thp_enabled),
 	LABEL("Threads:", VALUE_U32, threads),
 	LABEL("SigPnd:", VALUE_HEX64, sig_pending),

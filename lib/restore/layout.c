@@ -384,10 +384,6 @@ int layout_finish(struct restoring *r, struct build_process *bp, struct err *err
 
 		if (!is_ours_to_map(v))
 			continue;
-		rc = make_room(bp, 2, 0, err);
-		if (rc == 0 && (v->advice & ADVICE_LOCKED))
-			(void)batch_call(bp->batch, "lock memory", SYS_mlock2, v->start,
-					 v->end - v->start, v->advice & ADVICE_LOCKONFAULT ? 1 : 0);
 		for (unsigned j = 0; rc == 0 && j < v->n_guards; j++) {
 			rc = make_room(bp, 1, 0, err);
 			(void)batch_call(bp->batch, "install guard pages", SYS_madvise,
@@ -395,6 +391,11 @@ int layout_finish(struct restoring *r, struct build_process *bp, struct err *err
 					 MADV_GUARD_INSTALL);
 		}
 	}
+	if (rc == 0)
+		rc = batch_run(bp->batch, bp->pid, err);
+	if (rc == 0)
+		rc = memlock_put(p, bp->batch, bp->pid, err);
+	batch_start(bp->batch);
 	for (unsigned i = 0; rc == 0 && i < p->n_vmas; i++) {
 		const struct vma *v = &p->vmas[i];
 

@@ -327,12 +327,12 @@ static void find_memory(struct restoring *r)
 
 static int prepare(struct restoring *r, struct err *err)
 {
-	static const int raised[] = { RLIMIT_NOFILE, RLIMIT_AS, RLIMIT_DATA };
+	static const int raised[] = { RLIMIT_NOFILE, RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK };
 	struct rlimit lim;
 	int rc;
 
-	/* several descriptors for each process; and the job's memory is beside ours at first. The
-	 * job gets its own limits. */
+	/* several descriptors for each process; and the job's memory is beside ours at first, and
+	 * locked before it has its own limits. */
 	for (size_t i = 0; i < ARRAY_SIZE(raised); i++)
 		if (getrlimit(raised[i], &lim) == 0 && lim.rlim_cur < lim.rlim_max) {
 			lim.rlim_cur = lim.rlim_max;

@@ -246,6 +246,7 @@ struct process {
 	/* Of its memory: what lay in transparent huge pages, as far as is known. */
 	struct range *huge;
 	unsigned n_huge;
+	uint32_t mlock_future; /* MCL_FUTURE, with or without MCL_ONFAULT (mlockall(2)); or 0 */
 };
 
 /* A process that has ended and that its parent, in the tree, has not waited for. */

@@ -251,6 +251,10 @@ no_thread_hears() {
 	generations mem_advice
 }
 
+@test "mlockall(), lazily" {
+	generations mem_locked
+}
+
 @test "a reservation of 16 TiB, lazily" {
 	generations mem_reserve
 }

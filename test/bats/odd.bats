@@ -35,6 +35,43 @@ round() {
 	done
 }
 
+# Root does not feel RLIMIT_MEMLOCK: here it does.
+feel_limits() {
+	LESS=()
+	! is_root || LESS=(setpriv --bounding-set=-ipc_lock)
+	through "exec ${LESS[*]} @RUN@ \"\$@\""
+}
+
+@test "a restart where memory may not be locked is refused, with the limit's name" {
+	feel_limits
+	victim_start -- mem_locked low
+	checkpoint
+	victim_kill
+	run fg 20 bash -c 'ulimit -l 0; exec "$@"' _ "${LESS[@]}" "$RESTART" \
+		"$CHAIN"
+	[ "$status" -eq 125 ] || fail "$status $output"
+	[[ $output =~ pid\ [0-9]+:\ it\ has\ 16\ KiB\ of\ locked.*RLIMIT_MEMLOCK.*\(raise ]] ||
+		fail "$output"
+	STARTS=$((STARTS + 1))
+	door restart2 "${LESS[@]}" "$RESTART" "$CHAIN"
+	SUP_PID=$DOOR_PID
+	victim_poke
+	victim_quit
+}
+
+@test "a job that locks all it maps, up to its limit, goes on and is told which limit" {
+	feel_limits
+	victim_start -- mem_locked full
+	real_attempt
+	[ "$(stats_last result)" = failed ] || fail "$(tail -n 1 "$STATS")"
+	grep -qE 'cannot map [0-9]+ KiB: it locks all .*RLIMIT_MEMLOCK.*prlimit' run1.stderr ||
+		fail "$(cat run1.stderr)"
+	victim_poke
+	prlimit --pid "$(victim_pid mem_locked)" --memlock=8388608:
+	checkpoint
+	victim_quit
+}
+
 @test "a limit of no bytes for a file does not end ckpt-run, and is the job's own" {
 	cat > size.sh <<'SH'
 ulimit -f 0

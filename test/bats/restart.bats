@@ -33,6 +33,10 @@ load ../lib/common
 	three_generations mem_advice
 }
 
+@test "mem_locked: mlockall(): what was locked is, and what comes later is as it was to be" {
+	three_generations mem_locked
+}
+
 @test "mem_guard: guard regions (MADV_GUARD_INSTALL) inside a mapping with content" {
 	three_generations mem_guard
 }
