@@ -9,8 +9,11 @@
 #include "util/cleanup.h"
 
 #include <asm/ioctls.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 
 #define PATH_BYTES  4096
@@ -180,6 +183,33 @@ static bool is_simple_ioctl(uint64_t cmd)
 	       cmd == FIONBIO || cmd == FIOCLEX || cmd == FIONCLEX;
 }
 
+/* Options whose value is no pointer to more, and no longer than is said. */
+static bool is_simple_option(const struct call *c)
+{
+	switch (c->arg[1]) {
+	case SOL_SOCKET: /* filters are counted in instructions, and lead to them */
+		return c->arg[2] != SO_ATTACH_FILTER && c->arg[2] != SO_ATTACH_REUSEPORT_CBPF;
+	case IPPROTO_TCP:
+		return c->arg[2] != TCP_ZEROCOPY_RECEIVE;
+	default:
+		return false;
+	}
+}
+
+static bool at_option(const struct call *c, struct call_memory *m)
+{
+	if (!is_simple_option(c))
+		return false;
+	if (c->nr == SYS_setsockopt) {
+		add(m, c->arg[3], c->arg[4]);
+		return true;
+	}
+	add(m, c->arg[4], 4);
+	m->value = c->arg[3];
+	m->value_len = c->arg[4];
+	return true;
+}
+
 bool call_memory(const struct call *c, struct call_memory *ret)
 {
 	memset(ret, 0, sizeof *ret);
@@ -199,6 +229,19 @@ bool call_memory(const struct call *c, struct call_memory *ret)
 	case SYS_select:
 		add_sets(c, ret);
 		return true;
+	case SYS_sendmsg:
+	case SYS_recvmsg:
+		ret->msghdr = c->arg[1];
+		return true;
+	case SYS_getsockopt:
+	case SYS_setsockopt:
+		return at_option(c, ret);
+	/* what the kernel writes to then is there (ends.c); of a leader that has ended nobody could
+	 * read the memory any more */
+	case SYS_exit_group:
+		return true;
+	case SYS_exit:
+		return !c->leader;
 	case SYS_ioctl:
 		if (!is_simple_ioctl(c->arg[1]))
 			return false;

@@ -10,13 +10,17 @@
 struct call {
 	uint64_t nr, arg[6], sp;
 	uint64_t brk; /* the break at the checkpoint */
+	bool leader;  /* it is made by the first thread */
 };
 
 /* Some of a call's pointers lead to further ones: an array of struct iovec. */
 struct call_memory {
 	struct range touches[4];
 	unsigned n;
-	struct range iovecs;  /* empty: none */
+	struct range iovecs; /* empty: none */
+	uint64_t msghdr;     /* of a struct msghdr; 0: none */
+	/* Of as many bytes as the int at value_len says (its address); 0: none. */
+	uint64_t value, value_len;
 	struct range changes; /* mappings that the call takes away or replaces; empty: none */
 	struct range changes_too;
 };

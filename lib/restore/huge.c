@@ -82,6 +82,7 @@ struct search {
 	struct build_process *bp;
 	const struct resolved_run *runs;
 	unsigned n_runs, cursor;
+	unsigned recorded, touched; /* the first of these that may matter still */
 	bool always, later;
 };
 
@@ -101,14 +102,6 @@ static bool has_content(struct search *s, uint64_t at)
 	return s->runs[i].run.kind != RUN_ZERO;
 }
 
-static bool is_touched(const struct build_process *bp, uint64_t at)
-{
-	for (unsigned i = 0; i < bp->n_touched; i++)
-		if (bp->touched[i] >= at && bp->touched[i] < at + HUGE_PAGE)
-			return true;
-	return false;
-}
-
 static bool can_be_joined(const struct vma *v)
 {
 	return v->kind == VMA_ANON && (v->prot & PROT_WRITE) && (v->flags & MAP_PRIVATE) &&
@@ -126,58 +119,53 @@ static int add_page(struct restoring *r, struct build_process *bp, uint64_t at, 
 	return 0;
 }
 
-/* Those of [start, end), which lies within the mapping. */
-static int search_part(struct restoring *r, struct search *s, const struct vma *v, uint64_t start,
-		       uint64_t end, bool recorded, struct err *err)
+/* Those of [start, end), which lies within one mapping. */
+static int search_part(struct restoring *r, struct search *s, uint64_t start, uint64_t end,
+		       struct err *err)
 {
-	bool given = huge_is_given(v, s->always);
 	int rc = 0;
 
 	for (uint64_t at = (start + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
-	     rc == 0 && at < end && end - at >= HUGE_PAGE; at += HUGE_PAGE) {
-		bool wanted = s->later ? recorded : given ? is_touched(s->bp, at) : recorded;
-
-		if (wanted && has_content(s, at))
+	     rc == 0 && at < end && end - at >= HUGE_PAGE; at += HUGE_PAGE)
+		if (has_content(s, at))
 			rc = add_page(r, s->bp, at, err);
-	}
 	return rc;
 }
 
-/* Where it is given, whatever was recorded; elsewhere only that. */
-static int search_vma(struct restoring *r, struct search *s, const struct vma *v, unsigned *cursor,
-		      struct err *err)
+/* What was recorded; where a fault brings huge pages all the same, only what was touched. All of it
+ * is ascending. */
+static int search_vma(struct restoring *r, struct search *s, const struct vma *v, struct err *err)
 {
-	const struct process *p = s->bp->state;
+	const struct build_process *bp = s->bp;
+	const struct process *p = bp->state;
 	int rc = 0;
 
-	if (!s->later && huge_is_given(v, s->always)) {
-		s->cursor = 0;
-		for (unsigned i = 0; rc == 0 && i < s->bp->n_touched; i++) {
-			uint64_t at = s->bp->touched[i] & ~(HUGE_PAGE - 1);
+	while (s->recorded < p->n_huge && p->huge[s->recorded].end <= v->start)
+		s->recorded++;
+	while (s->touched < bp->n_touched && bp->touched[s->touched] < v->start)
+		s->touched++;
+	if (s->later || !huge_is_given(v, s->always)) {
+		for (unsigned i = s->recorded;
+		     rc == 0 && i < p->n_huge && p->huge[i].start < v->end; i++)
+			rc = search_part(r, s, MAX(v->start, p->huge[i].start),
+					 MIN(v->end, p->huge[i].end), err);
+	} else if (s->touched < bp->n_touched && bp->touched[s->touched] < v->end) {
+		uint64_t at = bp->touched[s->touched] & ~(HUGE_PAGE - 1);
 
-			if (at >= v->start && at < v->end && v->end - at >= HUGE_PAGE)
-				rc = search_part(r, s, v, at, at + HUGE_PAGE, false, err);
-		}
-		return rc;
+		rc = search_part(r, s, MAX(at, v->start), MIN(at + HUGE_PAGE, v->end), err);
 	}
-	while (*cursor < p->n_huge && p->huge[*cursor].end <= v->start)
-		++*cursor;
-	for (unsigned i = *cursor; rc == 0 && i < p->n_huge && p->huge[i].start < v->end; i++)
-		rc = search_part(r, s, v, MAX(v->start, p->huge[i].start),
-				 MIN(v->end, p->huge[i].end), true, err);
 	return rc;
 }
 
 static int search(struct restoring *r, struct build_process *bp, bool later, struct err *err)
 {
 	struct search s = { .bp = bp, .always = huge_always(), .later = later };
-	unsigned cursor = 0;
 	int rc = 0;
 
 	s.runs = resolved_runs(r->images, bp->state->space, &s.n_runs);
 	for (unsigned i = 0; rc == 0 && i < bp->state->n_vmas; i++)
 		if (can_be_joined(&bp->state->vmas[i]))
-			rc = search_vma(r, &s, &bp->state->vmas[i], &cursor, err);
+			rc = search_vma(r, &s, &bp->state->vmas[i], err);
 	return rc;
 }
 

@@ -17,7 +17,7 @@
  * they are, a guard holds the userfaultfds open (keeper.c), so that no thread sees an empty page.
  */
 #include "restore/awaited.h"
-#include "restore/calls.h"
+#include "restore/bring.h"
 #include "restore/demand.h"
 #include "restore/ends.h"
 #include "restore/huge.h"
@@ -30,7 +30,6 @@
 #include "util/log.h"
 
 #include <elf.h>
-#include <limits.h>
 #include <linux/audit.h>
 #include <poll.h>
 #include <signal.h>
@@ -39,12 +38,10 @@
 #include <sys/ptrace.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 
 #define LOG_ROOM "restore"
 /* More than any signal frame, AMX state included, and the red zone. */
 #define FRAME_BYTES (64u << 10)
-#define MAX_IOVECS  64
 
 enum state { RUNS, HELD, GONE };
 
@@ -92,81 +89,10 @@ static int hold(struct lazy *l, struct kept_thread *t, int sig, struct err *err)
 /* --- system calls --------------------------------------------------------------------------------
  */
 
-/* The arrays that readv and its like are given, and what they lead to. */
-static int bring_iovecs(struct lazy *l, const struct kept_process *p, struct range where,
-			struct err *err)
-{
-	int rc = where.start < where.end ? demand_range(l->d, p->memory, where, err) : 0;
-
-	for (uint64_t at = where.start; rc == 0 && at < where.end;) {
-		uint64_t iov[MAX_IOVECS][2];
-		struct iovec to = { iov, MIN(sizeof iov, where.end - at) };
-		struct iovec from = { (void *)(uintptr_t)at, to.iov_len };
-		ssize_t n = process_vm_readv(p->pid, &to, 1, &from, 1, 0);
-
-		if (n < (ssize_t)sizeof iov[0])
-			break; /* the call will say EFAULT too */
-		for (ssize_t i = 0; rc == 0 && i < n / (ssize_t)sizeof iov[0]; i++)
-			if (iov[i][0] < iov[i][0] + iov[i][1])
-				rc = demand_range(
-					l->d, p->memory,
-					(struct range){ iov[i][0], iov[i][0] + iov[i][1] }, err);
-		at += (uint64_t)n / sizeof iov[0] * sizeof iov[0];
-	}
-	return rc;
-}
-
-/* "7f0000000000-7f0000001000": a file of /proc/PID/map_files. */
-static bool is_address_range(const char *name)
-{
-	static const char hex[] = "0123456789abcdef";
-	size_t n = strspn(name, hex);
-
-	return n && name[n] == '-' && name[n + 1] && !name[n + 1 + strspn(name + n + 1, hex)];
-}
-
-/* What leads to memory past its mappings: /proc/PID/mem and map_files, by their paths, which are
- * there by now. */
-static bool opens_memory(const struct kept_process *p, const struct call *c)
-{
-	char path[PATH_MAX];
-	struct iovec to = { path, sizeof path };
-	struct iovec from = { (void *)(uintptr_t)c->arg[c->nr == SYS_open ? 0 : 1], sizeof path };
-	const char *name;
-	ssize_t n;
-	size_t len;
-
-	if (c->nr != SYS_open && c->nr != SYS_openat)
-		return false;
-	n = process_vm_readv(p->pid, &to, 1, &from, 1, 0);
-	len = n > 0 ? strnlen(path, (size_t)n) : 0;
-	if (n <= 0 || len == (size_t)n)
-		return n > 0; /* who knows */
-	name = strrchr(path, '/');
-	name = name ? name + 1 : path;
-	return !strcmp(name, "mem") || is_address_range(name);
-}
-
-/* Brings what the call can touch. 1: that is not known, or not to be had before all is there. */
-static int prepare_call(struct lazy *l, const struct kept_process *p, const struct call *c,
-			struct err *err)
-{
-	struct call_memory m;
-	int rc;
-
-	if (!call_memory(c, &m) || demand_concerns(l->d, p->memory, m.changes) ||
-	    demand_concerns(l->d, p->memory, m.changes_too))
-		return 1;
-	rc = bring_iovecs(l, p, m.iovecs, err);
-	for (unsigned i = 0; rc == 0 && i < m.n; i++)
-		rc = demand_range(l->d, p->memory, m.touches[i], err);
-	return rc == 0 && opens_memory(p, c) ? 1 : rc;
-}
-
 static int at_call(struct lazy *l, struct kept_thread *t, struct err *err)
 {
 	struct __ptrace_syscall_info info = { 0 };
-	struct call c = { .brk = t->of->brk };
+	struct call c = { .brk = t->of->brk, .leader = t->tid == t->of->pid };
 	int rc = 1;
 
 	if (ptrace(PTRACE_GET_SYSCALL_INFO, t->tid, sizeof info, &info) > 0) {
@@ -177,7 +103,7 @@ static int at_call(struct lazy *l, struct kept_thread *t, struct err *err)
 		for (unsigned i = 0; i < ARRAY_SIZE(c.arg); i++)
 			c.arg[i] = info.entry.args[i];
 		if (info.arch == AUDIT_ARCH_X86_64)
-			rc = prepare_call(l, t->of, &c, err);
+			rc = calls_bring(l->d, t->of->memory, t->of->pid, &c, err);
 	}
 	if (rc <= 0) {
 		t->call.nr = -1; /* it is there */

@@ -224,6 +224,18 @@ no_thread_hears() {
 	has_line "$T/restart$STARTS.stderr" "block .* is damaged"
 }
 
+@test "a program that ends does not wait for its memory" {
+	saved mem_lazy gently
+	KEEP=("${UNPRIVILEGED[@]}" CKPT_DEBUG=restore)
+	restart_begin
+	victim_poke
+	ln -sfn quit "$BASE.poke"
+	exit_of "$SUP_PID" "$CKPT_TEST_WAIT"
+	SUP_PID=''
+	[ "$STATUS" -eq 0 ]
+	has_line "$T/restart$STARTS.stderr" "lazy: 0, all memory is there: 0"
+}
+
 @test "where it cannot be lazy it says so and goes on" {
 	saved mem_lazy
 	KEEP=(CKPT_WITHOUT=userfaultfd)

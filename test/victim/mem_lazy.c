@@ -5,6 +5,7 @@
 
 #include <linux/futex.h>
 #include <sys/select.h>
+#include <sys/socket.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 
@@ -26,6 +27,17 @@ enum {
 	MASK, /* and pselect() */
 	MASK_AT,
 	SELECT_END,
+	SENT = 640, /* what sendmsg() is told ... */
+	SENT_IOV,
+	SENT_DATA,
+	SENT_RIGHTS,
+	GOT, /* and recvmsg() */
+	GOT_IOV,
+	GOT_DATA,
+	GOT_RIGHTS,
+	OPTION, /* of a socket */
+	OPTION_LEN,
+	MESSAGE_END,
 	PATH = 700,
 	STACK = 800,
 	STACK_PAGES = 16,
@@ -40,7 +52,7 @@ enum {
 static char *area;
 static uint64_t rounds;
 static volatile int signals;
-static int ends[2];
+static int ends[2], pair[2];
 
 static char *at(unsigned page)
 {
@@ -79,6 +91,55 @@ static void selects(bool masked)
 	want_both();
 }
 
+/* One message with a descriptor, of which each part is in a page of its own. */
+static void want_message(unsigned header, bool sent)
+{
+	struct msghdr *m = (struct msghdr *)at(header);
+	struct iovec *iov = (struct iovec *)at(header + 1);
+	struct cmsghdr *c = (struct cmsghdr *)at(header + 3);
+
+	*iov = (struct iovec){ at(header + 2), PAGE };
+	*m = (struct msghdr){ .msg_iov = iov,
+			      .msg_iovlen = 1,
+			      .msg_control = c,
+			      .msg_controllen = CMSG_SPACE(sizeof(int)) };
+	memset(c, 0, PAGE);
+	page_fill(at(header + 2), sent ? SENT_DATA : GOT_DATA);
+	if (!sent)
+		return;
+	*c = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(int)),
+			       .cmsg_level = SOL_SOCKET,
+			       .cmsg_type = SCM_RIGHTS };
+	memcpy(CMSG_DATA(c), &ends[0], sizeof ends[0]);
+}
+
+static void want_messages(void)
+{
+	want_message(SENT, true);
+	want_message(GOT, false);
+	*(int *)at(OPTION) = 1;
+	*(socklen_t *)at(OPTION_LEN) = sizeof(int);
+}
+
+static void messages(void)
+{
+	int got;
+
+	check_sys(setsockopt(pair[0], SOL_SOCKET, SO_KEEPALIVE, at(OPTION), sizeof(int)) == 0);
+	check_sys(sendmsg(pair[0], (struct msghdr *)at(SENT), 0) == PAGE);
+	check_sys(recvmsg(pair[1], (struct msghdr *)at(GOT), MSG_WAITALL) == PAGE);
+	check(page_is(at(GOT_DATA), SENT_DATA), "recvmsg() into a missing page");
+	check(((struct msghdr *)at(GOT))->msg_controllen == CMSG_LEN(sizeof(int)) ||
+		      ((struct msghdr *)at(GOT))->msg_controllen == CMSG_SPACE(sizeof(int)),
+	      "no descriptor came in a missing page");
+	memcpy(&got, CMSG_DATA((struct cmsghdr *)at(GOT_RIGHTS)), sizeof got);
+	check_sys(close(got) == 0);
+	check_sys(getsockopt(pair[0], SOL_SOCKET, SO_TYPE, at(OPTION),
+			     (socklen_t *)at(OPTION_LEN)) == 0);
+	check(*(int *)at(OPTION) == SOCK_STREAM, "getsockopt() into a missing page");
+	want_messages();
+}
+
 static void set_up(void)
 {
 	struct sigaction act = { .sa_handler = on_signal, .sa_flags = SA_ONSTACK };
@@ -104,6 +165,8 @@ static void set_up(void)
 	check_sys(sigaction(SIGUSR2, &act, NULL) == 0);
 	check_sys(pipe(ends) == 0);
 	want_both();
+	check_sys(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
+	want_messages();
 }
 
 /* The kernel reads and writes memory that nobody has touched since the restart. */
@@ -127,6 +190,7 @@ static void calls(void)
 	check(syscall(SYS_futex, at(FUTEX), FUTEX_WAIT, 1, NULL, NULL, 0) == -1 && errno == EAGAIN,
 	      "futex() on a missing page: %s", strerror(errno));
 	selects(rounds % 2);
+	messages();
 	fd = open(at(PATH), O_RDONLY);
 	check_sys(fd >= 0);
 	check_sys(close(fd) == 0);
@@ -179,7 +243,7 @@ static void verify_all(void)
 {
 	for (unsigned p = 0; p < NPAGES; p++)
 		if (p != IOVECS && p != FUTEX && p != PATH && (p < READABLE || p >= SELECT_END) &&
-		    (p < STACK || p >= STACK + STACK_PAGES))
+		    (p < SENT || p >= MESSAGE_END) && (p < STACK || p >= STACK + STACK_PAGES))
 			check_page(p);
 	for (unsigned p = 0; p < HOLES; p++)
 		check_sys(madvise(at(NPAGES + p), PAGE, MADV_DONTNEED) == 0);
