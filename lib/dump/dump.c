@@ -452,6 +452,7 @@ int dump_checkpoint(struct dump_job *job, unsigned flags, struct dump_result *re
 			d.asker = scout_new();
 			d.walker = scout_new();
 		}
+		mend_prepare(&d);
 		rc = tracing_run(job->root, traced, &d, &job->by_thread, err);
 		scout_stop(d.scout);
 	}

@@ -191,6 +191,7 @@ struct dumper {
 	struct image_writer *writer;
 	struct snapshots *snapshots; /* NULL: none taken */
 	struct menders *menders;     /* NULL: none made */
+	struct warden *warden;       /* who sees to them should the job end; NULL: nobody */
 	uint64_t huge, present;      /* bytes: in huge pages, of all, in processes that are large */
 	uint8_t *buf;                /* IMAGE_BLOCK_PAGES pages: what is read to be looked at */
 	unsigned flags;
@@ -433,6 +434,8 @@ void mend_record(struct dumper *d);
 /* Which tracker suits a job with so many of them; afterwards: did it? */
 void mend_choose_tracker(struct dumper *d);
 void mend_note(struct dumper *d);
+/* In ckpt-run, before the tracer. */
+void mend_prepare(struct dumper *d);
 int mend_take(struct dumper *d, struct err *err);
 bool mend_wanted(const struct dumper *d);
 void mend_all(struct dumper *d);

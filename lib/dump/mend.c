@@ -22,6 +22,7 @@
  * compared by hash, on another CPU.
  */
 #include "dump/internal.h"
+#include "dump/warden.h"
 #include "inject/companion.h"
 #include "proc/pagemap.h"
 #include "trace/outlive.h"
@@ -169,6 +170,12 @@ void mend_record(struct dumper *d)
 	}
 }
 
+void mend_prepare(struct dumper *d)
+{
+	if (d->huge >= worth_mending())
+		d->warden = warden_new();
+}
+
 static void use_tracker(struct dump_job *job, bool by_hash)
 {
 	if (by_hash == job->by_hash)
@@ -231,6 +238,19 @@ static int take_one(struct dumper *d, unsigned index, struct err *err)
 	return rc == -ESRCH ? rc : 0;
 }
 
+/* A job that ends is not to leave its memory with us. */
+static void watch_all(struct dumper *d)
+{
+	unsigned n = d->menders->n;
+	struct ward *wards = d->warden && n ? arena_array(d->arena, n, sizeof *wards) : NULL;
+
+	for (unsigned i = 0; wards && i < n; i++)
+		wards[i] = (struct ward){ .companion = d->menders->v[i].helper,
+					  .pid = d->menders->v[i].w->pid };
+	if (wards)
+		warden_begin(d->warden, wards, n);
+}
+
 int mend_take(struct dumper *d, struct err *err)
 {
 	unsigned n = d->cap.n_subjects;
@@ -246,6 +266,7 @@ int mend_take(struct dumper *d, struct err *err)
 		return err_nomem(err);
 	for (unsigned i = 0; rc == 0 && i < n; i++)
 		rc = take_one(d, i, err);
+	watch_all(d);
 	return rc;
 }
 
@@ -415,6 +436,7 @@ void mend_kill(struct dumper *d)
 
 void mend_free(struct dumper *d)
 {
+	warden_free(d->warden);
 	for (unsigned i = 0; d->menders && i < d->menders->n; i++)
 		if (!snapshot_free(d->menders->v[i].helper))
 			d->job->no_snapshots = true;
