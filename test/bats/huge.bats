@@ -32,7 +32,8 @@ KERNEL_JOINED=$(kernel_joined 2>/dev/null) || true # for each test: when this fi
 is_split() {
 	local mib
 	mib=$(huge_mib)
-	[ "$mib" -lt $((MIB / 2)) ] || [ "$(kernel_joined)" != "$KERNEL_JOINED" ] || fail "still all in huge pages: this shows nothing"
+	[ "$mib" -le $((MIB / 2)) ] || [ "$(kernel_joined)" != "$KERNEL_JOINED" ] ||
+		fail "$mib of $MIB MiB are in huge pages: this shows nothing"
 }
 
 # Processes of ours in the job.

@@ -241,9 +241,9 @@ class Job:
         wait_until("the end of the job", lambda: gone(self.pid))
         reap()
 
-    def restart(self, *options):
+    def restart(self, *options, at_end=None):
         """Seconds from the start of ckpt-restart to the first instruction, and to when every page
-        has been looked at."""
+        has been looked at. at_end: called with the pid then."""
         begin = time.time_ns()
         pidfile = self.room.fresh("pid")
         # No pipe: the job may take over what stands for its streams, and then nobody sees the end.
@@ -264,6 +264,8 @@ class Job:
                 ((s, e) for s, e in self.gaps() if s < begin < e), None))
             self.order(VERIFY, pid)
             last = time.time_ns()
+            if at_end:
+                at_end(pid)
         finally:
             try:
                 os.kill(pid, signal.SIGKILL)

@@ -2,9 +2,12 @@
 /* Benchmark target: MiB of random data, rewritten at a given rate or on order. */
 #include "gap.h"
 
+#include <stdbool.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 #define PAGE_WORDS 512
 
@@ -73,17 +76,30 @@ static uint64_t pages_due(uint64_t rate, uint64_t start_us)
 	return (cpu_us() - start_us) * rate * 256 / 1000000;
 }
 
+static bool map(size_t size, const char *how)
+{
+	bool shared = !strcmp(how, "shared"), file = !strcmp(how, "memfd");
+	int fd = file ? memfd_create("memory", 0) : -1;
+
+	if (file && (fd < 0 || ftruncate(fd, (off_t)size)))
+		return false;
+	mem = mmap(NULL, size, PROT_READ | PROT_WRITE,
+		   (shared || file ? MAP_SHARED : MAP_PRIVATE) | (file ? 0 : MAP_ANONYMOUS), fd, 0);
+	return mem != MAP_FAILED &&
+	       !madvise(mem, size, strcmp(how, "huge") ? MADV_NOHUGEPAGE : MADV_HUGEPAGE);
+}
+
 /*
- * bench-memory LOG MIB RATE [huge]: with RATE MiB a second (0: none) rewritten in pages all over;
- * in 4 KiB pages, or in huge ones where the kernel gives them.
+ * bench-memory LOG MIB RATE [huge | shared | memfd]: with RATE MiB a second (0: none) rewritten in
+ * pages all over; in 4 KiB pages, or in huge ones where the kernel gives them; or in shared memory
+ * that nothing else leads to, or a memfd that is open.
  */
 int main(int argc, char **argv)
 {
 	size_t size = gap_number(argc, argv, 2) << 20;
 	uint64_t rate = gap_number(argc, argv, 3), written = 0, start;
 
-	mem = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (mem == MAP_FAILED || madvise(mem, size, argc > 4 ? MADV_HUGEPAGE : MADV_NOHUGEPAGE)) {
+	if (!map(size, argc > 4 ? argv[4] : "")) {
 		perror("memory");
 		return 1;
 	}

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Rows: writing, sizes, restarting and merging, beside dd and lz4 on the same disk."""
 import os
+import re
 import time
 
-from harness import DIRTY_10, Job, MIB, Unmeasured
+from harness import DIRTY_10, Job, MIB, Unmeasured, marked, read, wait_until
 from rows_pause import add_pause, checkpoints, memory_job, values
 
 
@@ -91,9 +92,11 @@ def memory_file(room, job):
     with open(f"/proc/{job.pid}/maps", encoding="ascii") as maps, \
             open(f"/proc/{job.pid}/mem", "rb") as mem, open(path, "wb") as out:
         for line in maps:
-            span, prot, *_ = line.split()
+            span, prot, _, _, inode, *name = line.split()
             start, end = (int(x, 16) for x in span.split("-"))
-            if not prot.startswith("rw-p"):
+            # anonymous memory may be read-only by now, and is in the image all the same
+            mine = prot.startswith("rw") or (prot.startswith("r-") and inode == "0")
+            if not mine or prot[3] != "p" or (name and name[0].startswith(("[v", "[u"))):
                 continue
             mem.seek(start)
             while start < end:
@@ -168,6 +171,58 @@ def row_restart(room, report, q):
         job.crash()
         for state, prepare in (("warm", warm), ("cold", evict)):
             add_restart(room, report, q, job, compress, state, prepare)
+        job.discard()
+    restart_huge(room, report, q)
+    restart_shared(room, report, q)
+
+
+def huge_mib(pid):
+    found = re.search(r"^AnonHugePages:\s+(\d+) kB", read(f"/proc/{pid}/smaps_rollup"), re.M)
+    return int(found.group(1)) / 1024 if found else 0
+
+
+def is_untraced(pid):
+    return "TracerPid:\t0\n" in read(f"/proc/{pid}/status")
+
+
+def restart_huge(room, report, q):
+    """Transparent huge pages: how many are there again, beside how many there were."""
+    job = memory_job(room, q.mib, 0, "huge", ["--no-incremental", "--compress", "none"])
+    before = huge_mib(job.pid)
+    job.checkpoint()
+    job.crash()
+    for options in ((), ("--lazy",)):
+        first, last, after = [], [], []
+
+        def count(pid):
+            wait_until("ckpt-keeper", lambda: is_untraced(pid) or None)
+            # they are joined from then on, by a process of ckpt-restart's
+            wait_until("the mender", lambda: None if any(
+                "ckpt-mender" in read(f"/proc/{p}/comm") for p in marked(room.dir)) else True)
+            after.append(huge_mib(pid))
+
+        for _ in range(q.runs):
+            warm(job.images())
+            a, b = job.restart(*options, at_end=count)
+            first.append(a)
+            last.append(b)
+        name = f"restart {q.mib} MiB, huge pages{', ' + options[0] if options else ''}"
+        report.add(f"{name}: first instruction", "s", first)
+        report.add("  last page", "s", last)
+        report.add("  AnonHugePages", "MiB", after, None, ("before", [before]))
+    job.discard()
+
+
+def restart_shared(room, report, q):
+    """--lazy with shared memory: what only mappings lead to comes late, an open memfd first."""
+    for kind in ("shared", "memfd"):
+        job = memory_job(room, q.mib, 0, kind, ["--no-incremental", "--compress", "none"])
+        job.checkpoint()
+        job.crash()
+        first, last = restarts(job, q.runs, warm, "--lazy")
+        name = "shared anonymous memory" if kind == "shared" else "an open memfd"
+        report.add(f"restart --lazy, {q.mib} MiB of {name}: first instruction", "s", first)
+        report.add("  last page", "s", last)
         job.discard()
 
 

@@ -35,7 +35,7 @@ def add_pause(report, name, lines, target=None, plot=None):
 
 
 def memory_job(room, mib, rate, pages, options):
-    argv = ["bench-memory", mib, rate] + (["huge"] if pages == "huge" else [])
+    argv = ["bench-memory", mib, rate] + ([] if pages == "4K" else [pages])
     return Job(room, argv, ["--keep", "1", *options])
 
 
