@@ -12,13 +12,17 @@
 #include "restore/huge.h"
 #include "restore/views.h"
 
+#include "proc/pagemap.h"
 #include "proc/probe.h"
 #include "util/cleanup.h"
 #include "util/fault.h"
+#include "util/io.h"
 
+#include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/user.h>
@@ -110,6 +114,50 @@ static int want_for_thread(struct filler *f, const struct sink *s, const struct 
 	return rc;
 }
 
+/*
+ * Beside a page that was touched before the userfaultfd was there the kernel may have brought more:
+ * a whole huge page at once, or khugepaged has made it one since. These are there, empty, and
+ * nothing would ever be put over them once the process runs.
+ */
+static int want_beside(struct filler *f, const struct sink *s, int pagemap_fd, uint64_t at,
+		       struct err *err)
+{
+	uint64_t there[HUGE_PAGE / CKPT_PAGE_SIZE], first = at & ~(HUGE_PAGE - 1);
+	int rc = 0;
+
+	if (io_pread_full(pagemap_fd, there, sizeof there,
+			  first / CKPT_PAGE_SIZE * sizeof there[0]) != (ssize_t)sizeof there)
+		return err_set(err, -EIO, "cannot read the page map of process %d", s->pid);
+	for (size_t i = 0; rc == 0 && i < ARRAY_SIZE(there); i++)
+		if (there[i] & (PAGEMAP_PRESENT | PAGEMAP_SWAPPED))
+			rc = want_now(f, s, first + i * CKPT_PAGE_SIZE, err);
+	return rc;
+}
+
+/* What was touched is there, but not yet with its content. */
+static int want_touched(struct filler *f, const struct sink *s, const struct build_process *bp,
+			struct err *err)
+{
+	CLEANUP_FD int fd = -1;
+	uint64_t last = UINT64_MAX;
+	char path[48];
+	int rc = 0;
+
+	if (!bp->n_touched)
+		return 0;
+	(void)snprintf(path, sizeof path, "/proc/%d/pagemap", bp->pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return err_set(err, -errno, "cannot open '%s': %m", path);
+	for (unsigned i = 0; rc == 0 && i < bp->n_touched; i++) {
+		rc = want_now(f, s, bp->touched[i], err);
+		if (rc == 0 && bp->touched[i] / HUGE_PAGE != last)
+			rc = want_beside(f, s, fd, bp->touched[i], err);
+		last = bp->touched[i] / HUGE_PAGE;
+	}
+	return rc;
+}
+
 static int want_for_process(struct filler *f, const struct sink *s, const struct build_process *bp,
 			    struct err *err)
 {
@@ -117,10 +165,7 @@ static int want_for_process(struct filler *f, const struct sink *s, const struct
 
 	for (unsigned i = 0; rc == 0 && i < bp->state->n_threads; i++)
 		rc = want_for_thread(f, s, &bp->state->threads[i], err);
-	/* these are there, but not yet with their content */
-	for (unsigned i = 0; rc == 0 && i < bp->n_touched; i++)
-		rc = want_now(f, s, bp->touched[i], err);
-	return rc;
+	return rc < 0 ? rc : want_touched(f, s, bp, err);
 }
 
 int demand_choose(struct filler *f, struct err *err)

@@ -274,6 +274,52 @@ keeper_gone() {
 	done
 }
 
+# join_for PID: the kernel makes huge pages of what is there of its largest mapping.
+join_for() {
+	python3 - "$1" <<'EOF'
+import ctypes, os, sys
+pid = int(sys.argv[1])
+with open(f"/proc/{pid}/maps", encoding="ascii") as maps:
+    spans = [[int(x, 16) for x in line.split()[0].split("-")] for line in maps if "rw-p" in line]
+start, end = max(spans, key=lambda s: s[1] - s[0])
+at = (start + (2 << 20) - 1) & -(2 << 20)
+libc = ctypes.CDLL(None, use_errno=True)
+iov = (ctypes.c_uint64 * 2)(at, 2 << 20)
+got = libc.syscall(440, os.pidfd_open(pid), ctypes.byref(iov), ctypes.c_size_t(1), 25, 0)
+sys.exit(0 if got == 2 << 20 else f"process_madvise: {os.strerror(ctypes.get_errno())}")
+EOF
+}
+
+half_made() {
+	local p
+	for p in $(descendants "$SUP_PID"); do
+		[ "$p" != "$STOPPED" ] && grep -q "rw-p" "/proc/$p/maps" 2>/dev/null || continue
+		MADE=$p
+		return 0
+	done
+	return 1
+}
+
+# As khugepaged does, or the fault itself where huge pages are given to everybody: a page is touched
+# so early that nobody watches yet.
+@test "--lazy: what the kernel joins before the memory is watched gets its content" {
+	is_root || skip "process_madvise asks for CAP_SYS_NICE"
+	victim_start --mode stop -- mem_huge "$MIB"
+	victim_poke
+	checkpoint
+	victim_kill
+	KEEP=(CKPT_FAULT=restore-mapped=stop)
+	door again "$RESTART" --lazy "$CHAIN"
+	KEEP=()
+	SUP_PID=$DOOR_PID
+	until_true "$CKPT_TEST_WAIT" find_stopped || fail "nothing stands still"
+	until_true "$CKPT_TEST_WAIT" half_made || fail "no job"
+	join_for "$MADE"
+	kill -CONT "$STOPPED"
+	victim_poke
+	victim_quit
+}
+
 @test "--lazy: a job may end, or ckpt-restart be killed, while its memory is joined" {
 	local how
 	has_uffd
