@@ -7,6 +7,7 @@
 #include "image/chain_int.h"
 
 #include "util/cleanup.h"
+#include "util/ending.h"
 #include "util/io.h"
 
 #include <fcntl.h>
@@ -24,54 +25,6 @@
 #define KIN_MAX      (256 << 10)
 
 static const struct timespec moment = { .tv_nsec = 10000000 };
-
-/* --- processes -----------------------------------------------------------------------------------
- */
-
-/* Field n (from 3, the state, on) of /proc/PID/stat, proc(5): behind a name that may hold anything.
- */
-static const char *stat_field(const char *text, int n)
-{
-	const char *at = strrchr(text, ')');
-
-	for (int field = 2; field < n && at; field++)
-		at = strchr(at + 1, ' ');
-	return at ? at + 1 : "";
-}
-
-/* Is that process gone, or killed and on its way out? Fields 3 (state), 9 (flags) and 31 (signals
- * pending); PF_EXITING is in the kernel's include/linux/sched.h. */
-static bool is_dying(const char *text)
-{
-	enum { PF_EXITING = 4, KILLED = 1 << (SIGKILL - 1) };
-	char state = *stat_field(text, 3);
-
-	return state == 'Z' || state == 'X' ||
-	       (strtoul(stat_field(text, 9), NULL, 10) & PF_EXITING) ||
-	       (strtoul(stat_field(text, 31), NULL, 10) & KILLED);
-}
-
-/* Of a zombie with threads its first one has ended, and the others go on or are about to end, too.
- */
-static bool has_ended(const char *text)
-{
-	char state = *stat_field(text, 3);
-
-	return (state == 'Z' || state == 'X') && strtoul(stat_field(text, 20), NULL, 10) <= 1;
-}
-
-static int read_stat(long pid, char **ret)
-{
-	char path[32];
-
-	(void)snprintf(path, sizeof path, "/proc/%ld/stat", pid);
-	return io_read_records(AT_FDCWD, path, ret, NULL);
-}
-
-static uint64_t start_time(const char *text)
-{
-	return strtoull(stat_field(text, 22), NULL, 10);
-}
 
 /* --- the lock ------------------------------------------------------------------------------------
  */
@@ -93,16 +46,21 @@ static int locked_by(struct chain *c, struct err *err)
  * letting go of a job does. */
 static bool holder_is_dead(const struct chain *c)
 {
-	CLEANUP_FREE char *stat = NULL;
 	char text[32] = "";
 	ssize_t n = io_pread_full(c->lock, text, sizeof text - 1, 0);
 	long pid = n > 0 ? strtol(text, NULL, 10) : 0;
 
 	if (pid <= 0)
 		return false;
-	if (read_stat(pid, &stat) < 0)
+	switch (ending_of((pid_t)pid, NULL)) {
+	case ENDING_NOT:
+	case ENDING_LEADER:
+		return false;
+	case ENDING_GONE:
 		return kill((pid_t)pid, 0) < 0 && errno == ESRCH;
-	return is_dying(stat);
+	default:
+		return true;
+	}
 }
 
 static int lock_file(const struct chain *c)
@@ -182,18 +140,16 @@ static void read_boot_id(char ret[static BOOT_ID_MAX])
 
 int chain_note_job(struct chain *c, pid_t root, struct err *err)
 {
-	CLEANUP_FREE char *stat = NULL;
 	char boot[BOOT_ID_MAX];
-	int rc = read_stat(root, &stat);
+	uint64_t started;
+	int rc;
 
-	if (rc == -ENOENT || rc == -ESRCH) /* it has ended already */
+	if (ending_of(root, &started) == ENDING_GONE) /* already */
 		return 0;
 	read_boot_id(boot);
-	if (rc == 0)
-		(void)snprintf(c->job, sizeof c->job, "job %ld %" PRIu64 " %s\n", (long)root,
-			       start_time(stat), boot);
-	if (rc == 0)
-		rc = write_lock(c);
+	(void)snprintf(c->job, sizeof c->job, "job %ld %" PRIu64 " %s\n", (long)root, started,
+		       boot);
+	rc = write_lock(c);
 	return rc < 0 ? err_set(err, rc, "cannot note in chain '%s' that its job runs: %m", c->path)
 		      : 0;
 }
@@ -218,19 +174,17 @@ int chain_note_kin(struct chain *c, const struct chain_kin *kin, unsigned n, str
 		      : 0;
 }
 
-/* The process if it is there; *ret_dying: and about to go. */
-static long find_process(long pid, uint64_t started, bool *ret_dying)
+/* The process if it is there, and how it is. */
+static long find_process(long pid, uint64_t started, enum ending *ret)
 {
-	CLEANUP_FREE char *stat = NULL;
+	uint64_t start = 0;
 
-	if (pid <= 0 || read_stat(pid, &stat) < 0 || start_time(stat) != started)
-		return 0;
-	*ret_dying = is_dying(stat);
-	return has_ended(stat) ? 0 : pid;
+	*ret = ending_of((pid_t)pid, &start);
+	return *ret >= ENDING_DONE || start != started ? 0 : pid;
 }
 
 /* The first process of the note that is there. */
-static long find_job(const struct chain *c, bool *ret_dying)
+static long find_job(const struct chain *c, enum ending *ret)
 {
 	char boot[BOOT_ID_MAX], booted[BOOT_ID_MAX];
 	const char *line = c->kin;
@@ -241,9 +195,9 @@ static long find_job(const struct chain *c, bool *ret_dying)
 	if (sscanf(c->job, "job %ld %" SCNu64 " %64s", &pid, &started, booted) != 3 ||
 	    strcmp(boot, booted) != 0)
 		return 0;
-	found = find_process(pid, started, ret_dying);
+	found = find_process(pid, started, ret);
 	while (!found && line && sscanf(line, "also %ld %" SCNu64, &pid, &started) == 2) {
-		found = find_process(pid, started, ret_dying);
+		found = find_process(pid, started, ret);
 		line = strchr(line, '\n');
 		line = line ? line + 1 : NULL;
 	}
@@ -252,12 +206,14 @@ static long find_job(const struct chain *c, bool *ret_dying)
 
 pid_t chain_job(const struct chain *c)
 {
-	bool dying = false;
-	long pid = find_job(c, &dying);
+	enum ending how = ENDING_GONE;
+	long pid = find_job(c, &how);
 
-	for (unsigned tries = 0; pid && dying && tries < ENDING_TRIES; tries++) {
+	for (unsigned tries = 0;
+	     pid && how != ENDING_NOT && tries < (how == ENDING_SOON ? ENDING_TRIES : ENDING_LOOKS);
+	     tries++) {
 		(void)nanosleep(&moment, NULL);
-		pid = find_job(c, &dying);
+		pid = find_job(c, &how);
 	}
 	return (pid_t)pid;
 }

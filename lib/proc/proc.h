@@ -55,8 +55,6 @@ struct proc_stat {
 	uint64_t start_code, end_code, start_stack, start_data, end_data, start_brk;
 	uint64_t arg_start, arg_end, env_start, env_end;
 	int32_t exit_code;
-	/* Killed and on its way out, or a zombie (or a leader that ended before its threads). */
-	bool ending;
 };
 int proc_stat_parse(const char *text, struct proc_stat *ret, struct err *err);
 int proc_stat_read(int dirfd, struct proc_stat *ret, struct err *err);

@@ -15,13 +15,11 @@ enum field_number {
 	SESSION = 6,
 	TTY_NR = 7,
 	TPGID = 8,
-	FLAGS = 9,
 	NICE = 19,
 	STARTTIME = 22,
 	STARTCODE = 26,
 	ENDCODE = 27,
 	STARTSTACK = 28,
-	SIGNALS = 31,
 	EXIT_SIGNAL = 38,
 	RT_PRIORITY = 40,
 	POLICY = 41,
@@ -35,9 +33,6 @@ enum field_number {
 	EXIT_CODE = 52,
 	COUNT = 53,
 };
-
-#define PF_EXITING 4 /* the kernel's include/linux/sched.h */
-#define KILLED     (1u << (SIGKILL - 1))
 
 static int bad(struct err *err)
 {
@@ -90,8 +85,6 @@ int proc_stat_parse(const char *text, struct proc_stat *ret, struct err *err)
 		.env_start = v[ENV_START],
 		.env_end = v[ENV_END],
 		.exit_code = (int32_t)v[EXIT_CODE],
-		.ending = state == 'Z' || state == 'X' || (v[FLAGS] & PF_EXITING) ||
-			  (v[SIGNALS] & KILLED),
 	};
 	return 0;
 }

@@ -5,6 +5,7 @@
 #include "proc/elf.h"
 #include "proc/probe.h"
 #include "util/cleanup.h"
+#include "util/ending.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -137,14 +138,18 @@ static pid_t taken_id(const struct restoring *r)
 	return 0;
 }
 
-/* Is whoever has that id about to give it back? */
-static bool is_ending(pid_t id)
+/* For how many looks more is it to be hoped that whoever has that id gives it back? Not a thread:
+ * it has no say of its own. */
+static unsigned patience(pid_t id)
 {
-	struct proc_stat stat;
-	CLEANUP_FD int dirfd = -1;
-
-	return proc_open_pid(id, &dirfd, NULL) < 0 || proc_stat_read(dirfd, &stat, NULL) < 0 ||
-	       stat.ending;
+	switch (ending_of(id, NULL)) {
+	case ENDING_NOT:
+		return 0;
+	case ENDING_LEADER:
+		return ENDING_LOOKS;
+	default:
+		return ENDING_TRIES;
+	}
 }
 
 /* Of a job that was killed a moment ago there still are zombies, until somebody reaps them. */
@@ -153,7 +158,7 @@ static pid_t taken_for_good(const struct restoring *r)
 	const struct timespec moment = { .tv_nsec = 10000000 };
 	pid_t id = taken_id(r);
 
-	for (unsigned i = 0; id && is_ending(id) && i < ENDING_TRIES; i++) {
+	for (unsigned i = 0; id && i < patience(id); i++) {
 		(void)nanosleep(&moment, NULL);
 		id = taken_id(r);
 	}

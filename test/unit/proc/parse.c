@@ -104,16 +104,6 @@ static void test_status_bad(void)
 
 static void test_stat(void)
 {
-	static const struct {
-		char state;
-		unsigned flags, signals;
-		bool ending;
-	} ends[] = {
-		{ 'Z', 0x40000c, 0, true },
-		{ 'R', 0x400004, 0, true }, /* PF_EXITING */
-		{ 'S', 0x400000, 1 << (SIGKILL - 1), true },
-		{ 'S', 0x400000, 1 << (SIGTERM - 1), false },
-	};
 	struct proc_stat s;
 
 	CHECK_OK(proc_stat_parse(load("stat"), &s, &err));
@@ -130,17 +120,6 @@ static void test_stat(void)
 	CHECK_INT(s.start_brk, 94757142532096);
 	CHECK_INT(s.env_end, 140734414020594);
 	CHECK_INT(s.exit_code, 0);
-	CHECK(!s.ending);
-	for (size_t i = 0; i < ARRAY_SIZE(ends); i++) {
-		char text[512];
-
-		(void)snprintf(text, sizeof text,
-			       "9 (x) %c 1 9 9 0 -1 %u 0 0 0 0 0 0 0 0 20 0 1 0 249901 0 0 0 0 0 0 "
-			       "0 0 %u 0 0 0 0 0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 0",
-			       ends[i].state, ends[i].flags, ends[i].signals);
-		CHECK_OK(proc_stat_parse(text, &s, &err));
-		CHECK_INT(s.ending, ends[i].ending);
-	}
 	CHECK_INT(proc_stat_parse("1 (x) S 2 3", &s, &err), -EBADMSG);
 	CHECK_INT(proc_stat_parse("1 (x", &s, &err), -EBADMSG);
 	CHECK_INT(proc_stat_parse("", &s, &err), -EBADMSG);
