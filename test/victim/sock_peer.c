@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Victim: SO_PEERCRED: who connected, listened, or made a pair, also where that one has ended. */
+/*
+ * Victim: SO_PEERCRED: who connected, listened, or made a pair, also where that one has ended; and
+ * SO_PEERPIDFD (Linux 6.5), which shows the same process or nobody, but the first one always.
+ */
 #include "victim.h"
 
 #include <sys/prctl.h>
@@ -8,6 +11,9 @@
 #include <sys/wait.h>
 
 #define OTHER_ID 4242
+#ifndef SO_PEERPIDFD
+#define SO_PEERPIDFD 77
+#endif
 
 enum { CHILD_PAIR, FROM_CHILD, TO_PARENT, TO_CHILD, FROM_ENDED, ENDED_PAIR, OWN_PAIR, N_ENDS };
 
@@ -28,6 +34,35 @@ static void note(int which, int fd)
 	check_sys(getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &ends[which].peer, &len) == 0);
 }
 
+/* 0: nobody; -1: the kernel does not know the option. */
+static pid_t shown_by_pidfd(int fd)
+{
+	int pidfd = -1, pid = 0;
+	socklen_t len = sizeof pidfd;
+	char path[64], line[128];
+	FILE *f;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &len) < 0)
+		return errno == ENOPROTOOPT ? -1 : 0;
+	(void)snprintf(path, sizeof path, "/proc/self/fdinfo/%d", pidfd);
+	check_sys((f = fopen(path, "re")));
+	while (fgets(line, sizeof line, f))
+		if (sscanf(line, "Pid: %d", &pid) == 1)
+			break;
+	(void)fclose(f);
+	(void)close(pidfd);
+	return pid > 0 ? pid : 0;
+}
+
+static void check_pidfd(const char *who, int end)
+{
+	pid_t shown = shown_by_pidfd(ends[end].fd);
+
+	check(shown <= 0 || victim_newpids() || shown == ends[end].peer.pid,
+	      "%s, end %d: its pidfd shows %d, not %d", who, end, shown, ends[end].peer.pid);
+	check(end != OWN_PAIR || shown, "%s: the pidfd of the first process shows nobody", who);
+}
+
 static void check_ends(const char *who)
 {
 	for (int i = 0; i < N_ENDS; i++) {
@@ -39,6 +74,7 @@ static void check_ends(const char *who)
 		check_sys(getsockopt(ends[i].fd, SOL_SOCKET, SO_PEERCRED, &now, &len) == 0);
 		check(now.pid == was.pid || victim_newpids(), "%s, end %d: pid %d, was %d", who, i,
 		      now.pid, was.pid);
+		check_pidfd(who, i);
 		check(now.uid == was.uid && now.gid == was.gid, "%s, end %d: uid %u gid %u", who, i,
 		      now.uid, now.gid);
 	}
