@@ -134,6 +134,33 @@ can_attach() {
 	victim_quit
 }
 
+@test "locks of every kind are held on beside a snapshot, and after it" {
+	local i
+	is_root || touch "$BASE.userns"
+	KEEP=("CKPT_FAULT=dump-thawed=stop")
+	victim_start --mode snapshot -- locked
+	KEEP=()
+	victim_poke
+	stopped_at_point
+	[ "$(copies | wc -w)" -eq 2 ] || fail "copies: $(copies)"
+	victim_poke
+	kill -CONT "$STOPPED"
+	until_true "$CKPT_TEST_WAIT" more_stats_than 0
+	[ "$(stats_last result)" = ok ]
+	used_snapshot
+	victim_poke
+	for i in 1 2 3; do
+		checkpoint
+		used_snapshot
+		victim_poke
+	done
+	victim_kill
+	victim_restart
+	checkpoint
+	used_snapshot
+	victim_quit
+}
+
 @test "a snapshot that is killed fails its attempt, not the job" {
 	local copy
 	KEEP=("CKPT_FAULT=dump-thawed=stop")
