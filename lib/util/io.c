@@ -161,11 +161,15 @@ int io_readlink(int dirfd, const char *path, char **ret)
 /* ioprio_set(2) has no wrapper: best effort, lowest level, for one thread. */
 #define IOPRIO_ONE_THREAD 1
 #define IOPRIO_LOWEST     (2 << 13 | 7)
+#define IOPRIO_IDLE       (3 << 13)
 /* About a tenth of a core beside a job that wants all of it; all that it leaves. */
 #define BACKGROUND_NICE 10
 
 void io_step_back(pid_t tid)
 {
-	(void)setpriority(PRIO_PROCESS, (id_t)tid, BACKGROUND_NICE);
-	(void)syscall(SYS_ioprio_set, IOPRIO_ONE_THREAD, tid, IOPRIO_LOWEST);
+	/* who was started with less keeps that: under nice(1), ionice -c idle */
+	if (getpriority(PRIO_PROCESS, (id_t)tid) < BACKGROUND_NICE)
+		(void)setpriority(PRIO_PROCESS, (id_t)tid, BACKGROUND_NICE);
+	if (syscall(SYS_ioprio_get, IOPRIO_ONE_THREAD, tid) < IOPRIO_IDLE)
+		(void)syscall(SYS_ioprio_set, IOPRIO_ONE_THREAD, tid, IOPRIO_LOWEST);
 }

@@ -161,6 +161,43 @@ can_attach() {
 	victim_quit
 }
 
+# Thread by thread, with names: nice level and I/O priority.
+priorities() {
+	local task stat
+	for task in /proc/"$1"/task/*; do
+		{ stat=$(< "$task/stat"); } 2>/dev/null || continue
+		read -r -a stat <<< "${stat##*) }"
+		echo "$(< "$task/comm") nice ${stat[16]} $(ionice -p "${task##*/}")"
+	done
+}
+
+# The writer's: what puts the image out, and one at least that compresses.
+writers_behind() {
+	[ "$(priorities "$SUP_PID" | grep -c ' nice 10 best-effort: prio 7$')" -ge 2 ]
+}
+
+@test "what writes beside the running job steps back, and nobody else does" {
+	local before own
+	[ "$(nice)" -lt 10 ] || skip "the tests themselves run at nice level $(nice)"
+	KEEP=("CKPT_FAULT=dump-thawed=stop")
+	victim_start --mode stop -- unseen memory 40
+	KEEP=()
+	before=$(priorities "$VICTIM_PID")
+	own=$(priorities "$SUP_PID" | head -n 1)
+	stopped_at_point
+	until_true "$CKPT_TEST_WAIT" writers_behind || fail "$(priorities "$SUP_PID")"
+	[ "$(priorities "$VICTIM_PID")" = "$before" ] || fail "$(priorities "$VICTIM_PID")"
+	[ "$(priorities "$SUP_PID" | head -n 1)" = "$own" ] || fail "$(priorities "$SUP_PID")"
+	! priorities "$STOPPED" | grep -v ' nice 10 ' | grep -vF "${own#* }" ||
+		fail "the tracer: $(priorities "$STOPPED")"
+	kill -CONT "$STOPPED"
+	until_true "$CKPT_TEST_WAIT" more_stats_than 0
+	[ "$(stats_last result) $(stats_last mode)" = "ok stop" ] || fail "$(cat "$STATS")"
+	[ "$(priorities "$VICTIM_PID")" = "$before" ]
+	victim_poke
+	victim_quit
+}
+
 @test "a snapshot that is killed fails its attempt, not the job" {
 	local copy
 	KEEP=("CKPT_FAULT=dump-thawed=stop")
