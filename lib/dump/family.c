@@ -164,6 +164,12 @@ static int capture_zombie(struct dumper *d, const struct frozen_zombie *fz, stru
 	return rc;
 }
 
+/* A stop signal that a process need not obey. */
+static bool is_terminals(int sig)
+{
+	return sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU;
+}
+
 /* Asks the parent, without taking it, whether there is a stop to be waited for. */
 static int look_at_stop(struct dumper *d, unsigned index, struct err *err)
 {
@@ -184,6 +190,8 @@ static int look_at_stop(struct dumper *d, unsigned index, struct err *err)
 	if (rc == 0) {
 		memcpy(&si, batch_result(b, info), sizeof si);
 		p->stop_seen = si.si_pid == 0;
+		if (!p->stop_seen && is_terminals(si.si_status))
+			p->stopped = (uint32_t)si.si_status;
 	}
 	return rc;
 }

@@ -4,6 +4,7 @@
 
 #include "util/cleanup.h"
 
+#include <signal.h>
 #include <stdbool.h>
 #include <string.h>
 
@@ -308,6 +309,9 @@ static int check_process(struct checker *c, const struct process *p)
 		if (p->sigactions[i].signo < 1 || p->sigactions[i].signo > MAX_SIGNAL)
 			return bad(c, "pid %d: action of signal %u", p->pid,
 				   p->sigactions[i].signo);
+	if (p->stopped > 1 && p->stopped != SIGTSTP && p->stopped != SIGTTIN &&
+	    p->stopped != SIGTTOU)
+		return bad(c, "pid %d: stopped by signal %u", p->pid, p->stopped);
 	rc = check_vmas(c, p);
 	if (rc == 0)
 		rc = check_huge(c, p);

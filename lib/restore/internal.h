@@ -184,8 +184,10 @@ int threads_make(struct restoring *r, struct build_process *bp, struct err *err)
 int threads_attributes(struct restoring *r, struct build_process *bp, struct err *err);
 /* Unmaps the workspace, sets the final registers; the process stays stopped. */
 int threads_complete(struct restoring *r, struct build_process *bp, struct err *err);
-/* Into a group stop, as by SIGSTOP: it stays stopped when it is let go. */
-int threads_stop(struct build_process *bp, struct err *err);
+/* NULL: it is not of the tree. */
+struct build_process *restore_parent_of(struct restoring *r, const struct build_process *bp);
+/* Into a group stop, by SIGSTOP or what its parent waits for: it stays so when it is let go. */
+int threads_stop(struct restoring *r, struct build_process *bp, struct err *err);
 /* Where the leader has ended before other threads: it does so again. It runs no more calls then. */
 int threads_end_leader(struct build_process *bp, struct err *err);
 void threads_release(struct build_process *bp);

@@ -171,14 +171,19 @@ static int give_attributes(struct restoring *r, struct build_process *bp, struct
 	return rc < 0 ? rc : threads_end_leader(bp, err);
 }
 
+struct build_process *restore_parent_of(struct restoring *r, const struct build_process *bp)
+{
+	for (unsigned i = 0; i < r->tree->n_processes; i++)
+		if (r->procs[i].state->pid == bp->state->ppid)
+			return &r->procs[i];
+	return NULL;
+}
+
 /* Has its parent waited for the stop already? Then there is nothing more to be waited for. */
 static int take_stop(struct restoring *r, const struct build_process *bp, struct err *err)
 {
-	const struct build_process *parent = NULL;
+	const struct build_process *parent = restore_parent_of(r, bp);
 
-	for (unsigned i = 0; !parent && i < r->tree->n_processes; i++)
-		if (r->procs[i].state->pid == bp->state->ppid)
-			parent = &r->procs[i];
 	if (!parent || !bp->state->stop_seen)
 		return 0;
 	batch_start(parent->batch);
@@ -199,7 +204,7 @@ static int stop_again(struct restoring *r, struct err *err)
 			continue;
 		rc = give_attributes(r, bp, err);
 		if (rc == 0)
-			rc = threads_stop(bp, err);
+			rc = threads_stop(r, bp, err);
 		if (rc == 0)
 			rc = take_stop(r, bp, err);
 	}

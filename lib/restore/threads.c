@@ -190,8 +190,8 @@ static int find_syscall(struct build_process *bp, uint64_t *ret, struct patch *p
 	return err_set(err, -ENOEXEC, "pid %d has no executable memory", bp->state->pid);
 }
 
-/* The leader's next instruction is this call, whatever has become of the stub. */
-static int set_call(struct build_process *bp, long nr, uint64_t a0, uint64_t a1,
+/* The thread's next instruction is this call, whatever has become of the stub. */
+static int set_call(struct build_process *bp, pid_t tid, long nr, uint64_t a0, uint64_t a1,
 		    struct patch *patch, struct err *err)
 {
 	struct thread_regs regs;
@@ -201,7 +201,7 @@ static int set_call(struct build_process *bp, long nr, uint64_t a0, uint64_t a1,
 	*patch = (struct patch){ 0 };
 	rc = find_syscall(bp, &at, patch, err);
 	if (rc == 0)
-		rc = regs_get(bp->pid, &regs, err);
+		rc = regs_get(tid, &regs, err);
 	if (rc < 0)
 		return rc;
 	regs.gp.rip = at;
@@ -209,7 +209,7 @@ static int set_call(struct build_process *bp, long nr, uint64_t a0, uint64_t a1,
 	regs.gp.orig_rax = (uint64_t)-1;
 	regs.gp.rdi = a0;
 	regs.gp.rsi = a1;
-	return regs_set_gp(bp->pid, &regs.gp, err);
+	return regs_set_gp(tid, &regs.gp, err);
 }
 
 /* tid: a thread that still has the memory. */
@@ -233,7 +233,8 @@ static int unmap_workspace(struct build_process *bp, struct err *err)
 	struct stop stop;
 	int rc;
 
-	rc = set_call(bp, SYS_munmap, bp->ws.start, bp->ws.end - bp->ws.start, &patch, err);
+	rc = set_call(bp, bp->pid, SYS_munmap, bp->ws.start, bp->ws.end - bp->ws.start, &patch,
+		      err);
 	for (int stops = 0; rc == 0 && stops < 2;) {
 		rc = trace_resume(bp->pid, PTRACE_SYSCALL, 0, err);
 		if (rc == 0)
@@ -304,7 +305,7 @@ int threads_complete(struct restoring *r, struct build_process *bp, struct err *
 	return rc < 0 ? rc : fault_point("restore-complete", err);
 }
 
-/* Its next stop must be by the SIGSTOP that was sent. */
+/* Its next stop must be by the group stop that another thread has made. */
 static int settle_stopped(pid_t tid, struct err *err)
 {
 	struct stop stop;
@@ -346,7 +347,8 @@ int threads_end_leader(struct build_process *bp, struct err *err)
 
 	if (!p->leader_ended)
 		return 0;
-	rc = set_call(bp, SYS_exit, (uint64_t)WEXITSTATUS(p->leader_status), 0, &patch, err);
+	rc = set_call(bp, bp->pid, SYS_exit, (uint64_t)WEXITSTATUS(p->leader_status), 0, &patch,
+		      err);
 	if (rc == 0)
 		rc = regs_set_mask(bp->pid, ~UINT64_C(0), err);
 	if (rc < 0)
@@ -363,22 +365,109 @@ int threads_end_leader(struct build_process *bp, struct err *err)
 	return take_patch_back(bp, bp->threads[1].tid, &patch, err);
 }
 
+/* The terminal's stop signals do nothing to a group of which no member has a parent in another
+ * group of its session. Asked of the processes as they are now: ids of outside are not known. */
+static bool is_orphaned(struct restoring *r, const struct build_process *bp)
+{
+	pid_t group = getpgid(bp->pid), session = getsid(bp->pid);
+
+	for (unsigned i = 0; i < r->tree->n_processes; i++) {
+		const struct build_process *member = &r->procs[i], *parent;
+
+		if (member->state->pgid != bp->state->pgid || getpgid(member->pid) != group)
+			continue;
+		parent = restore_parent_of(r, member);
+		if (parent && getpgid(parent->pid) != group && getsid(parent->pid) == session)
+			return false;
+	}
+	return true;
+}
+
+/* The signal to stop it with, as its parent will see: another than SIGSTOP only where that is sure
+ * to stop it too. */
+static int stop_signal(struct restoring *r, const struct build_process *bp)
+{
+	const struct process *p = bp->state;
+	int sig = (int)p->stopped;
+
+	if ((sig != SIGTSTP && sig != SIGTTIN && sig != SIGTTOU) || p->sighand_of)
+		return SIGSTOP;
+	for (unsigned i = 0; i < p->n_sigactions; i++)
+		if ((int)p->sigactions[i].signo == sig && p->sigactions[i].handler != 0)
+			return SIGSTOP;
+	return is_orphaned(r, bp) ? SIGSTOP : sig;
+}
+
+static int send_stop(const struct build_process *bp, pid_t tid, struct err *err)
+{
+	if (syscall(SYS_tgkill, bp->pid, tid, SIGSTOP) < 0)
+		return err_set(err, -errno, "cannot stop process %d: %m", bp->pid);
+	return 0;
+}
+
+/*
+ * The SIGSTOP is sent, and sig takes its place. Should the kernel ignore that, the thread comes to
+ * a system call that means nothing, instead of the program's next instruction, and the SIGSTOP
+ * stops it there.
+ */
+static int stop_first(struct build_process *bp, pid_t tid, int sig, struct err *err)
+{
+	struct stop stop = { 0 };
+	int rc = send_stop(bp, tid, err);
+
+	for (int calls = 0; rc == 0;) {
+		int deliver = stop.kind != STOP_SIGNAL ? 0 : stop.sig == SIGSTOP ? sig : stop.sig;
+
+		rc = trace_resume(tid, PTRACE_SYSCALL, deliver, err);
+		if (rc == 0)
+			rc = trace_wait(tid, trace_now_ns() + 10LL * 1000000000, &stop, err);
+		if (rc == 0 && stop.kind == STOP_EXITED)
+			rc = err_set(err, -ESRCH, "thread %d has died", tid);
+		if (rc < 0 || stop.kind == STOP_GROUP)
+			return rc;
+		if (stop.kind != STOP_SYSCALL)
+			continue;
+		if (sig == SIGSTOP && calls != 1)
+			return err_set(err, -EIO, "process %d does not stop", bp->pid);
+		if (calls++ == 0)
+			rc = send_stop(bp, tid, err);
+		sig = SIGSTOP;
+	}
+	return rc;
+}
+
+/* What the thread is to go on with is untouched. */
+static int stop_first_safely(struct build_process *bp, pid_t tid, int sig, struct err *err)
+{
+	struct thread_regs regs;
+	struct patch patch;
+	int rc = regs_get(tid, &regs, err);
+
+	if (rc == 0)
+		rc = set_call(bp, tid, SYS_getpid, 0, 0, &patch, err);
+	if (rc == 0)
+		rc = stop_first(bp, tid, sig, err);
+	if (rc == 0)
+		rc = take_patch_back(bp, tid, &patch, err);
+	return rc < 0 ? rc : regs_set_gp(tid, &regs.gp, err);
+}
+
 /*
  * Everything but SIGSTOP is blocked meanwhile, so that no other signal comes first. It is sent to
  * one thread, which is the first to run and makes the group stop; the others then find it before
  * they get to an instruction of the program. Sent to the process, any thread could take it, and
- * the others would run until then.
+ * the others would run until then. What it takes in its place must not be blocked.
  */
-int threads_stop(struct build_process *bp, struct err *err)
+int threads_stop(struct restoring *r, struct build_process *bp, struct err *err)
 {
 	unsigned first = first_alive(bp);
-	int rc = 0;
+	int rc = 0, sig = stop_signal(r, bp);
 
 	for (unsigned i = first; rc == 0 && i < bp->state->n_threads; i++)
-		rc = regs_set_mask(bp->threads[i].tid, ~UINT64_C(0), err);
-	if (rc == 0 && syscall(SYS_tgkill, bp->pid, bp->threads[first].tid, SIGSTOP) < 0)
-		rc = err_set(err, -errno, "cannot stop process %d: %m", bp->pid);
-	for (unsigned i = first; rc == 0 && i < bp->state->n_threads; i++) {
+		rc = regs_set_mask(bp->threads[i].tid, ~(UINT64_C(1) << (sig - 1)), err);
+	if (rc == 0)
+		rc = stop_first_safely(bp, bp->threads[first].tid, sig, err);
+	for (unsigned i = first + 1; rc == 0 && i < bp->state->n_threads; i++) {
 		rc = trace_resume(bp->threads[i].tid, PTRACE_CONT, 0, err);
 		if (rc == 0)
 			rc = settle_stopped(bp->threads[i].tid, err);

@@ -225,7 +225,9 @@ struct process {
 	unsigned n_rlimits;
 	struct posix_lock *posix_locks;
 	unsigned n_posix_locks;
-	uint32_t stopped;      /* in a group stop (SIGSTOP) at the checkpoint: stays stopped */
+	/* in a group stop (SIGSTOP) at the checkpoint: stays stopped. By which signal, where its
+	 * parent has not waited for that yet and another did it; else 1 */
+	uint32_t stopped;
 	int32_t next_timer_id; /* what the kernel would give the next timer, -1 unknown */
 	/* core(5), with COREDUMP_FILTER_KNOWN; 0: not recorded (images before it was) */
 	uint32_t coredump_filter;

@@ -259,7 +259,7 @@ static void add_process(struct builder *b, const struct model *m, int32_t pid, u
 			       .oom_score_adj = -7,
 			       .next_timer_id = -1,
 			       .coredump_filter = COREDUMP_FILTER_KNOWN | 0x3f,
-			       .stopped = pid == 101,
+			       .stopped = pid == 101 ? 20 : 0,
 			       .exit_signal = 17,
 			       .files_of = pid == 102 ? 101 : 0,
 			       .stop_seen = pid == 101,

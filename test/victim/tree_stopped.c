@@ -1,17 +1,21 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Stopped children: one whose stop its parent has not waited for yet, one whose it has, and one in
- * a group of its own that is stopped as a whole. They stay stopped, and go on when they are told
- * to. The second has threads, of which none makes a step meanwhile.
+ * Stopped children: one whose stop its parent has not waited for yet, one whose it has, one in a
+ * group of its own that is stopped as a whole, and one in another, stopped by SIGTSTP, which was
+ * not waited for. They stay stopped, and go on when they are told to. The second and the fourth
+ * have threads, of which none makes a step meanwhile. The fifth has such a child too, and a new
+ * session since, so that SIGTSTP would do nothing to that child today.
  */
 #include "family.h"
 
 #include <pthread.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #define THREADS 6u
 
-static volatile uint64_t *steps, before[THREADS];
+static volatile uint64_t *steps, before[2 * THREADS];
+static pid_t orphan;
 
 static void *count(void *arg)
 {
@@ -22,28 +26,58 @@ static void *count(void *arg)
 	return NULL;
 }
 
-static void start_threads(void)
+static void start_threads(unsigned first)
 {
 	pthread_t thread;
 
 	for (unsigned i = 0; i < THREADS; i++) {
-		check_sys(pthread_create(&thread, NULL, count, (void *)&steps[i]) == 0);
-		while (!steps[i])
+		check_sys(pthread_create(&thread, NULL, count, (void *)&steps[first + i]) == 0);
+		while (!steps[first + i])
 			(void)sched_yield();
 	}
 }
 
-static void look(pid_t pid, int options, bool there, const char *what)
+static void look(pid_t pid, int options, int by, const char *what)
 {
 	siginfo_t si = { 0 };
 
 	check(waitid(P_PID, (id_t)pid, &si, options | WNOHANG) == 0, "%s: %s", what,
 	      strerror(errno));
-	check((si.si_pid == pid) == there, "%s: %s to be waited for", what,
-	      there ? "nothing" : "something");
-	if (there)
-		check(si.si_code == CLD_STOPPED && si.si_status == SIGSTOP, "%s: code %d status %d",
+	check((si.si_pid == pid) == !!by, "%s: %s to be waited for", what,
+	      by ? "nothing" : "something");
+	if (by)
+		check(si.si_code == CLD_STOPPED && si.si_status == by, "%s: code %d status %d",
 		      what, si.si_code, si.si_status);
+}
+
+/* When its group was stopped, the signal did that; today it would not. */
+static void start_orphan(void)
+{
+	siginfo_t si;
+
+	orphan = fork();
+	check_sys(orphan >= 0);
+	if (orphan == 0) {
+		check_sys(setpgid(0, 0) == 0 && prctl(PR_SET_PDEATHSIG, SIGKILL) == 0);
+		for (;;) {
+			steps[2 * THREADS]++;
+			(void)kill(getpid(), SIGTSTP);
+		}
+	}
+	check_sys(waitid(P_PID, (id_t)orphan, &si, WSTOPPED | WNOWAIT) == 0);
+	check_sys(setsid() == getpid());
+}
+
+static void look_at_orphan(int n)
+{
+	siginfo_t si = { 0 };
+
+	(void)n;
+	wait_state(orphan, 'T');
+	check(steps[2 * THREADS] == 1, "a stopped process of an orphaned group went on");
+	check_sys(waitid(P_PID, (id_t)orphan, &si, WSTOPPED | WNOHANG | WNOWAIT) == 0);
+	check(si.si_pid == orphan && si.si_code == CLD_STOPPED,
+	      "the stop in an orphaned group is not to be waited for");
 }
 
 static pid_t start(int n)
@@ -51,11 +85,15 @@ static pid_t start(int n)
 	pid_t pid = family_fork(n);
 
 	if (pid == 0) {
-		if (n == 3)
+		if (n == 3 || n == 4)
 			check_sys(setpgid(0, 0) == 0);
-		if (n == 2)
-			start_threads();
+		if (n == 2 || n == 4)
+			start_threads(n == 2 ? 0 : THREADS);
+		if (n == 5)
+			start_orphan();
 		family_note(n, 0);
+		if (n == 5)
+			family[n].also = look_at_orphan;
 		family_serve(n);
 	}
 	return pid;
@@ -65,7 +103,7 @@ int main(int argc, char **argv)
 {
 	sigset_t chld, pending;
 	siginfo_t si;
-	pid_t unseen, seen, group;
+	pid_t unseen, seen, group, by_key;
 
 	victim_init(argc, argv);
 	(void)sigemptyset(&chld);
@@ -78,34 +116,40 @@ int main(int argc, char **argv)
 	unseen = start(1);
 	seen = start(2);
 	group = start(3);
-	family_wait(4);
+	by_key = start(4);
+	(void)start(5);
+	family_wait(6);
 	check_sys(kill(unseen, SIGSTOP) == 0 && kill(seen, SIGSTOP) == 0 &&
-		  kill(-group, SIGSTOP) == 0);
+		  kill(-group, SIGSTOP) == 0 && kill(-by_key, SIGTSTP) == 0);
 	check_sys(waitid(P_PID, (id_t)unseen, &si, WSTOPPED | WNOWAIT) == 0);
+	check_sys(waitid(P_PID, (id_t)by_key, &si, WSTOPPED | WNOWAIT) == 0);
 	check_sys(waitpid(seen, NULL, WUNTRACED) == seen);
 	check_sys(waitpid(group, NULL, WUNTRACED) == group);
 	while (sigtimedwait(&chld, &si, &(struct timespec){ 0 }) == SIGCHLD)
 		;
-	for (unsigned i = 0; i < THREADS; i++)
+	for (unsigned i = 0; i < 2 * THREADS; i++)
 		before[i] = steps[i];
 	victim_ready();
 	while (victim_wait()) {
 		wait_state(unseen, 'T');
 		wait_state(seen, 'T');
 		wait_state(group, 'T');
-		look(unseen, WSTOPPED | WNOWAIT, true, "a stop that was not waited for");
-		look(seen, WSTOPPED, false, "a stop that was waited for");
-		look(group, WSTOPPED, false, "a stop that was waited for");
-		for (unsigned i = 0; i < THREADS; i++)
+		wait_state(by_key, 'T');
+		look(unseen, WSTOPPED | WNOWAIT, SIGSTOP, "a stop that was not waited for");
+		look(by_key, WSTOPPED | WNOWAIT, SIGTSTP, "a stop by SIGTSTP");
+		look(seen, WSTOPPED, 0, "a stop that was waited for");
+		look(group, WSTOPPED, 0, "a stop that was waited for");
+		for (unsigned i = 0; i < 2 * THREADS; i++)
 			check(steps[i] == before[i], "thread %u of a stopped child went on", i);
+		family_ask_one(5);
 		check_sys(sigpending(&pending) == 0);
 		check(!sigismember(&pending, SIGCHLD), "a SIGCHLD that nobody sent");
 		victim_ok();
 	}
 	check_sys(kill(unseen, SIGCONT) == 0 && kill(seen, SIGCONT) == 0 &&
-		  kill(-group, SIGCONT) == 0);
-	family_ask(4);
-	for (int i = 1; i < 4; i++)
+		  kill(-group, SIGCONT) == 0 && kill(-by_key, SIGCONT) == 0);
+	family_ask(6);
+	for (int i = 1; i < 6; i++)
 		(void)kill(family[i].pid, SIGKILL);
 	return 0;
 }
