@@ -368,6 +368,7 @@ static void warm_up(struct dumper *d)
 			(void)sscanf(text, "%*u %" SCNu64, &pages);
 	}
 	image_writer_warm(d->writer, pages);
+	arena_warm(d->arena, d->job->state_bytes);
 	memset(d->buf, 0, (size_t)MIN(pages + 1, (uint64_t)IMAGE_BLOCK_PAGES) * CKPT_PAGE_SIZE);
 }
 
@@ -434,6 +435,7 @@ static void done(struct dumper *d)
 	job->want_full = hashes_commit(job->hashes, NULL) < 0 || !d->hashing;
 	measure_note_increment(d);
 	watched_end(job, true);
+	job->state_bytes = arena_bytes(d->arena);
 }
 
 int dump_checkpoint(struct dump_job *job, unsigned flags, struct dump_result *ret, struct err *err)
@@ -448,9 +450,9 @@ int dump_checkpoint(struct dump_job *job, unsigned flags, struct dump_result *re
 	rc = begin(&d, err);
 	if (rc == 0) {
 		if (!probe_without("scout")) {
-			d.scout = scout_new();
-			d.asker = scout_new();
-			d.walker = scout_new();
+			d.scout = scout_new(job->seen_bytes);
+			d.asker = scout_new(0);
+			d.walker = scout_new(0);
 		}
 		mend_prepare(&d);
 		rc = tracing_run(job->root, traced, &d, &job->by_thread, err);
@@ -475,9 +477,9 @@ int dump_checkpoint(struct dump_job *job, unsigned flags, struct dump_result *re
 	ret->write_us =
 		d.start_ns ? (uint64_t)((d.end_ns ? d.end_ns : trace_now_ns()) - d.begin_ns) / 1000
 			   : 0;
-	scout_free(d.scout);
-	scout_free(d.asker);
-	scout_free(d.walker);
+	job->seen_bytes = scout_free(d.scout);
+	(void)scout_free(d.asker);
+	(void)scout_free(d.walker);
 	walk_free(&d);
 	arena_free(d.arena);
 	batch_store_free(d.batches);

@@ -109,8 +109,11 @@ struct dump_job {
 	struct arena *flags_arena; /* of this attempt: the watched processes' flags */
 	struct written written;
 	struct policy policy;
-	unsigned put_off;   /* attempts in a row that waited for inotify events to be read */
-	uint64_t at_stop;   /* pages that the last one copied while the job stood still */
+	unsigned put_off; /* attempts in a row that waited for inotify events to be read */
+	uint64_t at_stop; /* pages that the last one copied while the job stood still */
+	/* Memory that the state took in the last one, and what its scout saw: the next finds it
+	 * there. */
+	size_t state_bytes, seen_bytes;
 	bool no_snapshots;  /* their remains would not be reaped */
 	bool skip_snapshot; /* the last was killed (for lack of memory?): once without */
 };

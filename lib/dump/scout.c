@@ -95,13 +95,15 @@ static void *scout_main(void *arg)
 	return NULL;
 }
 
-struct scout *scout_new(void)
+struct scout *scout_new(size_t bytes)
 {
 	struct scout *s = calloc(1, sizeof *s);
 
 	if (!s)
 		return NULL;
 	s->arena = arena_new();
+	if (s->arena)
+		arena_warm(s->arena, bytes);
 	if (s->arena && thread_start_blocked(&s->thread, STACK_BYTES, scout_main, s) == 0)
 		return s;
 	arena_free(s->arena);
@@ -109,18 +111,22 @@ struct scout *scout_new(void)
 	return NULL;
 }
 
-void scout_free(struct scout *s)
+size_t scout_free(struct scout *s)
 {
+	size_t bytes;
+
 	if (!s)
-		return;
+		return 0;
 	set_word(s, 2);
 	(void)pthread_join(s->thread, NULL);
 	for (unsigned i = 0; s->tasks && i < s->work.n; i++)
 		if (atomic_load(&s->tasks[i].state) == TASK_DONE && s->tasks[i].result)
 			s->work.drop(s->work.arg, i, s->tasks[i].result);
 	free(s->tasks);
+	bytes = arena_bytes(s->arena);
 	arena_free(s->arena);
 	free(s);
+	return bytes;
 }
 
 /*

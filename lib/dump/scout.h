@@ -25,11 +25,11 @@ struct scout_work {
 	struct scout *beside; /* on the CPU of this one, if it has one so; NULL: anywhere */
 };
 
-/* In ckpt-run, before anything is stopped; NULL: it goes without. */
-struct scout *scout_new(void);
-/* In ckpt-run, when nothing that it has read is needed any more (the arenas are still there). NULL
- * is fine. */
-void scout_free(struct scout *s);
+/* In ckpt-run, before anything is stopped, with memory for so many bytes; NULL: it goes without. */
+struct scout *scout_new(size_t bytes);
+/* In ckpt-run, when nothing that it has read is needed any more (the arenas are still there). How
+ * many bytes it has needed. NULL is fine. */
+size_t scout_free(struct scout *s);
 /* In the tracer: from now on. What arg leads to stays as it is until scout_free. */
 void scout_begin(struct scout *s, const struct scout_work *w);
 /*

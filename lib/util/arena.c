@@ -15,6 +15,7 @@
 #define FIRST_BYTES (4 * 1024 - 64) /* with what the C library adds: a page */
 #define CHUNK_BYTES (64 * 1024)
 #define ALIGNMENT   16
+#define PAGE_BYTES  4096
 
 struct chunk {
 	struct chunk *next;
@@ -54,15 +55,22 @@ static size_t aligned(size_t len)
 	return (len + ALIGNMENT - 1) & ~(size_t)(ALIGNMENT - 1);
 }
 
+static struct chunk *new_chunk(size_t size)
+{
+	struct chunk *c = size > SIZE_MAX - sizeof *c ? NULL : calloc(1, sizeof *c + size);
+
+	if (c)
+		c->size = size;
+	return c;
+}
+
 static struct chunk *add_chunk(struct arena *a, size_t need)
 {
 	bool own = need > a->next / 4;
-	size_t size = own ? need : a->next;
-	struct chunk *c = size > SIZE_MAX - sizeof *c ? NULL : calloc(1, sizeof *c + size);
+	struct chunk *c = new_chunk(own ? need : a->next);
 
 	if (!c)
 		return NULL;
-	c->size = size;
 	/* one that will be full goes behind the head, which may still have room */
 	if (own && a->head) {
 		c->next = a->head->next;
@@ -74,6 +82,29 @@ static struct chunk *add_chunk(struct arena *a, size_t need)
 	c->next = a->head;
 	a->head = c;
 	return c;
+}
+
+/* Without the memory all goes as it would have gone. */
+void arena_warm(struct arena *a, size_t bytes)
+{
+	size_t size = aligned(bytes);
+	struct chunk *c = size && size >= bytes ? new_chunk(size) : NULL;
+
+	if (!c)
+		return;
+	for (size_t at = 0; at < c->size; at += PAGE_BYTES)
+		((volatile unsigned char *)c->data)[at] = 0;
+	c->next = a->head;
+	a->head = c;
+}
+
+size_t arena_bytes(const struct arena *a)
+{
+	size_t sum = 0;
+
+	for (const struct chunk *c = a->head; c; c = c->next)
+		sum += c->used;
+	return sum;
 }
 
 void *arena_alloc(struct arena *a, size_t len)

@@ -8,6 +8,10 @@ struct arena;
 
 /* NULL when out of memory. */
 struct arena *arena_new(void);
+/* What is handed out next, so many bytes of it, lies in memory that is there (no page faults). */
+void arena_warm(struct arena *a, size_t bytes);
+/* All that has been handed out so far. */
+size_t arena_bytes(const struct arena *a);
 /* Frees everything that came from it. Accepts NULL. */
 void arena_free(struct arena *a);
 /* Zeroed, 16-byte aligned memory; NULL when out of memory. len 0 gives a valid pointer. */

@@ -41,6 +41,28 @@ static void test_sizes(void)
 	arena_free(a);
 }
 
+static void test_warm(void)
+{
+	struct arena *a = arena_new();
+	unsigned char *p, *q;
+
+	CHECK(arena_bytes(a) == 0);
+	p = arena_alloc(a, 100);
+	arena_warm(a, 0);
+	arena_warm(a, SIZE_MAX);
+	CHECK(arena_bytes(a) == 112);
+	arena_warm(a, 10000);
+	CHECK(arena_bytes(a) == 112);
+	q = arena_alloc(a, 10000);
+	CHECK(p && q && arena_bytes(a) == 10112);
+	check(p, 100, 0);
+	check(q, 10000, 0);
+	fill(q, 10000, 1);
+	p = arena_alloc(a, 100);
+	CHECK(p && (p < q || p >= q + 10000));
+	arena_free(a);
+}
+
 struct element {
 	unsigned char bytes[40];
 };
@@ -80,6 +102,7 @@ static void test_text(void)
 int main(void)
 {
 	test_sizes();
+	test_warm();
 	test_push(1);
 	test_push(5);
 	test_push(3000);
