@@ -136,12 +136,14 @@ int dump_stop(struct dumper *d, struct err *err)
 	struct dump_result *r = d->result;
 	int rc;
 
+	brood_begin(d);
 	d->start_ns = trace_now_ns();
 	rc = freeze_job(&d->freeze, &d->frozen, err);
+	brood_end(d);
 	r->freeze_us = (uint64_t)(trace_now_ns() - d->start_ns) / 1000;
 	if (rc < 0)
 		return rc;
-	r->processes = d->frozen->n_procs;
+	r->processes = d->job->last_processes = d->frozen->n_procs;
 	r->threads = 0;
 	for (unsigned i = 0; i < d->frozen->n_procs; i++)
 		r->threads += d->frozen->procs[i].n_threads;
@@ -453,6 +455,7 @@ int dump_checkpoint(struct dump_job *job, unsigned flags, struct dump_result *re
 			d.scout = scout_new(job->seen_bytes);
 			d.asker = scout_new(0);
 			d.walker = scout_new(0);
+			brood_new(&d);
 		}
 		mend_prepare(&d);
 		rc = tracing_run(job->root, traced, &d, &job->by_thread, err);
@@ -480,6 +483,7 @@ int dump_checkpoint(struct dump_job *job, unsigned flags, struct dump_result *re
 	job->seen_bytes = scout_free(d.scout);
 	(void)scout_free(d.asker);
 	(void)scout_free(d.walker);
+	brood_free(&d);
 	walk_free(&d);
 	arena_free(d.arena);
 	batch_store_free(d.batches);

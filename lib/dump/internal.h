@@ -97,7 +97,8 @@ struct dump_job {
 	struct remembered_wait *waits;
 	unsigned n_waits;
 	struct hashes *hashes;
-	bool by_thread; /* dump/tracing.h */
+	bool by_thread;          /* dump/tracing.h */
+	unsigned last_processes; /* at the last checkpoint */
 	const struct tracker *tracker;
 	bool by_hash;       /* ... is not the best one, since most of the memory is in huge pages */
 	bool never_by_hash; /* ... which took too long, without a snapshot */
@@ -174,6 +175,7 @@ struct dumper {
 	struct scout *scout;  /* NULL: nobody reads ahead */
 	struct scout *asker;  /* the same, of what files_capture leaves */
 	struct scout *walker; /* and of page tables */
+	struct brood *brood;  /* dump/brood.c; NULL: there is none */
 	struct walk walk;
 	struct everybody everybody;
 	struct map_list *maps;        /* for each process */
@@ -262,6 +264,15 @@ void walk_begin(struct dumper *d);
 int walk_take(struct dumper *d, unsigned process, unsigned first_map, struct page_runs *into,
 	      struct err *err);
 void walk_free(struct dumper *d);
+
+/*
+ * dump/brood.c: somebody who sees which children the processes have that are being stopped, if
+ * there are many. In ckpt-run, before; in the tracer, while it stops them; in ckpt-run, afterwards.
+ */
+void brood_new(struct dumper *d);
+void brood_begin(struct dumper *d);
+void brood_end(struct dumper *d);
+void brood_free(struct dumper *d);
 
 /* dump/watched.c: what is known of each process's memory from one checkpoint to the next. */
 struct watched *watched_find(struct dump_job *job, pid_t pid, unsigned long long start_time);

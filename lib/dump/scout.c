@@ -83,15 +83,23 @@ static void do_task(struct scout *s, unsigned i)
 	}
 }
 
+static bool goes_on(struct scout *s)
+{
+	return !atomic_load(&s->enough) && atomic_load(&s->word) == 1;
+}
+
 static void *scout_main(void *arg)
 {
 	struct scout *s = arg;
 
 	if (wait_word(s, 0) != 1)
 		return NULL;
-	for (unsigned i = 0;
-	     i < s->work.n && !atomic_load(&s->enough) && atomic_load(&s->word) == 1; i++)
-		do_task(s, i);
+	for (unsigned i = 0; i < s->work.n && goes_on(s); i++) {
+		while (s->work.there && atomic_load(s->work.there) <= i && goes_on(s))
+			(void)sched_yield();
+		if (goes_on(s))
+			do_task(s, i);
+	}
 	return NULL;
 }
 

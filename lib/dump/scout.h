@@ -9,6 +9,7 @@
 #include "util/arena.h"
 #include "util/err.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 
 struct scout;
@@ -21,6 +22,7 @@ struct scout_work {
 	void (*drop)(void *arg, unsigned i, void *result);
 	void *arg;
 	struct arena *own;    /* for what the tracer does of it meanwhile; NULL: nothing */
+	atomic_uint *there;   /* how many of the n there are so far; NULL: all */
 	bool apart;           /* on a CPU that the tracer keeps off meanwhile */
 	struct scout *beside; /* on the CPU of this one, if it has one so; NULL: anywhere */
 };

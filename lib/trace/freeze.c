@@ -405,31 +405,50 @@ static bool late(const struct freezer *z)
 	return trace_now_ns() > z->deadline_ns;
 }
 
-/* One process after the other, each followed by its children, which come last in the list. */
-static int freeze_new(struct freezer *z, unsigned *next, struct err *err)
+static int freeze_next(struct freezer *z, unsigned i, struct err *err)
 {
-	while (*next < z->f->n_procs) {
-		int rc = freeze_process(z, *next, err);
+	const struct freeze_reader *r = z->kin.o->reader;
+	int rc = freeze_process(z, i, err);
 
-		if (rc == -ESRCH)
-			rc = 0; /* ended before it could be stopped */
-		if (rc >= 0 && z->f->procs[*next].n_threads)
-			rc = kin_children(&z->kin, *next, err);
-		if (rc < 0)
-			return rc;
-		++*next;
-		if (late(z))
-			break;
+	if (rc == -ESRCH)
+		rc = 0; /* ended before it could be stopped */
+	if (rc >= 0 && r && z->f->procs[i].n_threads)
+		r->look(r->arg, i, z->f->procs[i].pid);
+	return rc;
+}
+
+static int add_children_of(struct freezer *z, unsigned i, struct err *err)
+{
+	const struct freeze_reader *r = z->kin.o->reader;
+	const struct pid_list *seen = r ? r->take(r->arg, i) : NULL;
+
+	return seen ? kin_seen(&z->kin, i, seen, err) : kin_children(&z->kin, i, err);
+}
+
+/* One process after the other. Children come last in the list; where somebody else sees who they
+ * are, they are asked for only when all that are known have been stopped. */
+static int freeze_new(struct freezer *z, unsigned *next, unsigned *looked_at, struct err *err)
+{
+	int rc = 0;
+
+	while (rc >= 0 && *looked_at < z->f->n_procs && !late(z)) {
+		if (*next < z->f->n_procs && (*next == *looked_at || z->kin.o->reader)) {
+			rc = freeze_next(z, (*next)++, err);
+			continue;
+		}
+		if (z->f->procs[*looked_at].n_threads)
+			rc = add_children_of(z, *looked_at, err);
+		++*looked_at;
 	}
-	return 0;
+	return MIN(rc, 0);
 }
 
 static int freeze_all(struct freezer *z, struct err *err)
 {
-	unsigned next = 0;
+	unsigned next = 0, looked_at = 0;
 
 	for (;;) {
-		int rc = freeze_new(z, &next, err);
+		int rc = freeze_new(z, &next, &looked_at, err);
 
 		/* Whoever was looked at early may have adopted an orphan since. */
 		if (rc == 0 && !late(z))

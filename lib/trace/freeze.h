@@ -36,8 +36,24 @@ struct frozen {
 	unsigned n_zombies;
 };
 
+struct pid_list {
+	pid_t *pids;
+	unsigned n;
+};
+
+/* Somebody who sees, on another CPU, which children processes have. */
+struct freeze_reader {
+	/* Process number i has been stopped, with all its threads; each in turn, those that have
+	 * ended left out. */
+	void (*look)(void *arg, unsigned i, pid_t pid);
+	/* Its children, once; NULL: nobody has seen. */
+	const struct pid_list *(*take)(void *arg, unsigned i);
+	void *arg;
+};
+
 struct freeze_opts {
 	pid_t root;
+	const struct freeze_reader *reader; /* NULL: nobody */
 	/*
 	 * Orphans of the job become children of the root's parent (ckpt-run, ckpt-restart), so that
 	 * all its children but those in ignore are of the job. Where the root's parent is the init

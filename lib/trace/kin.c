@@ -77,29 +77,44 @@ static bool ignored(const struct kin *k, pid_t pid)
 	return pid == getpid();
 }
 
-/* ret_any: it has some, new or not. */
-static int add_children(struct kin *k, pid_t pid, int parent, bool *ret_any, struct err *err)
+static int add_new(struct kin *k, const struct pid_list *children, int parent, struct err *err)
 {
-	CLEANUP_FD int dirfd = -1;
-	pid_t *pids;
-	unsigned n;
-	int rc, found = 0;
+	int found = 0;
 
-	rc = proc_open_pid(pid, &dirfd, err);
-	if (rc == 0)
-		rc = proc_children(dirfd, k->scratch, &pids, &n, err);
-	if (rc < 0)
-		return rc;
-	*ret_any = n > 0;
-	for (unsigned i = 0; i < n; i++) {
-		if (idmap_get(&k->known, pids[i], NULL) || ignored(k, pids[i]))
+	for (unsigned i = 0; i < children->n; i++) {
+		pid_t pid = children->pids[i];
+		int rc;
+
+		if (idmap_get(&k->known, pid, NULL) || ignored(k, pid))
 			continue;
-		rc = add(k, pids[i], parent, err);
+		rc = add(k, pid, parent, err);
 		if (rc < 0)
 			return rc;
 		found++;
 	}
 	return found;
+}
+
+/* ret_any: it has some, new or not. */
+static int add_children(struct kin *k, pid_t pid, int parent, bool *ret_any, struct err *err)
+{
+	CLEANUP_FD int dirfd = -1;
+	struct pid_list l;
+	int rc;
+
+	rc = proc_open_pid(pid, &dirfd, err);
+	if (rc == 0)
+		rc = proc_children(dirfd, k->scratch, &l.pids, &l.n, err);
+	if (rc < 0)
+		return rc;
+	*ret_any = l.n > 0;
+	return add_new(k, &l, parent, err);
+}
+
+int kin_seen(struct kin *k, unsigned parent, const struct pid_list *children, struct err *err)
+{
+	k->f->procs[parent].has_children |= children->n > 0;
+	return add_new(k, children, (int)parent, err);
 }
 
 int kin_children(struct kin *k, unsigned parent, struct err *err)

@@ -20,6 +20,8 @@ int kin_begin(struct kin *k, const struct freeze_opts *o, struct frozen *f, stru
 void kin_end(struct kin *k);
 /* Adds children of process number `parent`, which is stopped; returns how many were new. */
 int kin_children(struct kin *k, unsigned parent, struct err *err);
+/* The same, of children that somebody has seen. */
+int kin_seen(struct kin *k, unsigned parent, const struct pid_list *children, struct err *err);
 /* Looks at everybody's children again, orphans too; returns how many were new. */
 int kin_again(struct kin *k, struct err *err);
 /* Those that have ended come out of the list of processes: what still waits for its parent is a

@@ -241,6 +241,11 @@ vm_mode() {
 	three_generations tree_files
 }
 
+@test "tree_files: with another thread that reads who is whose child" {
+	KEEP=(CKPT_WITHOUT=worth_asking)
+	three_generations tree_files
+}
+
 @test "tree_stopped: stopped children stay stopped, waited for or not" {
 	three_generations tree_stopped
 }
