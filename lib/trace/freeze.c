@@ -11,6 +11,7 @@
 #include "proc/proc.h"
 #include "trace/kin.h"
 #include "trace/outlive.h"
+#include "trace/settle.h"
 #include "trace/stop.h"
 #include "util/arena.h"
 #include "util/cleanup.h"
@@ -31,16 +32,12 @@
  * never stop. It is found when the parent has stopped.
  */
 #define SEIZE_OPTIONS (PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACESYSGOOD)
-/* A thread in uninterruptible sleep: a vfork parent, or a device. How long everybody waits for it.
- */
-#define SLEEP_PATIENCE_MS 300
-#define LOOK_MS           20
-#define MAX_ROUNDS        1000
-#define SEIZE_TRIES       5
+#define MAX_ROUNDS    1000
+#define SEIZE_TRIES   5
 /*
  * Threads stop within microseconds, on other CPUs, while the next are asked to. But not all are
  * asked at once: the sooner the registers of one are seen, the shorter a call that our stop has
- * interrupted is left with EINTR (take_registers), which it would return were we killed in between.
+ * interrupted is left with EINTR (settle.c), which it would return were we killed in between.
  */
 #define STOPS_AHEAD 4
 /* After a failure: for what has been asked to stop and is on its way. */
@@ -116,91 +113,6 @@ static void drop_thread(struct frozen_process *p, unsigned j)
 	p->n_threads--;
 }
 
-/* At once, so that a call that our stop made return EINTR goes on whatever becomes of us. */
-static int take_registers(struct frozen_thread *t, struct err *err)
-{
-	int rc = regs_get(t->tid, &t->regs, err);
-
-	if (rc == 0 && regs_undo_eintr(&t->regs.gp))
-		rc = regs_set_gp(t->tid, &t->regs.gp, err);
-	if (rc == 0)
-		outlive_seen(t->tid);
-	return rc;
-}
-
-/*
- * Runs a thread on from a stop that is not the one asked for. Entering it has forgotten our
- * PTRACE_INTERRUPT (ptrace_stop clears JOBCTL_TRAP_STOP), so it is asked again: else a thread that
- * then goes to sleep in a system call would never stop.
- */
-static int run_on(pid_t tid, int sig, struct err *err)
-{
-	int rc = trace_interrupt(tid, err);
-
-	return rc == 0 ? trace_resume(tid, PTRACE_CONT, sig, err) : rc;
-}
-
-static bool sleeps_deeply(pid_t tid)
-{
-	CLEANUP_FD int dirfd = -1;
-	struct proc_stat st;
-
-	return proc_open_pid(tid, &dirfd, NULL) == 0 && proc_stat_read(dirfd, &st, NULL) == 0 &&
-	       st.state == 'D';
-}
-
-/* Its next stop; one that cannot stop soon is not waited for until the deadline. */
-static int wait_stop(pid_t tid, int64_t deadline_ns, struct stop *stop, struct err *err)
-{
-	for (int slept_ms = 0;;) {
-		int64_t next = trace_now_ns() + LOOK_MS * INT64_C(1000000);
-		int rc = trace_wait(tid, MIN(next, deadline_ns), stop, err);
-
-		if (rc != -ETIMEDOUT || next > deadline_ns)
-			return rc;
-		slept_ms = sleeps_deeply(tid) ? slept_ms + LOOK_MS : 0;
-		if (slept_ms >= SLEEP_PATIENCE_MS)
-			return err_set(
-				err, -ETIMEDOUT,
-				"thread %d does not stop: it waits for the child of a vfork, "
-				"or for a device",
-				tid);
-	}
-}
-
-/* Runs the thread on to a quiet stop. -ESRCH: it has gone. */
-static int settle(struct frozen_thread *t, int64_t deadline_ns, struct err *err)
-{
-	for (;;) {
-		struct stop stop;
-		int rc = wait_stop(t->tid, deadline_ns, &stop, err);
-
-		if (rc < 0)
-			return rc;
-		switch (stop.kind) {
-		case STOP_TRAP:
-		case STOP_GROUP:
-			t->stopped = true;
-			t->group_stop = stop.kind == STOP_GROUP;
-			return take_registers(t, err);
-		case STOP_EXITED:
-			return -ESRCH;
-		case STOP_SIGNAL: /* deliver it: the stop that we asked for comes before its
-				     handler's first instruction */
-			rc = run_on(t->tid, stop.sig, err);
-			break;
-		case STOP_EVENT:
-		case STOP_SYSCALL:
-			rc = run_on(t->tid, 0, err);
-			break;
-		}
-		if (rc == -ESRCH)
-			continue; /* killed while stopped: the next wait tells */
-		if (rc < 0)
-			return rc;
-	}
-}
-
 /*
  * Those that were stopped while they computed, or all others. Who was in a system call is likely
  * to sleep in it again at once; who computes would keep a processor while others wait to be let go.
@@ -231,7 +143,7 @@ void freeze_thaw(struct frozen *f)
 		for (unsigned j = 0; j < f->procs[i].n_threads; j++) {
 			struct frozen_thread *t = &f->procs[i].threads[j];
 
-			if (!t->stopped && settle(t, deadline_ns, NULL) == 0)
+			if (!t->stopped && settle_thread(t, deadline_ns, NULL) == 0)
 				trace_detach(t->tid, 0);
 			outlive_seen(t->tid);
 		}
@@ -249,7 +161,7 @@ static int settle_first(struct freezer *z, struct frozen_process *p, struct err 
 			break;
 	if (j == p->n_threads)
 		return err_set(err, -EAGAIN, "too many threads do not stop");
-	rc = settle(&p->threads[j], z->deadline_ns, err);
+	rc = settle_thread(&p->threads[j], z->deadline_ns, err);
 	if (rc == -ESRCH) {
 		drop_thread(p, j);
 		return 0;
@@ -351,12 +263,12 @@ static int freeze_threads(struct freezer *z, struct frozen_process *p, struct er
 		if (rc == 0)
 			rc = ask(z, p, tids[i], newborn, err);
 		if (rc == 0 && p->n_threads - first >= STOPS_AHEAD)
-			rc = settle(&p->threads[p->n_threads - STOPS_AHEAD], 0, err);
+			rc = settle_thread(&p->threads[p->n_threads - STOPS_AHEAD], 0, err);
 		if (rc < 0 && rc != -ETIMEDOUT && rc != -ESRCH)
 			return rc;
 	}
 	for (unsigned j = first; j < p->n_threads;) {
-		rc = p->threads[j].stopped ? 0 : settle(&p->threads[j], z->deadline_ns, err);
+		rc = p->threads[j].stopped ? 0 : settle_thread(&p->threads[j], z->deadline_ns, err);
 		if (rc == -ESRCH) {
 			drop_thread(p, j);
 			continue;

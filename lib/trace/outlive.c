@@ -83,7 +83,7 @@ static bool has_ended(pid_t tid)
 	       (si.si_pid == tid && si.si_code != CLD_TRAPPED && si.si_code != CLD_STOPPED);
 }
 
-/* Another stop came first: on to the one that was asked for, as settle() in freeze.c does. */
+/* Another stop came first: on to the one that was asked for, as settle.c does. */
 static void pass_stop(pid_t tid, const siginfo_t *si)
 {
 	long sig = si->si_code >> 8 > 0 || si->si_code == (SIGTRAP | 0x80) ? 0 : si->si_signo;
