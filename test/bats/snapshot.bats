@@ -8,6 +8,8 @@ load ../lib/common
 # At length as one of the two users only, when both take their turn.
 if [ "$(id -u)" -eq 0 ]; then : "${CKPT_TEST_MOMENTS:=100}"; else : "${CKPT_TEST_MOMENTS:=300}"; fi
 
+GROUP='' # a cgroup that the test has made
+
 # The snapshots of this test that are alive.
 copies() {
 	local p
@@ -256,6 +258,61 @@ writers_behind() {
 	checkpoint
 	[ "$(stats_last mode)" = stop ] || fail "$(tail -n 1 "$STATS")"
 	victim_poke
+	victim_kill
+	victim_restart
+	victim_quit
+}
+
+@test "a fork that the overcommit policy refuses falls back to copying while stopped" {
+	KEEP=(CKPT_FAULT=list)
+	victim_start --mode snapshot -- unseen beyond
+	KEEP=()
+	checkpoint
+	[ "$(stats_last mode)" = stop ] || fail "$(tail -n 1 "$STATS")"
+	# it came as far as the helper, which shares the memory, and no copy was made
+	has_line "$T/run1.stderr" '^fault point: snapshot-helper$'
+	! has_line "$T/run1.stderr" '^fault point: snapshot-copy$' || fail "there is a copy"
+	victim_poke
+	checkpoint
+	victim_poke
+	victim_quit
+}
+
+# A cgroup with the pids controller, in GROUP: teardown removes it.
+make_group() {
+	local top=/sys/fs/cgroup
+	is_root || skip "only root makes cgroups"
+	if [ -w $top/pids/cgroup.procs ]; then
+		top=$top/pids
+	elif ! grep -qsw pids $top/cgroup.subtree_control; then
+		skip "no pids controller in $top"
+	fi
+	GROUP=$top/ckpt-test-$$-${T##*-}
+	mkdir "$GROUP" 2>/dev/null || { GROUP=''; skip "no cgroup can be made in $top"; }
+	[ -w "$GROUP/pids.max" ] || skip "no pids.max in $GROUP"
+}
+
+teardown() {
+	common_teardown
+	[ -z "$GROUP" ] || until_true 20 rmdir "$GROUP" 2>/dev/null
+}
+
+@test "a fork that the pids cgroup refuses falls back to copying while stopped" {
+	local have room
+	make_group
+	victim_start --mode snapshot -- unseen
+	echo "$VICTIM_PID" > "$GROUP/cgroup.procs"
+	have=$(< "$GROUP/pids.current")
+	[ "$have" -eq 2 ] || fail "$have tasks"
+	# neither the helper nor the copy; the helper; both
+	for room in 0 1 2; do
+		echo $((have + room)) > "$GROUP/pids.max"
+		checkpoint
+		[ "$(stats_last mode)" = "$([ $room = 2 ] && echo snapshot || echo stop)" ] ||
+			fail "room for $room: $(tail -n 1 "$STATS")"
+		victim_poke
+		[ "$(< "$GROUP/pids.current")" -eq "$have" ]
+	done
 	victim_kill
 	victim_restart
 	victim_quit

@@ -4,7 +4,7 @@
  * counts SIGCHLD, and looks at its children in /proc; and what it lets go of (a pipe's end, a
  * file's lock, a shared mapping, which were there at the checkpoint) must be gone at once. The
  * argument "subreaper" has it adopt orphans; "nproc [N]" leaves no room for another process than N;
- * "memory N" gives it N MiB.
+ * "memory N" gives it N MiB; "beyond" a mapping that the kernel allows nobody a second of.
  */
 #include "victim.h"
 
@@ -12,6 +12,7 @@
 #include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/sysinfo.h>
 #include <sys/wait.h>
 
 static volatile sig_atomic_t n_sigchld;
@@ -83,6 +84,30 @@ static void look(void)
 	check(n_sigchld == 0, "SIGCHLD came %d times", (int)n_sigchld);
 }
 
+/*
+ * With vm.overcommit_memory 0 one mapping may not be larger than all memory and swap. Two that lie
+ * together become one that is, and then a fork, which asks for the whole, is refused (ENOMEM).
+ */
+static void map_beyond(void)
+{
+	struct sysinfo si;
+	char how[16];
+	size_t half;
+	char *p;
+
+	check_sys(read_small("/proc/sys/vm/overcommit_memory", how, sizeof how) > 0);
+	if (how[0] != '0')
+		victim_skip("vm.overcommit_memory is %c, not 0", how[0]);
+	check_sys(sysinfo(&si) == 0);
+	half = (si.totalram + si.totalswap) * si.mem_unit / 5 * 3 / PAGE * PAGE;
+	p = mmap(NULL, 2 * half, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	check_sys(p != MAP_FAILED);
+	for (int i = 0; i < 2; i++)
+		check_sys(mmap(p + (size_t)i * half, half, PROT_READ | PROT_WRITE,
+			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED);
+	page_fill(p + half, 9);
+}
+
 static void options(int argc, char **argv)
 {
 	rlim_t n = 1;
@@ -96,6 +121,8 @@ static void options(int argc, char **argv)
 			if (i + 1 < argc)
 				n = strtoul(argv[++i], NULL, 10);
 			check_sys(setrlimit(RLIMIT_NPROC, &(struct rlimit){ n, n }) == 0);
+		} else if (!strcmp(argv[i], "beyond")) {
+			map_beyond();
 		} else if (!strcmp(argv[i], "memory") && i + 1 < argc) {
 			size_t len = strtoul(argv[++i], NULL, 10) << 20;
 			char *p = mmap(NULL, len, PROT_READ | PROT_WRITE,
