@@ -80,6 +80,19 @@ static void look_at_orphan(int n)
 	      "the stop in an orphaned group is not to be waited for");
 }
 
+/* SIGCHLD, which is blocked, comes after the stop can be waited for: the last of this is that. */
+static void send_and_hear(pid_t to, int sig, pid_t child)
+{
+	siginfo_t si = { 0 };
+	sigset_t chld;
+
+	(void)sigemptyset(&chld);
+	(void)sigaddset(&chld, SIGCHLD);
+	check_sys(kill(to, sig) == 0);
+	while (si.si_pid != child)
+		check_sys(sigwaitinfo(&chld, &si) == SIGCHLD || errno == EINTR);
+}
+
 static pid_t start(int n)
 {
 	pid_t pid = family_fork(n);
@@ -102,7 +115,6 @@ static pid_t start(int n)
 int main(int argc, char **argv)
 {
 	sigset_t chld, pending;
-	siginfo_t si;
 	pid_t unseen, seen, group, by_key;
 
 	victim_init(argc, argv);
@@ -119,14 +131,12 @@ int main(int argc, char **argv)
 	by_key = start(4);
 	(void)start(5);
 	family_wait(6);
-	check_sys(kill(unseen, SIGSTOP) == 0 && kill(seen, SIGSTOP) == 0 &&
-		  kill(-group, SIGSTOP) == 0 && kill(-by_key, SIGTSTP) == 0);
-	check_sys(waitid(P_PID, (id_t)unseen, &si, WSTOPPED | WNOWAIT) == 0);
-	check_sys(waitid(P_PID, (id_t)by_key, &si, WSTOPPED | WNOWAIT) == 0);
+	send_and_hear(unseen, SIGSTOP, unseen);
+	send_and_hear(seen, SIGSTOP, seen);
+	send_and_hear(-group, SIGSTOP, group);
+	send_and_hear(-by_key, SIGTSTP, by_key);
 	check_sys(waitpid(seen, NULL, WUNTRACED) == seen);
 	check_sys(waitpid(group, NULL, WUNTRACED) == group);
-	while (sigtimedwait(&chld, &si, &(struct timespec){ 0 }) == SIGCHLD)
-		;
 	for (unsigned i = 0; i < 2 * THREADS; i++)
 		before[i] = steps[i];
 	victim_ready();
