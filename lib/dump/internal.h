@@ -401,6 +401,11 @@ unsigned gather_runs(pid_t pid, const struct page_class_run *runs, unsigned n, u
  * is. */
 int sync_files(struct dumper *d, struct err *err);
 
+/*
+ * dump/syscalls.c. What a thread's registers are to be read as: one that was interrupted before and
+ * let go, and has not come to its restart_syscall(2) yet, is as good as in it.
+ */
+void syscalls_see(const struct user_regs_struct *gp, int mem_fd, struct user_regs_struct *ret);
 /* dump/syscalls.c: the number of the call behind a restart_syscall. */
 int64_t syscalls_original(struct dump_job *job, pid_t tid, const struct user_regs_struct *gp,
 			  int mem_fd);

@@ -76,6 +76,17 @@ static int64_t remembered(const struct dump_job *job, pid_t tid, const struct us
 	return c && c->rip == gp->rip && c->rsp == gp->rsp ? c->nr : -1;
 }
 
+void syscalls_see(const struct user_regs_struct *gp, int mem_fd, struct user_regs_struct *ret)
+{
+	static const uint8_t insn[2] = { 0x0f, 0x05 };
+	uint8_t code[sizeof insn];
+
+	if (regs_enter_restart(gp, ret) &&
+	    (io_pread_full(mem_fd, code, sizeof code, gp->rip) != (ssize_t)sizeof code ||
+	     memcmp(code, insn, sizeof insn) != 0))
+		*ret = *gp;
+}
+
 int64_t syscalls_original(struct dump_job *job, pid_t tid, const struct user_regs_struct *gp,
 			  int mem_fd)
 {
@@ -97,13 +108,15 @@ void syscalls_remember(struct dump_job *job, const struct frozen *f)
 	for (unsigned i = 0; i < f->n_procs; i++) {
 		for (unsigned j = 0; j < f->procs[i].n_threads; j++) {
 			const struct frozen_thread *t = &f->procs[i].threads[j];
-			const struct user_regs_struct *gp = &t->regs.gp;
-			int64_t nr = (int64_t)gp->orig_rax;
+			struct user_regs_struct gp;
+			int64_t nr;
 
-			if (!regs_in_restart_block(gp))
+			(void)regs_enter_restart(&t->regs.gp, &gp);
+			nr = (int64_t)gp.orig_rax;
+			if (!regs_in_restart_block(&gp))
 				continue;
 			if (nr == SYS_restart_syscall)
-				nr = remembered(job, t->tid, gp);
+				nr = remembered(job, t->tid, &gp);
 			if (nr < 0)
 				continue;
 			if (n == room) {
@@ -113,7 +126,7 @@ void syscalls_remember(struct dump_job *job, const struct frozen *f)
 					break;
 				fresh = more;
 			}
-			fresh[n++] = (struct remembered_call){ t->tid, gp->rip, gp->rsp, nr };
+			fresh[n++] = (struct remembered_call){ t->tid, gp.rip, gp.rsp, nr };
 		}
 	}
 	if (n)

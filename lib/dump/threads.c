@@ -82,21 +82,23 @@ static const struct sigaction_state *next_handler(const struct process *p, uint6
 static int set_registers(struct dumper *d, const struct process *p, struct frozen_thread *ft,
 			 struct thread *t, int mem_fd, uint64_t *process_pending, struct err *err)
 {
-	struct user_regs_struct gp;
+	struct user_regs_struct seen, gp;
 	const struct sigaction_state *handler;
 	uint64_t about_to_run =
 		(pending_set(t->pending, t->n_pending) | *process_pending) & ~t->sigmask;
-	int64_t nr = syscalls_original(d->job, ft->tid, &ft->regs.gp, mem_fd);
+	int64_t nr;
 
-	t->syscall_nr = regs_reissue(&ft->regs.gp, nr, &gp);
+	syscalls_see(&ft->regs.gp, mem_fd, &seen);
+	nr = syscalls_original(d->job, ft->tid, &seen, mem_fd);
+	t->syscall_nr = regs_reissue(&seen, nr, &gp);
 	if (t->syscall_nr == SYS_restart_syscall) {
 		t->syscall_nr = nr;
 		gp.rax = (uint64_t)nr;
 	}
 	handler = next_handler(p, about_to_run);
 	if (t->syscall_nr >= 0 && handler &&
-	    regs_eintr_on_handler(&ft->regs.gp, handler->flags & SA_RESTART)) {
-		gp = ft->regs.gp;
+	    regs_eintr_on_handler(&seen, handler->flags & SA_RESTART)) {
+		gp = seen;
 		gp.rax = (uint64_t)-EINTR;
 		gp.orig_rax = (uint64_t)-1;
 		t->syscall_nr = -1;

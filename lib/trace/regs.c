@@ -233,6 +233,17 @@ void regs_return(struct user_regs_struct *gp, long result)
 	gp->orig_rax = (uint64_t)-1;
 }
 
+bool regs_enter_restart(const struct user_regs_struct *gp, struct user_regs_struct *ret)
+{
+	*ret = *gp;
+	if (gp->rax != SYS_restart_syscall)
+		return false;
+	ret->rip += SYSCALL_INSN_BYTES;
+	ret->orig_rax = SYS_restart_syscall;
+	ret->rax = (uint64_t)-ERESTART_RESTARTBLOCK;
+	return true;
+}
+
 int64_t regs_reissue(const struct user_regs_struct *gp, int64_t restart_nr,
 		     struct user_regs_struct *ret)
 {

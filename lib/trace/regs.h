@@ -34,6 +34,13 @@ bool regs_in_syscall(const struct user_regs_struct *gp);
 bool regs_undo_eintr(struct user_regs_struct *gp);
 
 /*
+ * A thread that is let go in a call with a restart block comes to a syscall instruction with the
+ * number of restart_syscall(2). *ret: what it would be when it is interrupted in there. false: by
+ * its registers it is not before that call (*ret is *gp); true: so it is, if that is the
+ * instruction.
+ */
+bool regs_enter_restart(const struct user_regs_struct *gp, struct user_regs_struct *ret);
+/*
  * The registers with which the thread would issue its interrupted system call again (rip at the
  * syscall instruction), for a context that the kernel's own restart logic will not see: a restart
  * of the process, or healing itself. restart_nr: the number for -ERESTART_RESTARTBLOCK, either
