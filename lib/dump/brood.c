@@ -36,13 +36,6 @@ static int run(void *arg, unsigned i, struct arena *a, void **ret, struct err *e
 	return rc;
 }
 
-static void drop(void *arg, unsigned i, void *result)
-{
-	(void)arg;
-	(void)i;
-	(void)result;
-}
-
 static void look(void *arg, unsigned i, pid_t pid)
 {
 	struct brood *b = arg;
@@ -86,7 +79,6 @@ void brood_begin(struct dumper *d)
 	if (b)
 		scout_begin(b->scout, &(struct scout_work){ .n = BROOD_MOST,
 							    .run = run,
-							    .drop = drop,
 							    .arg = b,
 							    .there = &b->n,
 							    .apart = true });

@@ -63,13 +63,6 @@ static int ask(void *arg, unsigned i, struct arena *a, void **ret, struct err *e
 	return files_ask(arg, i, a, ret, err);
 }
 
-static void forget(void *arg, unsigned i, void *answer)
-{
-	(void)arg;
-	(void)i;
-	(void)answer;
-}
-
 /* Another thread's answers, or ours, to what files_capture has left. */
 static int take_answers(struct dumper *d, struct err *err)
 {
@@ -96,7 +89,6 @@ static int capture(struct dumper *d, struct err *err)
 	if (rc == 0 && d->cap.n_later)
 		scout_begin(d->asker, &(struct scout_work){ .n = d->cap.n_later,
 							    .run = ask,
-							    .drop = forget,
 							    .arg = &d->cap,
 							    .own = d->arena });
 	if (rc == 0)

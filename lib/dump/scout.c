@@ -58,6 +58,12 @@ static int wait_word(struct scout *s, int value)
 	return atomic_load(&s->word);
 }
 
+static void drop(struct scout *s, unsigned i, void *result)
+{
+	if (result && s->work.drop)
+		s->work.drop(s->work.arg, i, result);
+}
+
 /*
  * Yields often: a thread of the job that the tracer has sent to run a few calls may have been woken
  * on this CPU, and the tracer waits for it.
@@ -78,8 +84,7 @@ static void do_task(struct scout *s, unsigned i)
 	is = TASK_BEGUN;
 	if (!atomic_compare_exchange_strong(&t->state, &is, TASK_DONE)) {
 		t->result = NULL;
-		if (result)
-			s->work.drop(s->work.arg, i, result);
+		drop(s, i, result);
 	}
 }
 
@@ -128,8 +133,8 @@ size_t scout_free(struct scout *s)
 	set_word(s, 2);
 	(void)pthread_join(s->thread, NULL);
 	for (unsigned i = 0; s->tasks && i < s->work.n; i++)
-		if (atomic_load(&s->tasks[i].state) == TASK_DONE && s->tasks[i].result)
-			s->work.drop(s->work.arg, i, s->tasks[i].result);
+		if (atomic_load(&s->tasks[i].state) == TASK_DONE)
+			drop(s, i, s->tasks[i].result);
 	free(s->tasks);
 	bytes = arena_bytes(s->arena);
 	arena_free(s->arena);

@@ -15,7 +15,7 @@
 struct scout;
 
 /* What it is to do: task number i, with results in arena a. drop: of a result that nobody wants; it
- * frees no memory. */
+ * frees no memory. NULL: there is nothing but memory to it. */
 struct scout_work {
 	unsigned n;
 	int (*run)(void *arg, unsigned i, struct arena *a, void **ret, struct err *err);

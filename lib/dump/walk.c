@@ -89,13 +89,6 @@ static int run(void *arg, unsigned i, struct arena *a, void **ret, struct err *e
 	return rc;
 }
 
-static void drop(void *arg, unsigned i, void *result)
-{
-	(void)arg;
-	(void)i;
-	(void)result;
-}
-
 /* --- what there is to do ---------------------------------------------------------------------- */
 
 struct planner {
@@ -175,7 +168,6 @@ void walk_begin(struct dumper *d)
 	if (rc == 0 && d->walk.n)
 		scout_begin(d->walker, &(struct scout_work){ .n = d->walk.n_tasks,
 							     .run = run,
-							     .drop = drop,
 							     .arg = &d->walk,
 							     .beside = d->scout });
 }
