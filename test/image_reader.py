@@ -110,7 +110,7 @@ PROCESS = [("pid", "i32"), ("ppid", "i32"), ("pgid", "i32"), ("sid", "i32"), ("s
            ("xfeatures_asked", "u64"), ("cgroup", "str"),
            ("sem_undos", [[("id", "i32"), ("num", "u32"), ("adjust", "i32")]]),
            ("leader_ended", "u32"), ("leader_status", "i32"), ("huge", [RANGE]),
-           ("mlock_future", "u32")]
+           ("mlock_future", "u32"), ("continued", "u32")]
 ZOMBIE = [("pid", "i32"), ("ppid", "i32"), ("pgid", "i32"), ("sid", "i32"), ("status", "i32"),
           ("exit_signal", "i32"), ("comm", "str")]
 HOST = [("release", "str"), ("version", "str"), ("machine", "str"), ("nodename", "str"),

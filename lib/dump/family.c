@@ -170,28 +170,41 @@ static bool is_terminals(int sig)
 	return sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU;
 }
 
-/* Asks the parent, without taking it, whether there is a stop to be waited for. */
+/* Asks the parent, without taking it, whether there is something to be waited for. */
+static int look_at_child(struct dumper *d, unsigned index, int what, siginfo_t *ret,
+			 struct err *err)
+{
+	const struct subject *parent = &d->cap.subjects[d->frozen->procs[index].parent];
+	struct batch *b = parent->batch;
+	uint64_t info;
+	int rc;
+
+	batch_start(b);
+	info = batch_out(b, sizeof *ret);
+	(void)batch_call(b, "look at a child", SYS_waitid, P_PID, d->tree->processes[index].pid,
+			 info, what | WNOHANG | WNOWAIT | __WALL, 0);
+	rc = batch_run(b, parent->pid, err);
+	if (rc == 0)
+		memcpy(ret, batch_result(b, info), sizeof *ret);
+	return rc;
+}
+
 static int look_at_stop(struct dumper *d, unsigned index, struct err *err)
 {
 	struct process *p = &d->tree->processes[index];
-	int parent = d->frozen->procs[index].parent, rc;
-	struct batch *b;
-	uint64_t info;
+	int parent = d->frozen->procs[index].parent, rc = 0;
 	siginfo_t si;
 
-	if (!p->stopped || parent < 0)
+	if (parent < 0)
 		return 0;
-	b = d->cap.subjects[parent].batch;
-	batch_start(b);
-	info = batch_out(b, sizeof si);
-	(void)batch_call(b, "look at a stopped child", SYS_waitid, P_PID, p->pid, info,
-			 WSTOPPED | WNOHANG | WNOWAIT | __WALL, 0);
-	rc = batch_run(b, d->cap.subjects[parent].pid, err);
-	if (rc == 0) {
-		memcpy(&si, batch_result(b, info), sizeof si);
-		p->stop_seen = si.si_pid == 0;
-		if (!p->stop_seen && is_terminals(si.si_status))
+	if (p->stopped) {
+		rc = look_at_child(d, index, WSTOPPED, &si, err);
+		p->stop_seen = rc == 0 && si.si_pid == 0;
+		if (rc == 0 && !p->stop_seen && is_terminals(si.si_status))
 			p->stopped = (uint32_t)si.si_status;
+	} else if (d->cap.subjects[parent].has_continued) {
+		rc = look_at_child(d, index, WCONTINUED, &si, err);
+		p->continued = rc == 0 && si.si_pid != 0;
 	}
 	return rc;
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 
 #define NS_PER_S 1000000000ULL
@@ -34,7 +35,7 @@ struct queries {
 	struct admit_query admit;
 	struct leader_query leader;
 	unsigned brk_call;
-	uint64_t monotonic, boottime;
+	uint64_t monotonic, boottime, continued;
 };
 
 static uint64_t clock_ask(struct batch *b, clockid_t clock)
@@ -51,6 +52,24 @@ static uint64_t clock_take(const struct batch *b, uint64_t addr)
 
 	memcpy(&ts, batch_result(b, addr), sizeof ts);
 	return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
+}
+
+/* Of its children, one that it has not waited for since that was continued, which stays so. */
+static uint64_t continued_ask(struct batch *b)
+{
+	uint64_t info = batch_out(b, sizeof(siginfo_t));
+
+	/* it may have no children at all */
+	batch_call(b, NULL, SYS_waitid, P_ALL, 0, info, WCONTINUED | WNOHANG | WNOWAIT | __WALL, 0);
+	return info;
+}
+
+static bool continued_take(const struct batch *b, uint64_t info)
+{
+	siginfo_t si;
+
+	memcpy(&si, batch_result(b, info), sizeof si);
+	return si.si_pid != 0;
 }
 
 /* Everything that only the process can say goes into one batch: each costs a stop and a go. */
@@ -73,6 +92,7 @@ static int ask_inside(struct capture *c, struct subject *s, struct err *err)
 	q.brk_call = batch_call(b, NULL, SYS_brk, 0);
 	q.monotonic = clock_ask(b, CLOCK_MONOTONIC);
 	q.boottime = clock_ask(b, CLOCK_BOOTTIME);
+	q.continued = continued_ask(b);
 	rc = batch_run(b, s->pid, err);
 	if (rc == 0)
 		rc = admit_take(s, &q.admit, err);
@@ -84,6 +104,7 @@ static int ask_inside(struct capture *c, struct subject *s, struct err *err)
 		rc = limits_take(b, &q.limits, c->arena, p, err);
 	if (rc < 0)
 		return rc;
+	s->has_continued = continued_take(b, q.continued);
 	creds_take(b, &q.creds, &p->creds);
 	leader_take(b, &q.leader, &p->threads[0]);
 	memlock_take(b, &q.memlock, p);

@@ -29,6 +29,7 @@ struct subject {
 	struct remote *remote; /* calls can be run in its leader */
 	struct batch
 		*batch; /* a batch of that remote, free for use between calls of this interface */
+	bool has_continued; /* a child to be waited for with WCONTINUED */
 };
 
 /* What /proc shows of a process's descriptors, ascending. */

@@ -184,6 +184,8 @@ int threads_make(struct restoring *r, struct build_process *bp, struct err *err)
 int threads_attributes(struct restoring *r, struct build_process *bp, struct err *err);
 /* Unmaps the workspace, sets the final registers; the process stays stopped. */
 int threads_complete(struct restoring *r, struct build_process *bp, struct err *err);
+/* restore/continued.c: the process has one thread still. */
+int continued_again(struct build_process *bp, struct err *err);
 /* NULL: it is not of the tree. */
 struct build_process *restore_parent_of(struct restoring *r, const struct build_process *bp);
 /* Into a group stop, by SIGSTOP or what its parent waits for: it stays so when it is let go. */

@@ -345,7 +345,7 @@ _Noreturn void maker_main(struct restoring *r, int control)
 
 	r->control = control;
 	/* Nobody's end may go unnoticed, nor be waited for by the kernel itself; but that a child
-	 * is stopped again (threads_stop) is nothing that its parent has not heard already. */
+	 * is stopped (threads_stop) or continued again is nothing that its parent has not heard. */
 	(void)sigaction(SIGCHLD, &chld, NULL);
 	rc = drop_descriptors(r, &err);
 	if (rc == 0)

@@ -148,6 +148,8 @@ static int make_whole(struct restoring *r, struct build_process *bp, struct err 
 	if (rc == 0)
 		rc = place_files(r, bp, err);
 	if (rc == 0)
+		rc = continued_again(bp, err);
+	if (rc == 0)
 		rc = threads_make(r, bp, err);
 	return rc;
 }

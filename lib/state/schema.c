@@ -194,6 +194,7 @@ static const struct field process_schema_fields[] = {
 	VAL(T, leader_status),
 	LIST(T, huge, range_schema),
 	HEX(T, mlock_future),
+	VAL(T, continued),
 };
 static SCHEMA(process_schema, "process", T);
 #undef T

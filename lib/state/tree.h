@@ -249,6 +249,7 @@ struct process {
 	struct range *huge;
 	unsigned n_huge;
 	uint32_t mlock_future; /* MCL_FUTURE, with or without MCL_ONFAULT (mlockall(2)); or 0 */
+	uint32_t continued; /* by SIGCONT, and its parent could wait for that yet (WCONTINUED) */
 };
 
 /* A process that has ended and that its parent, in the tree, has not waited for. */

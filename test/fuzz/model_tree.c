@@ -266,6 +266,7 @@ static void add_process(struct builder *b, const struct model *m, int32_t pid, u
 			       .leader_ended = pid == 101 && !m->small,
 			       .leader_status = pid == 101 ? 7 << 8 : 0,
 			       .mlock_future = pid == 101 ? 6 : 2,
+			       .continued = pid == 102,
 			       .xfeatures_asked = pid == 101 ? 1 << 18 : 0 };
 	p->mm = (struct mm_layout){ .start_brk = 0x400000,
 				    .brk = 0x500000,

@@ -4,7 +4,8 @@
  * group of its own that is stopped as a whole, and one in another, stopped by SIGTSTP, which was
  * not waited for. They stay stopped, and go on when they are told to. The second and the fourth
  * have threads, of which none makes a step meanwhile. The fifth has such a child too, and a new
- * session since, so that SIGTSTP would do nothing to that child today.
+ * session since, so that SIGTSTP would do nothing to that child today. The sixth has been stopped
+ * and goes on, with the SIGCONT pending, which was not waited for either.
  */
 #include "family.h"
 
@@ -93,6 +94,40 @@ static void send_and_hear(pid_t to, int sig, pid_t child)
 		check_sys(sigwaitinfo(&chld, &si) == SIGCHLD || errno == EINTR);
 }
 
+static void look_continued(pid_t pid)
+{
+	siginfo_t si = { 0 };
+
+	check_sys(waitid(P_ALL, 0, &si, WCONTINUED | WNOHANG | WNOWAIT) == 0);
+	check(si.si_pid == pid && si.si_code == CLD_CONTINUED && si.si_status == SIGCONT,
+	      "continued: pid %d instead of %d, code %d status %d", si.si_pid, pid, si.si_code,
+	      si.si_status);
+}
+
+static void look_at_signal(int n)
+{
+	sigset_t pending;
+
+	(void)n;
+	check_sys(sigpending(&pending) == 0);
+	check(sigismember(&pending, SIGCONT), "the SIGCONT has gone");
+}
+
+/* A pending one is kept only where it would not be ignored. */
+static void nothing(int sig)
+{
+	(void)sig;
+}
+
+static void block_signal(void)
+{
+	sigset_t set;
+
+	(void)sigemptyset(&set);
+	(void)sigaddset(&set, SIGCONT);
+	check_sys(sigprocmask(SIG_BLOCK, &set, NULL) == 0 && signal(SIGCONT, nothing) != SIG_ERR);
+}
+
 static pid_t start(int n)
 {
 	pid_t pid = family_fork(n);
@@ -104,9 +139,13 @@ static pid_t start(int n)
 			start_threads(n == 2 ? 0 : THREADS);
 		if (n == 5)
 			start_orphan();
+		if (n == 6)
+			block_signal();
 		family_note(n, 0);
 		if (n == 5)
 			family[n].also = look_at_orphan;
+		if (n == 6)
+			family[n].also = look_at_signal;
 		family_serve(n);
 	}
 	return pid;
@@ -115,7 +154,7 @@ static pid_t start(int n)
 int main(int argc, char **argv)
 {
 	sigset_t chld, pending;
-	pid_t unseen, seen, group, by_key;
+	pid_t unseen, seen, group, by_key, on;
 
 	victim_init(argc, argv);
 	(void)sigemptyset(&chld);
@@ -130,13 +169,17 @@ int main(int argc, char **argv)
 	group = start(3);
 	by_key = start(4);
 	(void)start(5);
-	family_wait(6);
+	on = start(6);
+	family_wait(7);
 	send_and_hear(unseen, SIGSTOP, unseen);
 	send_and_hear(seen, SIGSTOP, seen);
 	send_and_hear(-group, SIGSTOP, group);
 	send_and_hear(-by_key, SIGTSTP, by_key);
 	check_sys(waitpid(seen, NULL, WUNTRACED) == seen);
 	check_sys(waitpid(group, NULL, WUNTRACED) == group);
+	send_and_hear(on, SIGSTOP, on);
+	check_sys(waitpid(on, NULL, WUNTRACED) == on);
+	send_and_hear(on, SIGCONT, on);
 	for (unsigned i = 0; i < 2 * THREADS; i++)
 		before[i] = steps[i];
 	victim_ready();
@@ -147,19 +190,21 @@ int main(int argc, char **argv)
 		wait_state(by_key, 'T');
 		look(unseen, WSTOPPED | WNOWAIT, SIGSTOP, "a stop that was not waited for");
 		look(by_key, WSTOPPED | WNOWAIT, SIGTSTP, "a stop by SIGTSTP");
+		look_continued(on);
 		look(seen, WSTOPPED, 0, "a stop that was waited for");
 		look(group, WSTOPPED, 0, "a stop that was waited for");
 		for (unsigned i = 0; i < 2 * THREADS; i++)
 			check(steps[i] == before[i], "thread %u of a stopped child went on", i);
 		family_ask_one(5);
+		family_ask_one(6);
 		check_sys(sigpending(&pending) == 0);
 		check(!sigismember(&pending, SIGCHLD), "a SIGCHLD that nobody sent");
 		victim_ok();
 	}
 	check_sys(kill(unseen, SIGCONT) == 0 && kill(seen, SIGCONT) == 0 &&
 		  kill(-group, SIGCONT) == 0 && kill(-by_key, SIGCONT) == 0);
-	family_ask(6);
-	for (int i = 1; i < 6; i++)
+	family_ask(7);
+	for (int i = 1; i < 7; i++)
 		(void)kill(family[i].pid, SIGKILL);
 	return 0;
 }
