@@ -102,7 +102,7 @@ static int get_ready(const struct open_file *of, int *ret_fd, bool *ret_own, str
 	batch_start(s->batch);
 	from = (struct iov){ batch_in(s->batch, &token, sizeof token), sizeof token };
 	to = (struct iov){ batch_out(s->batch, sizeof token), sizeof token };
-	copied = batch_call(s->batch, NULL, SYS_process_vm_readv, s->process->pid,
+	copied = batch_call(s->batch, NULL, SYS_process_vm_readv, s->status.ns_pid,
 			    batch_in(s->batch, &to, sizeof to), 1,
 			    batch_in(s->batch, &from, sizeof from), 1, 0);
 	if (own)
@@ -235,7 +235,7 @@ static int make_semaphores(const struct subject *s, int *ret_set, struct err *er
 	call = batch_call(s->batch, NULL, SYS_semget, IPC_PRIVATE, 1, SEMAPHORE_MODE);
 	from = (struct iov){ batch_ret_address(s->batch, call), 8 };
 	to = (struct iov){ batch_undo_address(s->batch), 8 };
-	(void)batch_call(s->batch, NULL, SYS_process_vm_readv, s->process->pid,
+	(void)batch_call(s->batch, NULL, SYS_process_vm_readv, s->status.ns_pid,
 			 batch_in(s->batch, &to, sizeof to), 1,
 			 batch_in(s->batch, &from, sizeof from), 1, 0);
 	rc = batch_run(s->batch, s->pid, err);
@@ -309,7 +309,7 @@ static int take_turn(struct capture *c, const struct open_file *of, int fd, unsi
 	int rc;
 
 	batch_start(s->batch);
-	add_turn(s->batch, s->process->pid, fd, d->message_size, n, &t);
+	add_turn(s->batch, s->status.ns_pid, fd, d->message_size, n, &t);
 	rc = batch_run(s->batch, s->pid, err);
 	if (rc == 0)
 		rc = keep(c, s, &t, d->message_size, d, sent, err);

@@ -23,7 +23,9 @@ struct subject {
 	pid_t pid;               /* as seen from here (process->pid is as the job sees it) */
 	int pidfd;
 	int proc_dirfd; /* /proc/PID */
-	/* What its files status and stat said before anything was asked inside. */
+	/* What its files status and stat said before anything was asked inside: of the thread that
+	 * runs calls, which is not the leader where that has ended. The kernel finds memory by
+	 * status.ns_pid then, not by process->pid. */
 	struct proc_status status;
 	struct proc_stat stat;
 	struct remote *remote; /* calls can be run in its leader */

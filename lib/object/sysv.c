@@ -168,7 +168,7 @@ static int copy_unattached(struct capture *c, int id, uint64_t size, int *ret_fd
 		from = batch_in(s->batch, &iov[1], sizeof iov[1]);
 		(void)batch_call(s->batch, "attach shared memory", SYS_shmat, id, hole, SHM_RDONLY);
 		(void)batch_call(s->batch, "copy shared memory", SYS_process_vm_readv,
-				 s->process->pid, to, 1, from, 1, 0);
+				 s->status.ns_pid, to, 1, from, 1, 0);
 		(void)batch_call(s->batch, "detach shared memory", SYS_shmdt, hole);
 		rc = batch_run(s->batch, s->pid, err);
 		if (rc < 0)

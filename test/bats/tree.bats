@@ -97,6 +97,18 @@ creds_start_ok() {
 	done
 }
 
+@test "leader_ended: what the job itself looks into: System V memory, a queue" {
+	is_root || touch "$BASE.userns"
+	victim_start -- leader_ended ipc
+	checkpoint
+	victim_poke
+	victim_kill
+	ipcrm $(sed -n 's/^ipc //p' "$BASE.out")
+	victim_restart
+	victim_poke
+	victim_quit
+}
+
 # A session whose leader ($T/root) loops, with an orphan ($T/orphan) whose parent has ended; or
 # "below": the loop is in a child of the leader.
 session_with_orphan() {

@@ -2,10 +2,13 @@
 /*
  * Processes whose first thread has ended while others go on: the root, and a child of it. How the
  * first thread ended can still be seen; the process ends as its last thread does (before Linux
- * 5.17, as its first one has).
+ * 5.17, as its first one has). "ipc": the root also has a System V segment that it has not attached
+ * and a message queue without a name: the job itself looks into both at a checkpoint.
  */
 #include "family.h"
 
+#include <mqueue.h>
+#include <sys/shm.h>
 #include <sys/wait.h>
 
 enum { LEADER_STATUS = 7, LAST_STATUS = 3 };
@@ -14,6 +17,47 @@ static uint64_t turns;
 static pid_t child, my_tid;
 static int end_status; /* what the kernel makes of the two */
 static bool *leave;    /* shared: the child's last thread is to end */
+static int segment = -1;
+static mqd_t queue = (mqd_t)-1;
+static const char content[] = "of a process whose first thread has ended";
+
+static void make_ipc(void)
+{
+	struct mq_attr attr = { .mq_maxmsg = 2, .mq_msgsize = sizeof content };
+	char name[64], *at;
+
+	segment = shmget(IPC_PRIVATE, 3 * PAGE, 0600);
+	check_sys(segment >= 0);
+	at = shmat(segment, NULL, 0);
+	check_sys(at != (char *)-1);
+	memcpy(at + 2 * PAGE, content, sizeof content);
+	check_sys(shmdt(at) == 0);
+	victim_say("ipc -m %d", segment);
+	(void)snprintf(name, sizeof name, "/ckpt-ended-%d-%llx", (int)getpid(),
+		       (unsigned long long)now_ns(CLOCK_REALTIME));
+	queue = mq_open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600, &attr);
+	check_sys(queue >= 0 && mq_unlink(name) == 0);
+	check_sys(mq_send(queue, content, sizeof content, 5) == 0);
+}
+
+static void check_ipc(void)
+{
+	char text[sizeof content] = "", *at;
+	unsigned priority = 0;
+
+	if (segment < 0)
+		return;
+	at = shmat(segment, NULL, SHM_RDONLY);
+	check_sys(at != (char *)-1);
+	check(!memcmp(at + 2 * PAGE, content, sizeof content), "the segment");
+	check_sys(shmdt(at) == 0);
+	check(mq_receive(queue, text, sizeof text, &priority) == sizeof content && priority == 5 &&
+		      !strcmp(text, content),
+	      "the message: '%s' (%u)", text, priority);
+	check_sys(mq_send(queue, content, sizeof content, 5) == 0);
+	if (!strcmp(victim_token(), "quit"))
+		check_sys(shmctl(segment, IPC_RMID, NULL) == 0);
+}
 
 static void check_leader(int n)
 {
@@ -90,6 +134,7 @@ static void *run_root(void *arg)
 			break;
 		before = __atomic_load_n(&counted, __ATOMIC_RELAXED);
 		check_leader(0);
+		check_ipc();
 		family_ask(2);
 		while (__atomic_load_n(&counted, __ATOMIC_RELAXED) == before)
 			sleep_ms(1);
@@ -135,6 +180,8 @@ int main(int argc, char **argv)
 		end_thread(LEADER_STATUS);
 	}
 	family_wait(2);
+	if (argc > 2)
+		make_ipc();
 	(void)thread_start(run_root, NULL);
 	end_thread(0);
 }
