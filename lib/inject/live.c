@@ -31,6 +31,13 @@
 #define STUB_BYTES_MAX 3072
 #define ANNEX_PAGES    128
 #define ANNEX_BYTES    (ANNEX_PAGES * CKPT_PAGE_SIZE)
+/*
+ * The kernel puts new memory below old memory, and makes one mapping of two that are alike. Where
+ * huge pages are given to everybody, our first touch would then bring one that reaches into memory
+ * of the job's that it has never touched, or has given up. So ours is unlike: MAP_NORESERVE, and
+ * MAP_STACK, which wants no huge pages since Linux 6.7.
+ */
+#define APART (MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK)
 
 static const uint8_t zeros[STUB_BYTES_MAX];
 
@@ -71,8 +78,7 @@ static int64_t run_one(struct remote *r, long nr, uint64_t a, uint64_t len, stru
 	if (!b)
 		return err_nomem(err);
 	batch_start(b);
-	(void)batch_call(b, NULL, nr, a, len, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS,
-			 (uint64_t)-1, 0);
+	(void)batch_call(b, NULL, nr, a, len, PROT_READ | PROT_EXEC, APART, (uint64_t)-1, 0);
 	rc = batch_run(b, r->threads[0].tid, err);
 	if (rc == 0)
 		rc = batch_ret(b, 0);
@@ -211,7 +217,7 @@ static int start_mapping(struct remote *r, struct err *err)
 	gp.rdi = 0;
 	gp.rsi = ARENA_BYTES;
 	gp.rdx = PROT_READ | PROT_WRITE;
-	gp.r10 = MAP_PRIVATE | MAP_ANONYMOUS;
+	gp.r10 = APART;
 	gp.r8 = (uint64_t)-1;
 	gp.r9 = 0;
 	gp.rip = r->stub + STUB_OFFSET(stub_map);

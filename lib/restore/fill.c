@@ -271,6 +271,8 @@ static int add_all(struct filler *f, struct err *err)
 			rc = sink_open_process(&f->sinks[f->n_sinks++], &r->procs[i], runs, n,
 					       r->lazy, err);
 		if (rc == 0)
+			rc = huge_keep_small(r, &r->procs[i], &f->sinks[f->n_sinks - 1], err);
+		if (rc == 0)
 			rc = add_space(f, p->space, p, &f->sinks[f->n_sinks - 1], err);
 	}
 	for (unsigned i = 0; rc == 0 && i < r->tree->n_spaces; i++)

@@ -10,9 +10,12 @@
  * that had huge ones gets a companion (inject/companion.h), made while it is rebuilt, which joins
  * them once all is there, while the program runs.
  *
- * Nothing comes back that the program had given up: only what is wholly in the image is joined,
- * and later only what is wholly there, of nobody else's, when its turn comes. What fails stays as
- * it is: all of this is about speed.
+ * Nothing comes back that the program had given up, or has never touched: only what is wholly in
+ * the image is joined, and later only what is wholly there, of nobody else's, when its turn comes.
+ * And where huge pages are given to everybody, any first touch may bring 2 MiB. So while mappings
+ * are made they are forbidden to the process (PR_SET_THP_DISABLE), and so where something must be
+ * written into 2 MiB that are not all in the image: once a small page is there, small ones follow.
+ * What fails stays as it is: all of this is about speed.
  */
 #include "restore/huge.h"
 
@@ -29,6 +32,7 @@
 #include "util/log.h"
 
 #include <fcntl.h>
+#include <linux/prctl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -42,24 +46,32 @@
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25
 #endif
+#ifndef PR_THP_DISABLE_EXCEPT_ADVISED
+#define PR_THP_DISABLE_EXCEPT_ADVISED (1 << 1) /* Linux 6.18 */
+#endif
 
 /* --- which --------------------------------------------------------------------------------- */
 
-bool huge_is_given(const struct vma *v, bool always)
+bool huge_is_given(const struct vma *v, enum huge_given to)
 {
 	uint64_t first = (v->start + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
 
-	if (first > v->end || v->end - first < HUGE_PAGE)
+	if (to == HUGE_NOBODY || first > v->end || v->end - first < HUGE_PAGE)
 		return false;
-	return (v->advice & ADVICE_HUGEPAGE) || (always && !(v->advice & ADVICE_NOHUGEPAGE));
+	return (v->advice & ADVICE_HUGEPAGE) ||
+	       (to == HUGE_EVERYBODY && !(v->advice & ADVICE_NOHUGEPAGE));
 }
 
-bool huge_always(void)
+enum huge_given huge_given(const struct process *p)
 {
 	CLEANUP_FREE char *text = NULL;
 
+	if (p->thp_disable & 1)
+		return p->thp_disable & PR_THP_DISABLE_EXCEPT_ADVISED ? HUGE_ADVISED : HUGE_NOBODY;
 	return io_read_file(-1, "/sys/kernel/mm/transparent_hugepage/enabled", &text, NULL) == 0 &&
-	       strstr(text, "[always]");
+			       strstr(text, "[always]")
+		       ? HUGE_EVERYBODY
+		       : HUGE_ADVISED;
 }
 
 bool huge_is_whole(const struct resolved_run *runs, unsigned n, unsigned *cursor, uint64_t start,
@@ -83,7 +95,8 @@ struct search {
 	const struct resolved_run *runs;
 	unsigned n_runs, cursor;
 	unsigned recorded, touched; /* the first of these that may matter still */
-	bool always, later;
+	enum huge_given given;
+	bool later;
 };
 
 /* Wholly in the image, and not all of it zero: that is for whoever writes to it first. */
@@ -144,7 +157,7 @@ static int search_vma(struct restoring *r, struct search *s, const struct vma *v
 		s->recorded++;
 	while (s->touched < bp->n_touched && bp->touched[s->touched] < v->start)
 		s->touched++;
-	if (s->later || !huge_is_given(v, s->always)) {
+	if (s->later || !huge_is_given(v, s->given)) {
 		for (unsigned i = s->recorded;
 		     rc == 0 && i < p->n_huge && p->huge[i].start < v->end; i++)
 			rc = search_part(r, s, MAX(v->start, p->huge[i].start),
@@ -159,7 +172,7 @@ static int search_vma(struct restoring *r, struct search *s, const struct vma *v
 
 static int search(struct restoring *r, struct build_process *bp, bool later, struct err *err)
 {
-	struct search s = { .bp = bp, .always = huge_always(), .later = later };
+	struct search s = { .bp = bp, .given = huge_given(bp->state), .later = later };
 	int rc = 0;
 
 	s.runs = resolved_runs(r->images, bp->state->space, &s.n_runs);
@@ -186,6 +199,23 @@ unsigned huge_find(const struct build_process *bp, uint64_t at)
 
 /* --- before it is filled ------------------------------------------------------------------------
  */
+
+/* What PR_GET_THP_DISABLE gives is the flag in bit 0 and its modifiers above. */
+static void set_disable(struct build_process *bp, uint32_t flags)
+{
+	(void)batch_call(bp->batch, NULL, SYS_prctl, PR_SET_THP_DISABLE, flags & 1, flags & ~1u, 0,
+			 0);
+}
+
+void huge_forbid(struct build_process *bp)
+{
+	set_disable(bp, 1);
+}
+
+void huge_permit(struct build_process *bp)
+{
+	set_disable(bp, 0);
+}
 
 /* Those of [first, end) that could not be joined leave the list. */
 static int join_some(struct build_process *bp, unsigned first, unsigned end, unsigned *kept,
@@ -217,7 +247,80 @@ int huge_prepare(struct restoring *r, struct build_process *bp, bool later, stru
 		log_debug("pid %d: %u huge pages made, %u not", bp->pid, kept, bp->n_huge - kept);
 		bp->n_huge = kept;
 	}
-	return rc;
+	if (rc < 0 || !bp->state->thp_disable)
+		return rc;
+	/* what it had before it would have no more of them; those that are there stay */
+	batch_start(bp->batch);
+	set_disable(bp, bp->state->thp_disable);
+	return batch_run(bp->batch, bp->pid, err);
+}
+
+/* Where something is to be written in [start, end); UINT64_MAX: nowhere. */
+static uint64_t first_content(const struct resolved_run *runs, unsigned n, unsigned *cursor,
+			      uint64_t start, uint64_t end)
+{
+	for (; *cursor < n; ++*cursor) {
+		const struct page_run *run = &runs[*cursor].run;
+		uint64_t first = run->page * CKPT_PAGE_SIZE;
+		uint64_t last = (run->page + run->npages) * CKPT_PAGE_SIZE;
+
+		if (first < end && last > start && run->kind != RUN_ZERO)
+			return MAX(first, start);
+		if (last >= end)
+			break;
+	}
+	return UINT64_MAX;
+}
+
+/* The pages to touch of one mapping. */
+static int list_small(struct restoring *r, const struct sink *s, const struct vma *v,
+		      uint64_t **pages, unsigned *n_pages, struct err *err)
+{
+	const struct resolved_run *runs;
+	unsigned n, whole = 0, content = 0;
+
+	runs = resolved_runs(r->images, s->bp->state->space, &n);
+	for (uint64_t at = (v->start + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1), page;
+	     at < v->end && v->end - at >= HUGE_PAGE; at += HUGE_PAGE) {
+		unsigned i = sink_find_fresh(s, at);
+		uint64_t *more;
+
+		if ((i < s->n_fresh && s->fresh[i].start <= at) ||
+		    huge_is_whole(runs, n, &whole, at, at + HUGE_PAGE))
+			continue;
+		page = first_content(runs, n, &content, at, at + HUGE_PAGE);
+		if (page == UINT64_MAX)
+			continue;
+		more = arena_push(r->arena, pages, n_pages, sizeof *more);
+		if (!more)
+			return err_nomem(err);
+		*more = page;
+	}
+	return 0;
+}
+
+int huge_keep_small(struct restoring *r, struct build_process *bp, const struct sink *s,
+		    struct err *err)
+{
+	const struct process *p = bp->state;
+	enum huge_given given = huge_given(p);
+	uint64_t *pages = NULL;
+	unsigned n = 0;
+	int rc = 0;
+
+	for (unsigned i = 0; rc == 0 && i < p->n_vmas; i++)
+		if (p->vmas[i].kind == VMA_ANON && huge_is_given(&p->vmas[i], given))
+			rc = list_small(r, s, &p->vmas[i], &pages, &n, err);
+	if (rc < 0 || n == 0)
+		return rc;
+	batch_start(bp->batch);
+	huge_forbid(bp);
+	rc = batch_run(bp->batch, bp->pid, err);
+	for (unsigned i = 0; rc == 0 && i < n; i++)
+		(void)poke_write(bp->pid, build_remote_mem(bp->remote), "", 1, pages[i]);
+	batch_start(bp->batch);
+	set_disable(bp, p->thp_disable);
+	return rc < 0 ? rc : batch_run(bp->batch, bp->pid, err);
 }
 
 /* --- once all is there ---------------------------------------------------------------------- */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The address space: everything of ours out, but for the workspace; everything of the image's in.
  */
+#include "restore/huge.h"
 #include "restore/internal.h"
 
 #include "trace/poke.h"
@@ -248,7 +249,7 @@ static int map_group(struct restoring *r, struct build_process *bp, unsigned i, 
 }
 
 /* A page that will be filled anyway is touched, so that the whole group has one anon_vma before it
- * is split. */
+ * is split. No huge page: what else would be in that the program may have given up. */
 static int touch_group(struct restoring *r, struct build_process *bp, unsigned i, unsigned end,
 		       struct err *err)
 {
@@ -307,6 +308,10 @@ static int each_group(struct restoring *r, struct build_process *bp, int step, s
 	int rc = 0;
 
 	batch_start(bp->batch);
+	if (step == 0)
+		huge_forbid(bp);
+	else if (step == 2)
+		huge_permit(bp);
 	for (unsigned i = 0, end; rc == 0 && i < p->n_vmas; i = end) {
 		end = group_end(p, i);
 		if (!is_ours_to_map(&p->vmas[i]))

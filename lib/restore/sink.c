@@ -121,16 +121,17 @@ static bool may_enroll(const struct vma *v, bool for_later)
 }
 
 /* A fault brings huge pages there, or they are there already. */
-static bool gets_huge(const struct build_process *bp, const struct vma *v, bool always)
+static bool gets_huge(const struct build_process *bp, const struct vma *v, enum huge_given given)
 {
 	unsigned i = huge_find(bp, v->start);
 
-	return huge_is_given(v, always) || (i < bp->n_huge && bp->huge[i].start < v->end);
+	return huge_is_given(v, given) || (i < bp->n_huge && bp->huge[i].start < v->end);
 }
 
 /* The end of the stretch of neighbouring mappings from i on that can be registered at once; i: this
  * one can not. */
-static unsigned stretch_end(const struct build_process *bp, unsigned i, bool always, bool for_later)
+static unsigned stretch_end(const struct build_process *bp, unsigned i, enum huge_given given,
+			    bool for_later)
 {
 	const struct process *p = bp->state;
 	unsigned end = i;
@@ -138,7 +139,7 @@ static unsigned stretch_end(const struct build_process *bp, unsigned i, bool alw
 	for (; end < p->n_vmas; end++) {
 		const struct vma *v = &p->vmas[end];
 
-		if (!may_enroll(v, for_later) || (!for_later && gets_huge(bp, v, always)) ||
+		if (!may_enroll(v, for_later) || (!for_later && gets_huge(bp, v, given)) ||
 		    (end > i && v->start != p->vmas[end - 1].end))
 			break;
 	}
@@ -178,10 +179,10 @@ static bool is_huge(const struct build_process *bp, uint64_t at)
  * In memory that is to have huge pages: a fault may bring one only where all of it was there. What
  * the program had given up, or never touched, would be there otherwise.
  */
-static int enroll_gaps(struct sink *s, const struct vma *v, bool always,
+static int enroll_gaps(struct sink *s, const struct vma *v, enum huge_given to,
 		       const struct resolved_run *runs, unsigned n, struct err *err)
 {
-	bool given = huge_is_given(v, always);
+	bool given = huge_is_given(v, to);
 	uint64_t gap = v->start, at = (v->start + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
 	unsigned cursor = 0;
 	int rc = 0;
@@ -205,13 +206,13 @@ static int enroll_all(struct sink *s, const struct resolved_run *runs, unsigned 
 		      bool for_later, struct err *err)
 {
 	const struct process *p = s->bp->state;
-	bool always = huge_always();
+	enum huge_given given = huge_given(p);
 	int rc = 0;
 
 	for (unsigned i = 0, end; rc == 0 && i < p->n_vmas; i = MAX(end, i + 1)) {
-		end = stretch_end(s->bp, i, always, for_later);
+		end = stretch_end(s->bp, i, given, for_later);
 		if (end == i && may_enroll(&p->vmas[i], for_later))
-			rc = enroll_gaps(s, &p->vmas[i], always, runs, n_runs, err);
+			rc = enroll_gaps(s, &p->vmas[i], given, runs, n_runs, err);
 		if (end == i || !enroll(s, p->vmas[i].start, p->vmas[end - 1].end, MIN_FRESH))
 			continue;
 		/* a copy must not reach from one mapping into the next */
