@@ -40,10 +40,11 @@ struct extent {
 struct page_list {
 	uint32_t space;
 	enum page_source source;
-	int fd;          /* which the extents that are added next are read from */
-	pid_t pid;       /* whose memory it is, when all are read from that; else 0 */
-	int later_fd;    /* the same of a snapshot, at the same addresses; -1: none; borrowed, good
-			    until the image is complete */
+	int fd;       /* which the extents that are added next are read from */
+	pid_t pid;    /* whose memory it is, when all are read from that; else 0 */
+	int later_fd; /* the same of a snapshot, at the same addresses; -1: none; borrowed, good
+			 until the image is complete */
+	struct reading *reading; /* of that snapshot: what of it is left to be read */
 	uint64_t others; /* pages that are there and in no extent: nobody reads them at the stop */
 	struct extent *extents; /* ascending after pages_sort */
 	unsigned n_extents;
@@ -431,6 +432,12 @@ void waits_remember(struct dumper *d, bool all);
  * copies have been read: they end with it.
  */
 int snapshots_take(struct dumper *d, struct err *err);
+/*
+ * What nobody will read any more of a list's snapshot that gives up, and the job need not copy it:
+ * at first all that will not be read at all, then what has been, addresses ascending.
+ */
+void snapshots_begin(const struct page_list *l);
+void snapshots_read(const struct page_list *l, uint64_t start, uint64_t end);
 /* In the tracer: nothing more will be read, they begin to go. In ckpt-run, once the tracer has
  * ended: they have gone. */
 void snapshots_kill(struct dumper *d);

@@ -262,7 +262,11 @@ static int write_some(struct dumper *d, struct image_writer *w, const struct pag
 	if (n < 0)
 		return n;
 	d->copied += e->later ? 0 : (unsigned)n;
-	return rc < 0 ? rc : (n > 0 ? n : 1);
+	n = n > 0 ? n : 1;
+	if (e->later && rc == 0)
+		snapshots_read(l, e->address + done * CKPT_PAGE_SIZE,
+			       e->address + (done + (unsigned)n) * CKPT_PAGE_SIZE);
+	return rc < 0 ? rc : n;
 }
 
 static int write_extent(struct dumper *d, struct image_writer *w, const struct page_list *l,
@@ -307,6 +311,8 @@ static int write_list(struct dumper *d, struct image_writer *w, const struct pag
 {
 	int rc = 0;
 
+	if (later)
+		snapshots_begin(l);
 	for (unsigned i = 0; rc >= 0 && i < l->n_extents; i += (unsigned)rc) {
 		rc = later ? 0 : write_gathered(d, w, l, i, err);
 		if (rc != 0)

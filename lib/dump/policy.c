@@ -21,9 +21,10 @@
 #define FORK_US         0.08
 #define FORK_EACH_US    300
 #define DIRTY_RATE      0.025 /* 100 MB/s */
-/* A first write to a page under watch, and to one that a snapshot has as well, which is copied. */
+/* A first write to a page under watch; to one that a snapshot has as well, or had: it is copied
+ * (2.2) while it still has it, which is half of the time. */
 #define FAULT_US 0.9
-#define COW_US   2.2
+#define COW_US   1.6
 /* Of what a pause of that length does. */
 #define FAULTS_COUNT 0.5
 /* Images without a watch, at first and at most: then it is tried again. */

@@ -18,9 +18,31 @@
 /* Changed pages of a file's private mapping that are read at once. */
 #define MAX_FILE_NOW 256
 
+/* Of a copy is given up so much at a time: it takes 30 us, little beside the reading. */
+#define PORTION       (4ull << 20)
+#define PORTION_SMALL (64ull << 10) /* CKPT_WITHOUT=worth_giving_up: also of small memory */
+#define MANY_AT_ONCE  512
+
 struct snapshots {
 	struct snapshot **of; /* for each process; NULL: none */
 	unsigned n;
+};
+
+/* Of a mapping. */
+struct choice {
+	bool later; /* its pages are read from the copy */
+	bool drop;  /* the copy need not have it */
+};
+
+/* From a snapshot, whose mappings (of a process) are ascending; what is below `given` is given up.
+ */
+struct reading {
+	struct snapshot *from; /* NULL: it gives up no more */
+	const struct process *p;
+	const struct choice *choices; /* for each mapping */
+	uint64_t given;
+	uint64_t fresh; /* bytes that have been read since */
+	unsigned at;    /* the first mapping that reaches beyond what is given up */
 };
 
 static struct page_list *list_of(struct dumper *d, uint32_t space)
@@ -35,12 +57,6 @@ static bool is_private_anon(const struct vma *v)
 {
 	return v->kind == VMA_ANON && v->ino == 0;
 }
-
-/* Of a mapping. */
-struct choice {
-	bool later; /* its pages are read from the copy */
-	bool drop;  /* the copy need not have it */
-};
 
 /* Pages of the extents (ascending, as mappings are) in [start, end); *at moves along. */
 static uint64_t pages_within(const struct page_list *l, unsigned *at, uint64_t start, uint64_t end)
@@ -203,6 +219,11 @@ static int take_one(struct dumper *d, unsigned index, struct err *err)
 	rc = snapshot_fork(s->remote, drop, n, &d->snapshots->of[index], &why);
 	if (rc == 0) {
 		l->later_fd = snapshot_mem(d->snapshots->of[index]);
+		l->reading = arena_array(d->arena, 1, sizeof *l->reading);
+		if (l->reading)
+			*l->reading = (struct reading){ .from = d->snapshots->of[index],
+							.p = s->process,
+							.choices = c };
 		d->forked += pages_of(l);
 		d->n_forked++;
 		return 0;
@@ -258,6 +279,94 @@ int snapshots_take(struct dumper *d, struct err *err)
 		(void)snprintf(d->result->mode, sizeof d->result->mode, "snapshot");
 	d->result->snapshot_us = any ? (uint64_t)(trace_now_ns() - start) / 1000 : 0;
 	return rc == 0 && any ? fault_point("dump-snapshot", err) : rc;
+}
+
+/* --- what has been read --------------------------------------------------------------------- */
+
+/* What /proc shows of a copy: its command line and its environment. */
+static bool tells_who(const struct process *p, const struct vma *v)
+{
+	return v->start <= p->mm.env_end && p->mm.arg_start < v->end;
+}
+
+/* Of [start, end), all that is in a mapping whose pages are read later; *at moves along. */
+static unsigned cut(const struct reading *r, unsigned *at, uint64_t start, uint64_t end,
+		    struct snapshot_range *ret, unsigned most)
+{
+	unsigned n = 0;
+
+	for (; *at < r->p->n_vmas && r->p->vmas[*at].start < end && n < most; ++*at) {
+		const struct vma *v = &r->p->vmas[*at];
+		uint64_t from = MAX(v->start, start), to = MIN(v->end, end);
+
+		if (from < to && r->choices[*at].later && !tells_who(r->p, v))
+			ret[n++] = (struct snapshot_range){ from, to };
+		if (v->end > end)
+			break;
+	}
+	return n;
+}
+
+/* An attempt: should it fail, the job copies what it writes to, as it would have without. */
+static void give_up(struct reading *r, const struct snapshot_range *ranges, unsigned n)
+{
+	if (r->from && n && snapshot_give_up(r->from, ranges, n, NULL) < 0)
+		r->from = NULL;
+}
+
+/* A multiple of two huge pages: none is given up by halves. */
+static uint64_t portion(void)
+{
+	return probe_without("worth_giving_up") ? PORTION_SMALL : PORTION;
+}
+
+/* What is as in the parent nobody reads. */
+void snapshots_begin(const struct page_list *l)
+{
+	struct snapshot_range ranges[MANY_AT_ONCE];
+	struct reading *r = l->reading;
+	uint64_t done = 0;
+	unsigned at = 0, n = 0;
+
+	for (unsigned i = 0; r && i <= l->n_extents; i++) {
+		const struct extent *e = &l->extents[i];
+		uint64_t next = i == l->n_extents ? UINT64_MAX : e->address;
+
+		if (i < l->n_extents && !e->later)
+			continue;
+		if (next - done >= portion() / 2) {
+			if (n > MANY_AT_ONCE / 2) {
+				give_up(r, ranges, n);
+				n = 0;
+			}
+			n += cut(r, &at, done, next, ranges + n, MANY_AT_ONCE - n);
+		}
+		if (i < l->n_extents)
+			done = e->address + e->npages * CKPT_PAGE_SIZE;
+	}
+	if (!r)
+		return;
+	give_up(r, ranges, n);
+	if (fault_point("copy-begun", NULL) < 0)
+		r->from = NULL;
+}
+
+void snapshots_read(const struct page_list *l, uint64_t start, uint64_t end)
+{
+	struct snapshot_range ranges[MANY_AT_ONCE];
+	struct reading *r = l->reading;
+
+	if (!r || !r->from)
+		return;
+	r->fresh += end - start;
+	if (r->fresh < portion())
+		return;
+	r->fresh = 0;
+	end &= ~(portion() / 2 - 1);
+	give_up(r, ranges, cut(r, &r->at, r->given, end, ranges, MANY_AT_ONCE));
+	r->given = end;
+	if (fault_point("copy-given-up", NULL) < 0)
+		r->from = NULL;
 }
 
 void snapshots_kill(struct dumper *d)

@@ -26,6 +26,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
@@ -222,27 +223,37 @@ static void add_settling(struct batch *b, bool shares)
 	(void)batch_call(b, NULL, SYS_prctl, PR_SET_NAME, batch_in(b, name, strlen(name) + 1));
 }
 
-static int settle(struct snapshot *s, const struct snapshot_range *drop, unsigned n_drop,
-		  struct err *err)
+/* One call (munmap(2), madvise(2)) for each range but ours; the batch has been started. */
+static int run_over(struct snapshot *s, struct batch *b, const struct snapshot_range *ranges,
+		    unsigned n, long nr, uint64_t arg, struct err *err)
 {
-	struct batch *b = batch_new(&s->r, NULL);
 	int rc = 0;
 
-	if (!b)
-		return err_nomem(err);
-	batch_start(b);
-	add_settling(b, s->shares);
-	for (unsigned i = 0; rc == 0 && i < n_drop; i++) {
-		if (is_ours(&s->r, &drop[i]))
+	for (unsigned i = 0; rc == 0 && i < n; i++) {
+		const struct snapshot_range *range = &ranges[i];
+
+		if (is_ours(&s->r, range))
 			continue;
 		if (!batch_room(b, 1, 0)) {
 			rc = batch_run(b, s->r.pid, err);
 			batch_start(b);
 		}
-		(void)batch_call(b, NULL, SYS_munmap, drop[i].start, drop[i].end - drop[i].start);
+		(void)batch_call(b, NULL, nr, range->start, range->end - range->start, arg);
 	}
-	if (rc == 0)
-		rc = batch_run(b, s->r.pid, err);
+	return rc < 0 ? rc : batch_run(b, s->r.pid, err);
+}
+
+static int settle(struct snapshot *s, const struct snapshot_range *drop, unsigned n_drop,
+		  struct err *err)
+{
+	struct batch *b = batch_new(&s->r, NULL);
+	int rc;
+
+	if (!b)
+		return err_nomem(err);
+	batch_start(b);
+	add_settling(b, s->shares);
+	rc = run_over(s, b, drop, n_drop, SYS_munmap, 0, err);
 	batch_free(b);
 	return rc == 0 ? fault_point(s->shares ? "companion-settled" : "snapshot-settled", err)
 		       : rc;
@@ -332,6 +343,20 @@ int snapshot_fork(struct remote *r, const struct snapshot_range *drop, unsigned 
 
 /* --- using and ending it -------------------------------------------------------------------------
  */
+
+int snapshot_give_up(struct snapshot *s, const struct snapshot_range *ranges, unsigned n,
+		     struct err *err)
+{
+	struct batch *b = batch_new(&s->r, NULL);
+	int rc;
+
+	if (!b)
+		return err_nomem(err);
+	batch_start(b);
+	rc = run_over(s, b, ranges, n, SYS_madvise, MADV_DONTNEED, err);
+	batch_free(b);
+	return rc;
+}
 
 int snapshot_mem(const struct snapshot *s)
 {

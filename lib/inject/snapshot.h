@@ -25,6 +25,14 @@ struct snapshot_range {
  */
 int snapshot_fork(struct remote *r, const struct snapshot_range *drop, unsigned n_drop,
 		  struct snapshot **ret, struct err *err);
+/*
+ * The copy gives up n ranges of what it has in memory, which will not be read any more: a page that
+ * the job alone has need not be copied when it is written to. In ascending order; what lies between
+ * mappings in one is left out. By the copy's tracer. After an error no more of this should be
+ * tried.
+ */
+int snapshot_give_up(struct snapshot *s, const struct snapshot_range *ranges, unsigned n,
+		     struct err *err);
 /* The copy's /proc/PID/mem (do not use process_vm_readv: it would copy each page). Borrowed. A read
  * of nothing at an address that was mapped: somebody has killed the copy. */
 int snapshot_mem(const struct snapshot *s);

@@ -338,6 +338,20 @@ pins() {
 	rounds 125 --tracker hash --mode stop
 }
 
+# What has been read, and what is as before, the copy gives up at once.
+@test "uffd, read from a snapshot while the memory changes: one instant" {
+	has_tracker uffd
+	KEEP=(CKPT_WITHOUT=worth_giving_up)
+	runs --tracker uffd --mode snapshot
+	grep -q '"mode": "snapshot"' "$STATS" || fail "there was no snapshot"
+}
+
+@test "hash, read from a snapshot while the memory changes: one instant" {
+	KEEP=(CKPT_WITHOUT=worth_giving_up)
+	runs --tracker hash --mode snapshot
+	grep -q '"mode": "snapshot"' "$STATS" || fail "there was no snapshot"
+}
+
 @test "full images copied ahead while the memory changes: one instant" {
 	has_tracker uffd
 	runs --no-incremental --mode precopy

@@ -136,6 +136,53 @@ can_attach() {
 	victim_quit
 }
 
+# In KiB.
+has_of_its_own() {
+	sed -n 's/^RssAnon:[[:space:]]*\([0-9]*\) kB$/\1/p' "/proc/$1/status"
+}
+
+@test "what has been read of a snapshot, nobody copies any more" {
+	local copy all
+	KEEP=("CKPT_FAULT=copy-given-up:3=stop")
+	victim_start --mode snapshot -- unseen memory 40
+	KEEP=()
+	all=$(has_of_its_own "$VICTIM_PID")
+	[ "$all" -gt 40960 ]
+	stopped_at_point
+	copy=$(copies)
+	[ "$(has_of_its_own "$copy")" -le $((all - 3 * 4096)) ] ||
+		fail "$(has_of_its_own "$copy") of $all KiB are there still"
+	kill -CONT "$STOPPED"
+	until_true "$CKPT_TEST_WAIT" more_stats_than 0
+	[ "$(stats_last result)" = ok ]
+	used_snapshot
+	victim_poke
+	victim_kill
+	victim_restart
+	victim_quit
+}
+
+@test "what is as before, a snapshot gives up before anything is read" {
+	local copy
+	has_tracker uffd
+	KEEP=("CKPT_FAULT=copy-begun:2=stop")
+	victim_start --mode snapshot -- unseen memory 40
+	KEEP=()
+	checkpoint
+	used_snapshot
+	stopped_at_point
+	copy=$(copies)
+	[ "$(has_of_its_own "$copy")" -lt 4096 ] || fail "$(cat "/proc/$copy/status")"
+	kill -CONT "$STOPPED"
+	until_true "$CKPT_TEST_WAIT" more_stats_than 1
+	[ "$(stats_last result) $(stats_last kind)" = "ok incremental" ]
+	used_snapshot
+	victim_poke
+	victim_kill
+	victim_restart
+	victim_quit
+}
+
 @test "locks of every kind are held on beside a snapshot, and after it" {
 	local i
 	is_root || touch "$BASE.userns"
@@ -465,6 +512,10 @@ snapshot_points() {
 		real_attempt
 		case $name in
 		inject-*) ;; # what is not needed any more
+		copy-*) # others keep what they have
+			[ "$(stats_last result) $(stats_last mode)" = "ok snapshot" ] ||
+				fail "$name: $(tail -n 1 "$STATS")" || return 1
+			;;
 		snapshot-*) # it does without
 			[ "$(stats_last result) $(stats_last mode)" = "ok stop" ] ||
 				fail "$name: $(tail -n 1 "$STATS")" || return 1

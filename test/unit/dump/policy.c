@@ -67,12 +67,12 @@ static double cost_of(const struct job *j, enum copy_mode mode, double copy, str
 	case MODE_SNAPSHOT:
 		if (learn)
 			policy_note(&learn->fork_us, j->fork);
-		return j->stop + fork + dirty(j, copy * j->ahead) * 2.2 / 2;
+		return j->stop + fork + dirty(j, copy * j->ahead) * 1.6 / 2;
 	case MODE_PRECOPY:
 		left = ahead(j, copy, &brief, learn);
 		if (copying(j, left) < fork)
 			return j->stop + brief + copying(j, left);
-		return j->stop + brief + fork + dirty(j, left * j->ahead) * 2.2 / 2;
+		return j->stop + brief + fork + dirty(j, left * j->ahead) * 1.6 / 2;
 	default:
 		if (learn)
 			policy_note(&learn->gather_us, j->gather);
