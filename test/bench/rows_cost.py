@@ -62,7 +62,7 @@ def overhead_of(room, report, q, kind, interval, seconds):
             break
         units *= 4
     argv.append(str(int(units * seconds / took) + 1))
-    ways = {"bare": [], **{w: [] for w in WAYS}}
+    ways = {"bare": [], **{w: [] for w in q.ways}}
     lost = {w: [] for w in ways}  # in the kernel and stopped
     answers = set()
     for turn in range(q.runs):
@@ -79,7 +79,7 @@ def overhead_of(room, report, q, kind, interval, seconds):
     if len(answers) != 1:
         raise Unmeasured(f"{kind} gave different answers: {answers}")
     bare = statistics.median(lost["bare"])
-    for way in WAYS:
+    for way in q.ways:
         auto = way == "auto" and interval == 10
         report.add(f"{kind} {q.work_mib} MiB, every {interval:g} s, {way}", "s", ways[way], None,
                    ("bare", ways["bare"]), 1.01 if auto else None)
@@ -90,13 +90,13 @@ def overhead_of(room, report, q, kind, interval, seconds):
 
 def row_overhead_10(room, report, q):
     """Whole runs of libckpt's workloads with a checkpoint every 10 s."""
-    for kind in WORKLOADS:
+    for kind in q.workloads:
         overhead_of(room, report, q, kind, q.intervals[0], q.work_s[0])
 
 
 def row_overhead_60(room, report, q):
     """The same every 60 s."""
-    for kind in WORKLOADS:
+    for kind in q.workloads:
         overhead_of(room, report, q, kind, q.intervals[1], q.work_s[1])
 
 
