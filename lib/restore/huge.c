@@ -52,26 +52,36 @@
 
 /* --- which --------------------------------------------------------------------------------- */
 
-bool huge_is_given(const struct vma *v, enum huge_given to)
+static bool has_room(const struct vma *v)
 {
 	uint64_t first = (v->start + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
 
-	if (to == HUGE_NOBODY || first > v->end || v->end - first < HUGE_PAGE)
+	return first <= v->end && v->end - first >= HUGE_PAGE;
+}
+
+bool huge_is_given(const struct vma *v, enum huge_given to)
+{
+	if (to == HUGE_NOBODY || !has_room(v))
 		return false;
 	return (v->advice & ADVICE_HUGEPAGE) ||
 	       (to == HUGE_EVERYBODY && !(v->advice & ADVICE_NOHUGEPAGE));
 }
 
-enum huge_given huge_given(const struct process *p)
+enum huge_given huge_given(const struct build_process *bp)
+{
+	uint32_t off = bp->state->thp_disable;
+
+	if (off & 1)
+		return off & PR_THP_DISABLE_EXCEPT_ADVISED ? HUGE_ADVISED : HUGE_NOBODY;
+	return bp->huge_always ? HUGE_EVERYBODY : HUGE_ADVISED;
+}
+
+bool huge_always(void)
 {
 	CLEANUP_FREE char *text = NULL;
 
-	if (p->thp_disable & 1)
-		return p->thp_disable & PR_THP_DISABLE_EXCEPT_ADVISED ? HUGE_ADVISED : HUGE_NOBODY;
 	return io_read_file(-1, "/sys/kernel/mm/transparent_hugepage/enabled", &text, NULL) == 0 &&
-			       strstr(text, "[always]")
-		       ? HUGE_EVERYBODY
-		       : HUGE_ADVISED;
+	       strstr(text, "[always]");
 }
 
 bool huge_is_whole(const struct resolved_run *runs, unsigned n, unsigned *cursor, uint64_t start,
@@ -87,6 +97,11 @@ bool huge_is_whole(const struct resolved_run *runs, unsigned n, unsigned *cursor
 		start = MAX(start, last);
 	}
 	return false;
+}
+
+bool huge_divides(const struct build_process *bp, const struct vma *v)
+{
+	return has_room(v) && (bp->state->n_huge || huge_is_given(v, huge_given(bp)));
 }
 
 /* What to look for, and how far we are. */
@@ -172,7 +187,7 @@ static int search_vma(struct restoring *r, struct search *s, const struct vma *v
 
 static int search(struct restoring *r, struct build_process *bp, bool later, struct err *err)
 {
-	struct search s = { .bp = bp, .given = huge_given(bp->state), .later = later };
+	struct search s = { .bp = bp, .given = huge_given(bp), .later = later };
 	int rc = 0;
 
 	s.runs = resolved_runs(r->images, bp->state->space, &s.n_runs);
@@ -272,26 +287,29 @@ static uint64_t first_content(const struct resolved_run *runs, unsigned n, unsig
 	return UINT64_MAX;
 }
 
-/* The pages to touch of one mapping. */
-static int list_small(struct restoring *r, const struct sink *s, const struct vma *v,
-		      uint64_t **pages, unsigned *n_pages, struct err *err)
-{
+/* Which pages to touch; mappings are looked at in the order of their addresses. */
+struct small {
+	const struct sink *sink;
 	const struct resolved_run *runs;
-	unsigned n, whole = 0, content = 0;
+	unsigned n_runs, whole, content; /* cursors */
+	uint64_t *pages;
+	unsigned n;
+};
 
-	runs = resolved_runs(r->images, s->bp->state->space, &n);
-	for (uint64_t at = (v->start + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1), page;
-	     at < v->end && v->end - at >= HUGE_PAGE; at += HUGE_PAGE) {
-		unsigned i = sink_find_fresh(s, at);
-		uint64_t *more;
+static int list_small(struct restoring *r, struct small *s, const struct vma *v, struct err *err)
+{
+	for (uint64_t at = (v->start + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);; at += HUGE_PAGE) {
+		uint64_t page = first_content(s->runs, s->n_runs, &s->content, at, v->end), *more;
+		unsigned i;
 
-		if ((i < s->n_fresh && s->fresh[i].start <= at) ||
-		    huge_is_whole(runs, n, &whole, at, at + HUGE_PAGE))
+		at = page & ~(HUGE_PAGE - 1);
+		if (page == UINT64_MAX || v->end - at < HUGE_PAGE)
+			break;
+		i = sink_find_fresh(s->sink, at);
+		if ((i < s->sink->n_fresh && s->sink->fresh[i].start <= at) ||
+		    huge_is_whole(s->runs, s->n_runs, &s->whole, at, at + HUGE_PAGE))
 			continue;
-		page = first_content(runs, n, &content, at, at + HUGE_PAGE);
-		if (page == UINT64_MAX)
-			continue;
-		more = arena_push(r->arena, pages, n_pages, sizeof *more);
+		more = arena_push(r->arena, &s->pages, &s->n, sizeof *more);
 		if (!more)
 			return err_nomem(err);
 		*more = page;
@@ -299,25 +317,25 @@ static int list_small(struct restoring *r, const struct sink *s, const struct vm
 	return 0;
 }
 
-int huge_keep_small(struct restoring *r, struct build_process *bp, const struct sink *s,
+int huge_keep_small(struct restoring *r, struct build_process *bp, const struct sink *sink,
 		    struct err *err)
 {
 	const struct process *p = bp->state;
-	enum huge_given given = huge_given(p);
-	uint64_t *pages = NULL;
-	unsigned n = 0;
+	enum huge_given given = huge_given(bp);
+	struct small s = { .sink = sink };
 	int rc = 0;
 
+	s.runs = resolved_runs(r->images, p->space, &s.n_runs);
 	for (unsigned i = 0; rc == 0 && i < p->n_vmas; i++)
 		if (p->vmas[i].kind == VMA_ANON && huge_is_given(&p->vmas[i], given))
-			rc = list_small(r, s, &p->vmas[i], &pages, &n, err);
-	if (rc < 0 || n == 0)
+			rc = list_small(r, &s, &p->vmas[i], err);
+	if (rc < 0 || s.n == 0)
 		return rc;
 	batch_start(bp->batch);
 	huge_forbid(bp);
 	rc = batch_run(bp->batch, bp->pid, err);
-	for (unsigned i = 0; rc == 0 && i < n; i++)
-		(void)poke_write(bp->pid, build_remote_mem(bp->remote), "", 1, pages[i]);
+	for (unsigned i = 0; rc == 0 && i < s.n; i++)
+		(void)poke_write(bp->pid, build_remote_mem(bp->remote), "", 1, s.pages[i]);
 	batch_start(bp->batch);
 	set_disable(bp, p->thp_disable);
 	return rc < 0 ? rc : batch_run(bp->batch, bp->pid, err);

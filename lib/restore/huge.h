@@ -12,8 +12,12 @@ struct sink;
 /* Whom a fault brings huge pages, of those that have room for one. */
 enum huge_given { HUGE_NOBODY, HUGE_ADVISED, HUGE_EVERYBODY };
 /* With the program's own say in it (prctl(2), PR_SET_THP_DISABLE). */
-enum huge_given huge_given(const struct process *p);
+enum huge_given huge_given(const struct build_process *bp);
 bool huge_is_given(const struct vma *v, enum huge_given to);
+/* May parts of this mapping be filled in another way than others, for their huge pages? */
+bool huge_divides(const struct build_process *bp, const struct vma *v);
+/* What the system says; to be put into each process's huge_always. */
+bool huge_always(void);
 /* Is all of it in the image? *cursor: a run before which there is nothing of it. */
 bool huge_is_whole(const struct resolved_run *runs, unsigned n, unsigned *cursor, uint64_t start,
 		   uint64_t end);

@@ -43,6 +43,7 @@ struct build_process {
 	int *map_fds;
 	uint64_t *touched; /* pages that were touched while it was mapped */
 	unsigned n_touched;
+	bool huge_always; /* the kernel gives huge pages to everybody here */
 	/* Pages of 2 MiB that are huge ones, or with --lazy will be (huge.h), ascending. */
 	struct range *huge;
 	unsigned n_huge;

@@ -16,6 +16,7 @@
 #include <sys/ptrace.h>
 #include <sys/shm.h>
 #include <sys/syscall.h>
+#include <sys/sysinfo.h>
 
 #define ADDRESS_END 0x7ffffffff000ULL
 
@@ -225,31 +226,51 @@ static int attach_flags(const struct vma *v)
 	       (v->prot & PROT_EXEC ? SHM_EXEC : 0);
 }
 
+/*
+ * With vm.overcommit_memory at 0 the kernel refuses to map more at once than there is memory and
+ * swap. Programs that map piece by piece can have more, and so does what was mapped where there was
+ * more memory. Neighbours that are alike become one mapping.
+ */
+static uint64_t largest_piece(const struct vma *v)
+{
+	struct sysinfo si;
+
+	if (!(v->advice & ADVICE_ACCOUNT) || (v->flags & MAP_SHARED) || sysinfo(&si) < 0)
+		return UINT64_MAX;
+	return ((uint64_t)si.totalram + si.totalswap) * si.mem_unit / 2 & ~(CKPT_PAGE_SIZE - 1ull);
+}
+
 static int map_group(struct restoring *r, struct build_process *bp, unsigned i, unsigned end,
 		     struct err *err)
 {
 	const struct vma *v = &bp->state->vmas[i];
-	uint64_t len = bp->state->vmas[end - 1].end - v->start;
+	uint64_t len = bp->state->vmas[end - 1].end - v->start, most = largest_piece(v);
 	const struct sysv_shm *shm = segment_of(r->tree, v);
+	bool anon = v->kind == VMA_ANON;
 	int rc = make_room(bp, 1, 0, err);
 
-	if (rc < 0)
-		return rc;
-	if (shm) { /* whole, at its first piece */
+	if (rc == 0 && shm) { /* whole, at its first piece */
 		if (v->offset == 0)
 			(void)batch_call(bp->batch, "attach System V shared memory", SYS_shmat,
 					 shm->id, v->start, attach_flags(v));
 		return 0;
 	}
-	(void)batch_call(bp->batch, v->path && v->path[0] == '/' ? v->path : "map memory", SYS_mmap,
-			 v->start, len, first_prot(v, end == i + 1), map_flags(v),
-			 v->kind == VMA_ANON ? (uint64_t)-1 : (uint64_t)bp->map_fds[i],
-			 v->kind == VMA_ANON ? 0 : v->offset);
-	return 0;
+	for (uint64_t at = 0; rc == 0 && at < len; at += MIN(most, len - at)) {
+		rc = make_room(bp, 1, 0, err);
+		(void)batch_call(bp->batch, v->path && v->path[0] == '/' ? v->path : "map memory",
+				 SYS_mmap, v->start + at, MIN(most, len - at),
+				 first_prot(v, end == i + 1), map_flags(v),
+				 anon ? (uint64_t)-1 : (uint64_t)bp->map_fds[i],
+				 anon ? 0 : v->offset + at);
+	}
+	return rc;
 }
 
-/* A page that will be filled anyway is touched, so that the whole group has one anon_vma before it
- * is split. No huge page: what else would be in that the program may have given up. */
+/*
+ * A page that will be filled anyway is touched, so that the whole group has one anon_vma before it
+ * is split; by us, or by the kernel while parts of it are registered with a userfaultfd (sink.c).
+ * No huge page: what else would be in that the program may have given up.
+ */
 static int touch_group(struct restoring *r, struct build_process *bp, unsigned i, unsigned end,
 		       struct err *err)
 {
@@ -259,7 +280,7 @@ static int touch_group(struct restoring *r, struct build_process *bp, unsigned i
 	unsigned n, lo = 0, hi;
 	uint64_t page;
 
-	if (end == i + 1)
+	if (end == i + 1 && (r->lazy || vmas[i].kind != VMA_ANON || !huge_divides(bp, &vmas[i])))
 		return 0;
 	runs = resolved_runs(r->images, bp->state->space, &n);
 	for (hi = n; lo < hi;) { /* the first run that ends after the group begins */

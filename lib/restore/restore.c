@@ -335,6 +335,7 @@ static void find_memory(struct restoring *r)
 static int prepare(struct restoring *r, struct err *err)
 {
 	static const int raised[] = { RLIMIT_NOFILE, RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK };
+	bool always = huge_always();
 	struct rlimit lim;
 	int rc;
 
@@ -354,8 +355,10 @@ static int prepare(struct restoring *r, struct err *err)
 	r->procs = arena_array(r->arena, r->tree->n_processes, sizeof *r->procs);
 	if (!r->procs)
 		return err_nomem(err);
-	for (unsigned i = 0; i < r->tree->n_processes; i++)
+	for (unsigned i = 0; i < r->tree->n_processes; i++) {
 		r->procs[i].state = &r->tree->processes[i];
+		r->procs[i].huge_always = always;
+	}
 	find_memory(r);
 	rc = plan_check(r, err);
 	if (rc == 0)

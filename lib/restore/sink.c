@@ -168,11 +168,16 @@ static int add_fresh(struct sink *s, uint64_t start, uint64_t end, struct err *e
 	return 0;
 }
 
-static bool is_huge(const struct build_process *bp, uint64_t at)
+static uint64_t huge_after(const struct build_process *bp, uint64_t at)
 {
 	unsigned i = huge_find(bp, at);
 
-	return i < bp->n_huge && bp->huge[i].start <= at;
+	return i < bp->n_huge ? bp->huge[i].start : UINT64_MAX;
+}
+
+static uint64_t run_after(const struct resolved_run *runs, unsigned n, unsigned cursor)
+{
+	return cursor < n ? runs[cursor].run.page * CKPT_PAGE_SIZE : UINT64_MAX;
 }
 
 /*
@@ -188,10 +193,14 @@ static int enroll_gaps(struct sink *s, const struct vma *v, enum huge_given to,
 	int rc = 0;
 
 	for (; rc == 0 && gap < v->end; at += HUGE_PAGE) {
-		bool last = at + HUGE_PAGE > v->end;
+		uint64_t next = given ? run_after(runs, n, cursor) : huge_after(s->bp, at);
+		bool last;
 
+		if (next > at) /* a reservation may have 16 TiB with nothing in it */
+			at = next < v->end ? (next + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1) : v->end;
+		last = at + HUGE_PAGE > v->end;
 		if (!last && !(given ? huge_is_whole(runs, n, &cursor, at, at + HUGE_PAGE)
-				     : is_huge(s->bp, at)))
+				     : huge_after(s->bp, at) <= at))
 			continue;
 		if (last)
 			at = v->end;
@@ -206,7 +215,7 @@ static int enroll_all(struct sink *s, const struct resolved_run *runs, unsigned 
 		      bool for_later, struct err *err)
 {
 	const struct process *p = s->bp->state;
-	enum huge_given given = huge_given(p);
+	enum huge_given given = huge_given(s->bp);
 	int rc = 0;
 
 	for (unsigned i = 0, end; rc == 0 && i < p->n_vmas; i = MAX(end, i + 1)) {

@@ -25,6 +25,10 @@ load ../lib/common
 	three_generations mem_file_private
 }
 
+@test "mem_beyond: mappings that are larger than memory and swap" {
+	three_generations mem_beyond
+}
+
 @test "mem_reserve: a 16 TiB PROT_NONE reservation with islands in it" {
 	three_generations mem_reserve
 }

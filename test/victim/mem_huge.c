@@ -3,10 +3,11 @@
  * Victim: memory in transparent huge pages, all of it written anew at each poke. Nobody but itself
  * has to do with it: it has no child, and nobody has sent it a signal.
  *
- *	mem_huge MIB [holes | grows | small | swings | joined]
+ *	mem_huge MIB [holes | alone | grows | small | swings | joined]
  *
- * With holes: a page of every second huge page is given up once it has been written. With grows:
- * the same in memory that is a stack to the kernel. With small: the same where it has asked for
+ * With holes: a page of every second huge page is given up once it has been written. With alone:
+ * the same in a mapping that nothing adjoins. With grows: the same in memory that is a stack to the
+ * kernel. With small: the same where it has asked for
  * huge pages but gets none, since it has also said that it wants none (PR_SET_THP_DISABLE). With
  * swings: small pages first, and the other kind after each poke. With joined: huge pages that it
  * has not asked for before they were written, and some pages of them are zero.
@@ -26,7 +27,7 @@ static volatile sig_atomic_t signals;
 static uint64_t version;
 static char *low, *area; /* between them it has memory that nobody has touched */
 static size_t len;
-static bool holes, joined, small;
+static bool holes, alone, joined, small;
 static unsigned long joined_before;
 
 static void on_signal(int signo)
@@ -51,6 +52,22 @@ static size_t huge_bytes(void)
 	}
 	(void)fclose(f);
 	return sum * 1024;
+}
+
+/* How many mappings its memory is: more than one, and mremap(2) would not take it as a whole. */
+static unsigned mappings(void)
+{
+	unsigned long start, end;
+	unsigned n = 0;
+	char line[256];
+	FILE *f = fopen("/proc/self/maps", "re");
+
+	check_sys(f != NULL);
+	while (fgets(line, sizeof line, f))
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			n += start < (uintptr_t)area + len && end > (uintptr_t)area;
+	(void)fclose(f);
+	return n;
 }
 
 /* By khugepaged, in all processes together: it fills all the holes of a huge page where such pages
@@ -127,6 +144,7 @@ static void verify(void)
 			check(page_is(area + i * PAGE, mix(i) ^ version), "page %zu", i);
 	check(back <= (small ? 0 : kernel_joined() - joined_before),
 	      "%lu pages that were given up are there, the last is %zu", back, last);
+	check(mappings() == 1, "it is in %u mappings", mappings());
 	check(!small || huge_bytes() == 0, "it has got huge pages, which it does not want");
 	for (char *p = low; p < area; p += PAGE)
 		check(mincore(p, PAGE, &there) == 0 && !(there & 1),
@@ -142,11 +160,18 @@ static void verify(void)
  */
 static void map_area(int flags)
 {
-	char *p = mmap(NULL, len + 2 * HUGE_LEN, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
+	size_t all = len + 2 * HUGE_LEN;
+	char *p =
+		mmap(NULL, all, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
 
 	check_sys(p != MAP_FAILED);
 	area = (char *)(((uintptr_t)p + 2 * HUGE_LEN - 1) & ~(HUGE_LEN - 1));
+	if (alone) {
+		check_sys(munmap(p, (size_t)(area - p)) == 0);
+		check_sys(munmap(area + len, (size_t)(p + all - area) - len) == 0);
+		low = area;
+		return;
+	}
 	low = area - HUGE_LEN + 64 * PAGE; /* what ckpt-run maps in a job are 264 KiB */
 	if (low > p)
 		check_sys(munmap(p, (size_t)(low - p)) == 0);
@@ -173,8 +198,9 @@ int main(int argc, char **argv)
 	for (int sig = SIGHUP; sig <= SIGURG; sig++)
 		if (sig == SIGCHLD || sig == SIGURG || sig == SIGUSR1)
 			check_sys(signal(sig, on_signal) != SIG_ERR);
-	map_area(!strcmp(how, "grows") ? MAP_GROWSDOWN : 0);
 	joined = !strcmp(how, "joined");
+	alone = !strcmp(how, "alone");
+	map_area(!strcmp(how, "grows") ? MAP_GROWSDOWN : 0);
 	small = !strcmp(how, "small");
 	if (small)
 		check_sys(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0);
@@ -193,7 +219,7 @@ int main(int argc, char **argv)
 	victim_ready();
 	while (victim_wait()) {
 		verify();
-		holes = !strcmp(how, "holes") || !strcmp(how, "grows") || small;
+		holes = !strcmp(how, "holes") || !strcmp(how, "grows") || alone || small;
 		if (!strcmp(how, "swings"))
 			other_kind();
 		write_all();
