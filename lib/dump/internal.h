@@ -326,6 +326,9 @@ void measure_at_stop(struct dumper *d);
 bool measure_watch(const struct dump_job *job);
 void measure_note_increment(struct dumper *d);
 void measure_note(struct dumper *d);
+/* As policy_note; but with CKPT_WITHOUT=experience nothing is learnt, and the choices of the policy
+ * do not depend on how fast the machine is (for tests). */
+void measure_learn(double *price, double measured);
 void measure_say_why(struct dumper *d);
 
 /*

@@ -122,6 +122,12 @@ void measure_at_stop(struct dumper *d)
 
 /* --- afterwards --------------------------------------------------------------------------- */
 
+void measure_learn(double *price, double measured)
+{
+	if (!probe_without("experience"))
+		policy_note(price, measured);
+}
+
 static void note_copy(const struct dumper *d, struct policy *p)
 {
 	double us = (double)d->copy_us, n = (double)d->copied;
@@ -129,13 +135,13 @@ static void note_copy(const struct dumper *d, struct policy *p)
 	if (d->copied < MEASURED_PAGES)
 		return;
 	if (d->copied <= POLICY_GATHER_PAGES) {
-		policy_note(&p->gather_us, us / n);
+		measure_learn(&p->gather_us, us / n);
 		return;
 	}
 	us -= policy_copy_us(p, POLICY_GATHER_PAGES);
 	n -= POLICY_GATHER_PAGES;
 	if (us > 0 && n >= MEASURED_PAGES)
-		policy_note(&p->write_us, us / n);
+		measure_learn(&p->write_us, us / n);
 }
 
 void measure_note(struct dumper *d)
@@ -148,10 +154,10 @@ void measure_note(struct dumper *d)
 
 	if (!d->stop_us)
 		return;
-	policy_note(&p->stop_us, MAX(stop, (double)r->freeze_us));
+	measure_learn(&p->stop_us, MAX(stop, (double)r->freeze_us));
 	note_copy(d, p);
 	if (d->forked >= MEASURED_PAGES)
-		policy_note(&p->fork_us, MAX(forks, 1.0) / (double)d->forked);
+		measure_learn(&p->fork_us, MAX(forks, 1.0) / (double)d->forked);
 }
 
 static const char *why_forced(const struct dumper *d)

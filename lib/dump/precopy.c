@@ -272,8 +272,8 @@ static int round_of(struct precopy *p, bool write_out, struct err *err)
 		return rc;
 	(void)snprintf(p->d->result->mode, sizeof p->d->result->mode, "precopy");
 	if (write_out && p->copied >= POLICY_FEW_PAGES)
-		policy_note(&p->d->job->policy.ahead_us,
-			    (double)(trace_now_ns() - start) / 1000 / (double)p->copied);
+		measure_learn(&p->d->job->policy.ahead_us,
+			      (double)(trace_now_ns() - start) / 1000 / (double)p->copied);
 	log_debug("%llu of %llu pages copied ahead", (unsigned long long)p->copied,
 		  (unsigned long long)pages);
 	return 0;

@@ -132,6 +132,6 @@ int stops_barrier(struct dumper *d, struct err *err)
 	int rc = run(d, barrier, &us, err);
 
 	if (rc == 0)
-		policy_note(&d->job->policy.short_us, us);
+		measure_learn(&d->job->policy.short_us, us);
 	return rc;
 }
