@@ -8,6 +8,7 @@
 
 #include "trace/poke.h"
 #include "trace/regs.h"
+#include "trace/settle.h"
 #include "trace/stop.h"
 #include "util/io.h"
 #include "util/log.h"
@@ -21,6 +22,8 @@
 /* A job in a frozen cgroup, say, does not run at all: then its threads are left to heal themselves.
  */
 #define RUN_TIMEOUT_NS (5LL * 1000000000)
+/* One that can run, but gets no processor or has much to unmap, is waited for so often. */
+#define PATIENCE 12
 
 /* Every signal but the marker. */
 static uint64_t mask_of(const struct remote *r)
@@ -166,19 +169,28 @@ int engine_start(struct remote *r, const struct engine_thread *t, unsigned slot,
 	return rc == 0 ? engine_continue(r, t, err) : rc;
 }
 
+static int wait_stop(pid_t tid, struct stop *ret, struct err *err)
+{
+	for (unsigned n = 1;; n++) {
+		int rc = trace_wait(tid, trace_now_ns() + RUN_TIMEOUT_NS, ret, err);
+
+		if (rc != -ETIMEDOUT || n == PATIENCE || !settle_can_run(tid))
+			return rc;
+	}
+}
+
 /* 1: at the marker; 2: it has created another thread, whose id is in *newborn (when wanted). */
 static int go_on(struct remote *r, const struct engine_thread *t, struct user_regs_struct *gp,
 		 uint64_t marker, pid_t *newborn, struct err *err)
 {
 	int how = r->marker_sig ? PTRACE_CONT : PTRACE_SYSCALL;
-	int64_t deadline = trace_now_ns() + RUN_TIMEOUT_NS;
 	bool passed_marker = false;
 	int rc = 0;
 
 	while (rc == 0) {
 		struct stop stop;
 
-		rc = trace_wait(t->tid, deadline, &stop, err);
+		rc = wait_stop(t->tid, &stop, err);
 		if (rc == 0 && stop.kind == STOP_EVENT && newborn) {
 			rc = trace_newborn(t->tid, newborn, err);
 			return rc < 0 ? rc : 2;

@@ -41,13 +41,27 @@ static int run_on(pid_t tid, int sig, struct err *err)
 	return rc == 0 ? trace_resume(tid, PTRACE_CONT, sig, err) : rc;
 }
 
-static bool sleeps_deeply(pid_t tid)
+/* As in /proc/PID/stat; 0: it has gone. */
+static char state_of(pid_t tid)
 {
 	CLEANUP_FD int dirfd = -1;
 	struct proc_stat st;
 
-	return proc_open_pid(tid, &dirfd, NULL) == 0 && proc_stat_read(dirfd, &st, NULL) == 0 &&
-	       st.state == 'D';
+	return proc_open_pid(tid, &dirfd, NULL) == 0 && proc_stat_read(dirfd, &st, NULL) == 0
+		       ? st.state
+		       : 0;
+}
+
+bool settle_can_run(pid_t tid)
+{
+	return state_of(tid) == 'R';
+}
+
+/* The deadline has passed: is it the thread, or a machine with too much to do? */
+static int too_late(pid_t tid, struct err *err)
+{
+	return err_set(err, -ETIMEDOUT, "thread %d does not stop: %s", tid,
+		       settle_can_run(tid) ? "it waits for a processor" : "it sleeps");
 }
 
 /* Its next stop; one that cannot stop soon is not waited for until the deadline. */
@@ -57,9 +71,11 @@ static int wait_stop(pid_t tid, int64_t deadline_ns, struct stop *stop, struct e
 		int64_t next = trace_now_ns() + LOOK_MS * INT64_C(1000000);
 		int rc = trace_wait(tid, MIN(next, deadline_ns), stop, err);
 
-		if (rc != -ETIMEDOUT || next > deadline_ns)
+		if (rc != -ETIMEDOUT || !deadline_ns)
 			return rc;
-		slept_ms = sleeps_deeply(tid) ? slept_ms + LOOK_MS : 0;
+		if (next > deadline_ns)
+			return too_late(tid, err);
+		slept_ms = state_of(tid) == 'D' ? slept_ms + LOOK_MS : 0;
 		if (slept_ms >= SLEEP_PATIENCE_MS)
 			return err_set(
 				err, -ETIMEDOUT,
