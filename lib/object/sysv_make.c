@@ -17,7 +17,10 @@
 #include <sys/sem.h>
 #include <sys/shm.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
+
+#define CHOICES 100 /* of an id, until it is ours */
 
 union semun {
 	int val;
@@ -73,15 +76,73 @@ static int choose_id(const char *kind, const char *what, int id, struct err *err
 	return rc;
 }
 
-static int made(const char *what, int want, int got, struct err *err)
+struct ipc_kind {
+	const char *name, *what;
+	int (*get)(key_t key, size_t size);
+	int (*drop)(int id);
+};
+
+static int get_shm(key_t key, size_t size)
 {
-	if (got == want)
-		return 0;
-	if (got < 0 && errno == EEXIST)
-		return in_use(what, want, err);
-	if (got < 0)
-		return err_set(err, -errno, "cannot make System V %s %d again: %m", what, want);
-	return err_set(err, -EEXIST, "System V %s %d came as %d", what, want, got);
+	return shmget(key, size, IPC_CREAT | IPC_EXCL | 0600);
+}
+
+static int drop_shm(int id)
+{
+	return shmctl(id, IPC_RMID, NULL);
+}
+
+static int get_sem(key_t key, size_t size)
+{
+	return semget(key, (int)size, IPC_CREAT | IPC_EXCL | 0600);
+}
+
+static int drop_sem(int id)
+{
+	return semctl(id, 0, IPC_RMID, (union semun){ 0 });
+}
+
+static int get_queue(key_t key, size_t size)
+{
+	(void)size;
+	return msgget(key, IPC_CREAT | IPC_EXCL | 0600);
+}
+
+static int drop_queue(int id)
+{
+	return msgctl(id, IPC_RMID, NULL);
+}
+
+static const struct ipc_kind shm_kind = { "shm", "shared memory", get_shm, drop_shm };
+static const struct ipc_kind sem_kind = { "sem", "semaphores", get_sem, drop_sem };
+static const struct ipc_kind queue_kind = { "msg", "message queue", get_queue, drop_queue };
+
+/*
+ * The choice holds for whoever makes one next, in the whole namespace: somebody else may be quicker
+ * (and has often let go of it a moment later), or choose at the same time.
+ */
+static int make_again(const struct ipc_kind *k, int id, key_t key, size_t size, struct err *err)
+{
+	static const struct timespec moment = { .tv_nsec = 1000000 };
+	int got = -1;
+
+	for (unsigned tries = 0; tries < CHOICES; tries++) {
+		int rc = choose_id(k->name, k->what, id, err);
+
+		if (rc < 0)
+			return rc;
+		got = k->get(key, size);
+		if (got == id)
+			return 0;
+		if (got < 0 && errno == EEXIST)
+			return in_use(k->what, id, err);
+		if (got < 0)
+			return err_set(err, -errno, "cannot make System V %s %d again: %m", k->what,
+				       id);
+		(void)k->drop(got);
+		(void)nanosleep(&moment, NULL);
+	}
+	return err_set(err, -EEXIST, "System V %s %d came as %d", k->what, id, got);
 }
 
 static int zero_shm(const struct sysv_shm *s, struct err *err)
@@ -98,21 +159,13 @@ static int zero_shm(const struct sysv_shm *s, struct err *err)
 static int make_shm(const struct sysv_shm *s, struct err *err)
 {
 	struct shmid_ds ds;
-	int rc, got;
 
 	if (shmctl(s->id, IPC_STAT, &ds) == 0) {
 		if (ds.shm_perm.__key != s->key || ds.shm_segsz != s->size || ds.shm_nattch)
 			return in_use("shared memory", s->id, err);
 		return zero_shm(s, err);
 	}
-	rc = choose_id("shm", "shared memory", s->id, err);
-	if (rc < 0)
-		return rc;
-	got = shmget(s->key, s->size, IPC_CREAT | IPC_EXCL | 0600);
-	rc = made("shared memory", s->id, got, err);
-	if (rc < 0 && got >= 0)
-		(void)shmctl(got, IPC_RMID, NULL);
-	return rc;
+	return make_again(&shm_kind, s->id, s->key, s->size, err);
 }
 
 static int make_sem(struct rebuild *rb, const struct sysv_sem *s, struct err *err)
@@ -120,19 +173,13 @@ static int make_sem(struct rebuild *rb, const struct sysv_sem *s, struct err *er
 	unsigned n = s->values.len / sizeof(unsigned short);
 	struct semid_ds ds;
 	union semun arg = { .buf = &ds };
-	int rc, got;
+	int rc;
 
 	if (semctl(s->id, 0, IPC_STAT, arg) == 0) {
 		if (ds.sem_perm.__key != s->key || ds.sem_nsems != n)
 			return in_use("semaphores", s->id, err);
 	} else {
-		rc = choose_id("sem", "semaphores", s->id, err);
-		if (rc < 0)
-			return rc;
-		got = semget(s->key, (int)n, IPC_CREAT | IPC_EXCL | 0600);
-		rc = made("semaphores", s->id, got, err);
-		if (rc < 0 && got >= 0)
-			(void)semctl(got, 0, IPC_RMID, arg);
+		rc = make_again(&sem_kind, s->id, s->key, n, err);
 		if (rc < 0)
 			return rc;
 	}
@@ -174,7 +221,7 @@ static int make_queue(struct rebuild *rb, const struct sysv_msg *q, struct err *
 {
 	char *drop = arena_alloc(rb->arena, 65536);
 	struct msqid_ds ds;
-	int rc = 0, got;
+	int rc = 0;
 
 	if (!drop)
 		return err_nomem(err);
@@ -185,13 +232,7 @@ static int make_queue(struct rebuild *rb, const struct sysv_msg *q, struct err *
 		while (msgrcv(q->id, drop, 65536 - 8, 0, IPC_NOWAIT | MSG_NOERROR) >= 0)
 			;
 	} else {
-		rc = choose_id("msg", "message queue", q->id, err);
-		if (rc < 0)
-			return rc;
-		got = msgget(q->key, IPC_CREAT | IPC_EXCL | 0600);
-		rc = made("message queue", q->id, got, err);
-		if (rc < 0 && got >= 0)
-			(void)msgctl(got, IPC_RMID, NULL);
+		rc = make_again(&queue_kind, q->id, q->key, 0, err);
 	}
 	if (rc == 0)
 		rc = put_messages(rb, q, err);

@@ -148,11 +148,15 @@ in_foreground() {
 	SUP_PID=
 }
 
-# What a test left in /dev/shm goes by its directory's name.
+# What a test left in /dev/shm goes by its directory's name; what its restarts were making there, by
+# ckpt-restart's id (working_name() in tmpfs.c). Others' are in the making now.
 shm_left() {
-	local f
-	for f in "/dev/shm/$(basename "$T")"* "/dev/shm/sem.$(basename "$T")"* /dev/shm/.ckpt-*; do
+	local f p
+	for f in "/dev/shm/$(basename "$T")"* "/dev/shm/sem.$(basename "$T")"*; do
 		[ ! -e "$f" ] || echo "$f"
+	done
+	for p in $DOOR_PIDS; do
+		compgen -G "/dev/shm/.ckpt-$p-*" || true
 	done
 }
 
@@ -199,6 +203,25 @@ shm_left() {
 
 @test "sysv: System V shared memory, semaphores, message queues, and a waiter on each" {
 	three_generations sysv
+}
+
+@test "sysv: its ids come again while somebody else makes objects all the time" {
+	local i
+	is_root || skip "its ids are in a namespace"
+	victim_start -- sysv
+	checkpoint
+	# Each makes one of a kind, and removes it.
+	door others perl -e 'while (1) { select(undef, undef, undef, 0.0003);
+		my ($m, $s, $q) = (shmget(0, 4096, 0600), semget(0, 1, 0600), msgget(0, 0600));
+		shmctl($m, 0, 0); semctl($s, 0, 0, 0); msgctl($q, 0, 0); }'
+	for i in 1 2 3 4; do
+		victim_kill
+		# shellcheck disable=SC2046 # a list of options
+		ipcrm $(sed -n 's/^ipc //p' "$BASE.out" | tail -n 1)
+		victim_restart --pids keep
+		victim_poke
+	done
+	victim_quit
 }
 
 @test "inotify: events that stay unread are the running job's; a restarted one is told" {
