@@ -292,10 +292,10 @@ END
 	run "$inspect" /dev/null
 	[ "$status" -ne 0 ]
 	mkfifo c/000005.img
-	run timeout 10 "$inspect" c
+	run timeout 90 "$inspect" c
 	[ "$status" -eq 0 ]
 	[[ $output == *"number     4, incremental"* ]]
-	run timeout 10 "$inspect" --verify c
+	run timeout 90 "$inspect" --verify c
 	[ "$status" -ne 0 ]
 	[ "$status" -ne 124 ]
 	rm c/000005.img

@@ -127,7 +127,7 @@ redis_answers() {
 
 nginx_serves() {
 	"$PYTHON" -c 'import sys, urllib.request
-data = urllib.request.urlopen("http://127.0.0.1:%s/file" % sys.argv[1], timeout=20).read()
+data = urllib.request.urlopen("http://127.0.0.1:%s/file" % sys.argv[1], timeout=90).read()
 sys.exit(data != open(sys.argv[2], "rb").read())' "$PORT" "$T/www/file" 2>/dev/null
 }
 

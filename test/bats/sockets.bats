@@ -200,7 +200,7 @@ plainly() {
 
 ask() { # ADDRESS PORT WORD: what it answers
 	/usr/bin/python3 -c 'import socket, sys
-s = socket.create_connection(sys.argv[1:3], 20)
+s = socket.create_connection(sys.argv[1:3], 90)
 s.sendall(sys.argv[3].encode() + b"\n")
 print(s.recv(100).decode(), end="")' "$@"
 }
