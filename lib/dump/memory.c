@@ -42,14 +42,14 @@ static int check_supported(struct dumper *d, const struct subject *s, const stru
 	if (r)
 		return refuse(s, m, r->name, r->hint, err);
 	if (m->pkey)
-		return refuse(s, m, "memory with a protection key", NULL, err);
+		return refuse(s, m, "memory with a protection key", refusal_hint_pkey, err);
 	if (m->advice & ADVICE_HUGETLB)
 		return refuse(s, m, "hugetlb memory", refusal_hint_hugetlb, err);
 	if (m->foreign && !foreign_allowed(d, m))
-		return refuse(s, m, "memory under somebody's userfaultfd", NULL, err);
+		return refuse(s, m, "memory under somebody's userfaultfd", refusal_hint_uffd, err);
 	if ((m->advice & ADVICE_IO) && m->path[0] != '[') {
 		(void)snprintf(what, sizeof what, "device memory (%.100s)", m->path);
-		return refuse(s, m, what, NULL, err);
+		return refuse(s, m, what, refusal_hint_device, err);
 	}
 	return 0;
 }
@@ -205,14 +205,18 @@ static int stat_file(const struct process *p, struct vma *v, struct err *err)
 {
 	struct stat st;
 
-	if (stat(v->path, &st) < 0)
-		return err_set(err, -EOPNOTSUPP, "pid %d: cannot find the mapped file '%s': %m",
-			       p->pid, v->path);
-	if (!S_ISREG(st.st_mode))
-		return err_set(
+	if (stat(v->path, &st) < 0) {
+		(void)err_set(err, -EOPNOTSUPP, "pid %d: cannot find the mapped file '%s': %m",
+			      p->pid, v->path);
+		return err_hint(err, "%s", refusal_hint_mapped);
+	}
+	if (!S_ISREG(st.st_mode)) {
+		(void)err_set(
 			err, -EOPNOTSUPP,
 			"pid %d: a mapping of '%s', which is not a regular file, is not supported",
 			p->pid, v->path);
+		return err_hint(err, "%s", refusal_hint_device);
+	}
 	v->file_size = (uint64_t)st.st_size;
 	v->file_mtime_ns = mtime_ns(&st);
 	return 0;

@@ -109,7 +109,7 @@ static int set_registers(struct dumper *d, const struct process *p, struct froze
 	return t->gregs.data ? 0 : err_nomem(err);
 }
 
-static int get_xstate(struct dumper *d, pid_t tid, struct thread *t, struct err *err)
+static int get_xstate(struct dumper *d, pid_t pid, pid_t tid, struct thread *t, struct err *err)
 {
 	uint8_t buf[16384];
 	size_t len = sizeof buf;
@@ -119,9 +119,12 @@ static int get_xstate(struct dumper *d, pid_t tid, struct thread *t, struct err 
 	if (rc < 0)
 		return rc;
 	memcpy(&in_use, buf + XSTATE_BV_OFFSET, sizeof in_use);
-	if (in_use & XFEATURE_AMX)
-		return err_set(err, -EOPNOTSUPP,
-			       "thread %d: AMX tile registers in use are not supported", tid);
+	if (in_use & XFEATURE_AMX) {
+		(void)err_set(err, -EOPNOTSUPP,
+			      "pid %d: AMX tile registers in use (thread %d) are not supported",
+			      pid, tid);
+		return err_hint(err, "they are in use until the program runs TILERELEASE");
+	}
 	t->xstate.data = arena_memdup(d->arena, buf, len);
 	t->xstate.len = (uint32_t)len;
 	return t->xstate.data ? 0 : err_nomem(err);
@@ -146,7 +149,7 @@ int threads_look(struct dumper *d, unsigned index, struct err *err)
 			rc = attrs_capture_thread(&d->cap, &d->cap.subjects[index], ft->tid,
 						  &ft->regs, st, t, err);
 		if (rc == 0)
-			rc = get_xstate(d, ft->tid, t, err);
+			rc = get_xstate(d, fp->pid, ft->tid, t, err);
 		if (rc == 0)
 			rc = abort_rseq(ft, t, d->mem_fds[index], err);
 		if (rc < 0)

@@ -135,15 +135,11 @@ int admit_process(const struct settings *settings, const struct subject *s,
 	if (rc < 0)
 		return rc;
 	if (is_ckpt(s, st))
-		return refuse(
-			err, s->pid, st->name,
-			"a ckpt-run takes the whole tree below it: one around the job is enough");
+		return refuse(err, s->pid, st->name, refusal_hint_ckpt);
 	if (has_foreign_filter(settings, st))
-		return refuse(
-			err, s->pid, "a seccomp filter",
-			"start the program without its sandbox (many have an option for that)");
+		return refuse(err, s->pid, "a seccomp filter", refusal_hint_filter);
 	if (is_32bit(s))
-		return refuse(err, s->pid, "a 32-bit program", NULL);
+		return refuse(err, s->pid, "a 32-bit program", refusal_hint_32bit);
 	if (has_foreign_root(s))
 		return refuse(err, s->pid, "a process in another mount namespace",
 			      "run ckpt-run inside of that container");
@@ -173,17 +169,19 @@ int admit_thread(const struct settings *settings, const struct subject *s, pid_t
 		 const struct thread_regs *regs, const struct proc_status *st, struct err *err)
 {
 	if (has_foreign_filter(settings, st))
-		return refuse(err, s->pid, "a thread with a seccomp filter", NULL);
-	if (!creds_same(&s->process->creds, st)) {
+		return refuse(err, s->pid, "a thread with a seccomp filter", refusal_hint_filter);
+	if (!proc_same_creds(&s->status, st)) {
 		(void)err_set(err, -EOPNOTSUPP,
 			      "pid %d: a thread (%d) with credentials of its own is not supported",
 			      s->pid, tid);
-		return -EOPNOTSUPP;
+		return err_hint(err, "%s", refusal_hint_thread_creds);
 	}
 	if (regs->gp.cs == USER_CS_32)
-		return refuse(err, s->pid, "32-bit code", NULL);
+		return refuse(err, s->pid, "32-bit code", refusal_hint_32bit);
 	if (has_user_dispatch(tid))
-		return refuse(err, s->pid, "syscall user dispatch", NULL);
+		return refuse(
+			err, s->pid, "syscall user dispatch",
+			"it is in use by Wine and the like, for as long as such a program runs");
 	return 0;
 }
 
@@ -217,7 +215,8 @@ static int check_keyrings(const struct subject *s, const struct admit_query *q, 
 		session = batch_ret(s->batch, q->keyring_call[2]);
 
 	if (thread > 0 || process > 0)
-		return refuse(err, s->pid, "a keyring of the process or thread (keyctl(2))", NULL);
+		return refuse(err, s->pid, "a keyring of the process or thread (keyctl(2))",
+			      "keys in the user's own keyring (@u) are no obstacle");
 	if (session > 0 && session != batch_ret(s->batch, q->keyring_call[3]) &&
 	    session != syscall(SYS_keyctl, KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING, 0))
 		return refuse(err, s->pid, "a session keyring of its own (keyctl(2))",
@@ -234,16 +233,17 @@ int admit_take(const struct subject *s, const struct admit_query *q, struct err 
 	memcpy(&shstk, batch_result(s->batch, q->shstk), sizeof shstk);
 	memcpy(&tsc, batch_result(s->batch, q->tsc), sizeof tsc);
 	if (batch_ret(s->batch, q->shstk_call) == 0 && shstk)
-		return refuse(err, s->pid, "a shadow stack",
-			      "start the program with GLIBC_TUNABLES=glibc.cpu.x86_shstk=off");
+		return refuse(err, s->pid, "a shadow stack", refusal_hint_shadow_stack);
 	if (batch_ret(s->batch, q->tsc_call) == 0 && tsc == PR_TSC_SIGSEGV)
 		return refuse(err, s->pid,
 			      "a process that may not read the time stamp counter (PR_SET_TSC)",
-			      NULL);
+			      "it must call prctl(PR_SET_TSC, PR_TSC_ENABLE) first");
 	if (batch_ret(s->batch, q->mdwe_call) > 0)
 		return refuse(err, s->pid,
-			      "a process that denies itself executable memory (PR_SET_MDWE)", NULL);
+			      "a process that denies itself executable memory (PR_SET_MDWE)",
+			      "start it without that (of systemd: MemoryDenyWriteExecute=no)");
 	if (batch_ret(s->batch, q->ldt_call) > 0)
-		return refuse(err, s->pid, "a local descriptor table (modify_ldt)", NULL);
+		return refuse(err, s->pid, "a local descriptor table (modify_ldt)",
+			      "16- and 32-bit code (Wine, DOSEMU) cannot be checkpointed");
 	return check_keyrings(s, q, err);
 }

@@ -59,7 +59,6 @@ struct creds_query {
 	unsigned securebits_call;
 };
 void creds_look(const struct proc_status *st, struct credentials *c);
-bool creds_same(const struct credentials *c, const struct proc_status *st);
 void creds_ask(struct batch *b, struct creds_query *q);
 void creds_take(const struct batch *b, const struct creds_query *q, struct credentials *c);
 int creds_check(const struct process *p, struct err *err);

@@ -19,23 +19,6 @@
 
 #define CAP_BIT(cap) (1ULL << (cap))
 
-/* The capabilities that this kernel knows. */
-static uint64_t known_caps(void)
-{
-	static uint64_t known;
-	int64_t last = CAP_LAST_CAP;
-	CLEANUP_FREE char *text = NULL;
-
-	if (known)
-		return known;
-	if (io_read_file(-1, "/proc/sys/kernel/cap_last_cap", &text, NULL) == 0)
-		last = strtol(text, NULL, 10);
-	if (last < 0 || last > 63)
-		last = CAP_LAST_CAP;
-	known = last == 63 ? ~0ULL : (1ULL << (last + 1)) - 1;
-	return known;
-}
-
 static void own_caps(uint64_t *ret_eff, uint64_t *ret_prm)
 {
 	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
@@ -97,16 +80,10 @@ static bool same_groups(const struct credentials *c, const struct proc_status *s
 
 static bool same_caps(const struct credentials *c, const struct proc_status *st)
 {
-	uint64_t known = known_caps();
+	uint64_t known = proc_known_caps();
 
 	return !(known & ((c->cap_inh ^ st->cap_inh) | (c->cap_prm ^ st->cap_prm) |
 			  (c->cap_eff ^ st->cap_eff) | (c->cap_amb ^ st->cap_amb)));
-}
-
-bool creds_same(const struct credentials *c, const struct proc_status *st)
-{
-	return same_ids(c, st) && same_groups(c, st) && same_caps(c, st) &&
-	       c->cap_bnd == st->cap_bnd && c->no_new_privs == st->no_new_privs;
 }
 
 void creds_ask(struct batch *b, struct creds_query *q)
@@ -186,7 +163,7 @@ int creds_check(const struct process *p, struct err *err)
 		if (rc == 0)
 			rc = check_groups(p, err);
 	}
-	lacking = (p->creds.cap_prm | p->creds.cap_eff) & known_caps() & ~prm;
+	lacking = (p->creds.cap_prm | p->creds.cap_eff) & proc_known_caps() & ~prm;
 	if (rc == 0 && lacking) {
 		(void)err_set(err, -EPERM, "pid %d: cannot give it the capabilities %#llx", p->pid,
 			      (unsigned long long)lacking);
@@ -230,7 +207,7 @@ static void ids_calls(struct batch *b, const struct credentials *c, const struct
 
 static void caps_calls(struct batch *b, const struct credentials *c, const struct proc_status *now)
 {
-	uint64_t known = known_caps();
+	uint64_t known = proc_known_caps();
 	uint64_t prm = now->cap_prm & known;
 
 	for (int cap = 0; cap < 64; cap++)

@@ -31,29 +31,6 @@ static bool match(const struct capture *c, const struct open_file *of)
 
 /* --- capture ---------------------------------------------------------------------------------- */
 
-/*
- * The name by which the file was opened is gone, but it has another: a hard link, or linkat(2) gave
- * an O_TMPFILE one. As a rule that lies in the same directory.
- */
-static char *other_name(struct capture *c, const struct open_file *of)
-{
-	CLEANUP_FREE char *copy = strdup(of->link);
-	const char *dir = copy ? dirname(copy) : NULL;
-	CLEANUP_DIR DIR *d = dir ? opendir(dir) : NULL;
-	const struct dirent *e;
-	struct stat st;
-
-	while (d && (e = readdir(d))) {
-		if (e->d_ino != of->st.st_ino ||
-		    fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-			continue;
-		if (same_inode(&st, &of->st))
-			return arena_printf(c->arena, "%s/%s", strcmp(dir, "/") ? dir : "",
-					    e->d_name);
-	}
-	return NULL;
-}
-
 static int capture_content(struct capture *c, const struct open_file *of, struct file_content *d,
 			   struct err *err)
 {
@@ -79,7 +56,9 @@ static int capture(struct capture *c, const struct open_file *of, struct file *f
 	if (!d)
 		return err_nomem(err);
 	if (of->st.st_nlink > 0 && !is_silly_renamed(of)) {
-		f->path = other_name(c, of);
+		/* A hard link, or linkat(2) gave an O_TMPFILE a name. As a rule that lies in the
+		 * same directory. */
+		f->path = proc_other_name(c->arena, of->link, &of->st);
 		f->kind = FILE_REGULAR;
 		if (f->path)
 			return 0;

@@ -10,6 +10,7 @@
  * every mask that is set, so that those two alone may still be reported.
  */
 #include "object/kinds.h"
+#include "proc/refusals.h"
 
 #include <fcntl.h>
 #include <linux/kcmp.h>
@@ -21,7 +22,7 @@
 static bool match(const struct capture *c, const struct open_file *of)
 {
 	(void)c;
-	return !strcmp(of->link, "anon_inode:[eventpoll]");
+	return !strcmp(of->link, LINK_EPOLL);
 }
 
 static int capture(struct capture *c, const struct open_file *of, struct file *f, struct err *err)

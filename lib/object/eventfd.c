@@ -13,6 +13,7 @@
  * What a program can notice is one more edge for EPOLLET, which may always be spurious.
  */
 #include "object/kinds.h"
+#include "proc/refusals.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -25,7 +26,7 @@ bool eventfd_force_try;
 static bool match(const struct capture *c, const struct open_file *of)
 {
 	(void)c;
-	return !strcmp(of->link, "anon_inode:[eventfd]");
+	return !strcmp(of->link, LINK_EVENTFD);
 }
 
 /* Does fdinfo say so of a semaphore of our own? */

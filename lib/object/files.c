@@ -154,7 +154,7 @@ static int capture_all(struct capture *c, struct err *err)
 
 		rc = ops && ops->link ? ops->link(c, &c->open_files[i], f, err) : 0;
 		if (rc < 0)
-			return rc;
+			return hint_at_rules(&c->open_files[i], rc, err);
 	}
 	return 0;
 }

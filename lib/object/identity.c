@@ -3,6 +3,7 @@
  * own. (Its group and session are a matter of its birth: state/births.h.) */
 #include "object/attrs.h"
 
+#include "proc/refusals.h"
 #include "util/cleanup.h"
 #include "util/io.h"
 
@@ -57,9 +58,11 @@ static int look_paths(struct capture *c, struct subject *s, struct err *err)
 	rc = look_link(s, c->arena, "cwd", &p->cwd, &deleted, err);
 	if (rc == 0)
 		rc = look_link(s, c->arena, "root", &p->root, &deleted, err);
-	if (rc == 0 && deleted)
-		rc = err_set(err, -EOPNOTSUPP,
-			     "pid %d: a root directory that was deleted is not supported", s->pid);
+	if (rc == 0 && deleted) {
+		(void)err_set(err, -EOPNOTSUPP,
+			      "pid %d: a root directory that was deleted is not supported", s->pid);
+		rc = err_hint(err, "%s", refusal_hint_root);
+	}
 	return rc;
 }
 

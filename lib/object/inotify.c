@@ -3,13 +3,15 @@
  * inotify(7): watches with their numbers.
  *
  * The kernel shows a watch as inode and device; where that is in the file system is found out in
- * inotify_find.c. Unread events cannot be had without taking them from the job, and they are about
+ * proc/watches.c. Unread events cannot be had without taking them from the job, and they are about
  * to be read as a rule: the checkpoint is tried again a little later. If they stay, they are lost
  * to a restarted program, which is told so (inotify_lost.c). Watch numbers only ever grow, so that
  * the gaps between them are made by adding and removing watches on something that has none.
  */
 #include "object/inotify.h"
 #include "object/kinds.h"
+#include "proc/refusals.h"
+#include "proc/watches.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -25,7 +27,7 @@
 static bool match(const struct capture *c, const struct open_file *of)
 {
 	(void)c;
-	return !strcmp(of->link, "anon_inode:inotify");
+	return !strcmp(of->link, LINK_INOTIFY);
 }
 
 static int by_wd(const void *pa, const void *pb)
@@ -35,10 +37,23 @@ static int by_wd(const void *pa, const void *pb)
 	return a->wd < b->wd ? -1 : a->wd > b->wd;
 }
 
+static void find_paths(const struct capture *c, const struct open_file *of, struct file_inotify *d)
+{
+	struct watch_search s = { .arena = c->arena, .d = d, .n_open = d->n_watches };
+
+	watches_by_handle(&s, of->subject->proc_dirfd, of->fd);
+	for (unsigned i = 0; s.n_open && i < c->n_subjects; i++)
+		watches_near_process(&s, c->subjects[i].proc_dirfd);
+	for (unsigned i = 0; s.n_open && i < c->n_open_files; i++)
+		watches_near_file(&s, c->open_files[i].link);
+	if (s.n_open)
+		watches_look_around(&s);
+}
+
 static int capture(struct capture *c, const struct open_file *of, struct file *f, struct err *err)
 {
 	struct file_inotify *d = arena_alloc(c->arena, sizeof *d);
-	int unread = 0, rc;
+	int unread = 0;
 
 	if (d)
 		d->watches = arena_array(c->arena, of->info.n_watches, sizeof *d->watches);
@@ -63,14 +78,12 @@ static int capture(struct capture *c, const struct open_file *of, struct file *f
 	}
 	qsort(d->watches, d->n_watches, sizeof *d->watches, by_wd);
 	f->detail = d;
-	rc = inotify_find_paths(c, of, d, err);
-	if (rc < 0)
-		return rc;
+	find_paths(c, of, d);
 	for (unsigned i = 0; i < d->n_watches; i++)
 		if (!d->watches[i].path) {
-			refuse(of, err, "cannot find out what inotify watch %d (inode %llu) is on",
-			       d->watches[i].wd, (unsigned long long)d->watches[i].ino);
-			err_hint(err, "root can ask the kernel");
+			refuse(of, err, REFUSAL_WATCH " is not supported", d->watches[i].wd,
+			       (unsigned long long)d->watches[i].ino);
+			err_hint(err, REFUSAL_WATCH_HINT, of->fd);
 			return -EOPNOTSUPP;
 		}
 	return 0;

@@ -67,7 +67,7 @@ static int capture_notify(const struct capture *c, const struct open_file *of,
 	if (!pid)
 		return 0;
 	for (unsigned i = 0; i < c->n_subjects; i++)
-		if (c->subjects[i].pid == pid)
+		if (c->subjects[i].status.tgid == pid)
 			p = c->subjects[i].process;
 	d->notify = (uint32_t)number_of(text, "NOTIFY:");
 	d->notify_signo = (uint32_t)number_of(text, "SIGNO:");

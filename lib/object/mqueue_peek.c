@@ -44,7 +44,7 @@ struct iov {
 static bool of_the_job(const struct capture *c, pid_t pid)
 {
 	for (unsigned i = 0; i < c->n_subjects; i++)
-		if (c->subjects[i].pid == pid)
+		if (c->subjects[i].status.tgid == pid)
 			return true;
 	/* ckpt-run and its tracer have our duplicates */
 	return pid == getpid() || pid == getppid() ||

@@ -14,12 +14,6 @@
 #define SOL_NETLINK_ 270
 #define GROUPS_MAX   128 /* bytes: 1024 groups */
 
-bool netlink_is_supported(const struct file_socket *d)
-{
-	return d->protocol == NETLINK_ROUTE || d->protocol == NETLINK_SOCK_DIAG ||
-	       d->protocol == NETLINK_KOBJECT_UEVENT || d->protocol == NETLINK_GENERIC;
-}
-
 int netlink_look(struct capture *c, unsigned i, struct err *err)
 {
 	const struct open_file *of = &c->open_files[i];

@@ -144,7 +144,6 @@ int outside_survey(struct capture *c, struct err *err)
 static bool is_own_terminal(const struct capture *c, const struct open_file *of)
 {
 	struct proc_stat stat;
-	dev_t tty;
 
 	if (of->st.st_rdev == makedev(5, 0))
 		return true;
@@ -153,11 +152,7 @@ static bool is_own_terminal(const struct capture *c, const struct open_file *of)
 			return true;
 	if (proc_stat_read(of->subject->proc_dirfd, &stat, NULL) < 0 || !stat.tty_nr)
 		return false;
-	/* proc_pid_stat(5): the minor number is in bits 31 to 20 and 7 to 0, the major one in 15 to
-	 * 8 */
-	tty = makedev((unsigned)stat.tty_nr >> 8 & 0xff,
-		      ((unsigned)stat.tty_nr & 0xff) | ((unsigned)stat.tty_nr >> 12 & 0xfff00));
-	return tty == of->st.st_rdev;
+	return proc_tty_device(&stat) == of->st.st_rdev;
 }
 
 static bool is_job_terminal(const struct capture *c, const struct open_file *of)

@@ -5,6 +5,7 @@
  * its own just before descriptors are put in place.
  */
 #include "object/kinds.h"
+#include "proc/refusals.h"
 
 #include <fcntl.h>
 #include <sys/syscall.h>
@@ -14,7 +15,7 @@
 static bool match(const struct capture *c, const struct open_file *of)
 {
 	(void)c;
-	return !strcmp(of->link, "anon_inode:[pidfd]") || !strncmp(of->link, "pidfd:", 6);
+	return refusal_link_is_pidfd(of->link);
 }
 
 static int capture(struct capture *c, const struct open_file *of, struct file *f, struct err *err)
@@ -28,7 +29,7 @@ static int capture(struct capture *c, const struct open_file *of, struct file *f
 	if (pid < 0) /* ended, and waited for */
 		return 0;
 	for (unsigned i = 0; i < c->n_subjects; i++)
-		if (c->subjects[i].pid == pid)
+		if (c->subjects[i].status.tgid == pid) /* not its thread that speaks for it */
 			d->pid = c->subjects[i].process->pid;
 	for (unsigned i = 0; i < c->tree->n_zombies; i++)
 		if (!d->pid && c->tree->zombies[i].pid == of->info.pidfd_nspid)

@@ -8,7 +8,6 @@
  */
 #include "object/kinds.h"
 
-#include <ctype.h>
 #include <fcntl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -34,36 +33,6 @@ static bool match(const struct capture *c, const struct open_file *of)
 	return false;
 }
 
-/* The number in "/proc/NUMBER/...", 0 when path is none such; ret_rest: what follows it. */
-static int32_t proc_pid(const char *path, const char **ret_rest)
-{
-	char *end;
-	long pid;
-
-	if (strncmp(path, "/proc/", 6) || !isdigit((unsigned char)path[6]))
-		return 0;
-	pid = strtol(path + 6, &end, 10);
-	if ((*end && *end != '/') || pid <= 0 || pid > INT32_MAX)
-		return 0;
-	*ret_rest = end;
-	return (int32_t)pid;
-}
-
-/* The thread in "/task/TID/...", 0 when there is none. */
-static int32_t proc_tid(const char *rest, const char **ret_rest)
-{
-	char *end;
-	long tid;
-
-	if (strncmp(rest, "/task/", 6))
-		return 0;
-	tid = strtol(rest + 6, &end, 10);
-	if (tid <= 0 || tid > INT32_MAX || (*end && *end != '/'))
-		return 0;
-	*ret_rest = end;
-	return (int32_t)tid;
-}
-
 static bool has_thread(const struct process *p, int32_t tid)
 {
 	for (unsigned i = 0; i < p->n_threads; i++)
@@ -75,7 +44,7 @@ static bool has_thread(const struct process *p, int32_t tid)
 static int capture(struct capture *c, const struct open_file *of, struct file *f, struct err *err)
 {
 	const char *rest;
-	int32_t pid = proc_pid(of->link, &rest), tid;
+	int32_t pid = proc_path_pid(of->link, &rest), tid;
 
 	(void)f;
 	if (of->deleted)
@@ -84,7 +53,7 @@ static int capture(struct capture *c, const struct open_file *of, struct file *f
 			      of->link);
 	if (!pid)
 		return 0;
-	tid = proc_tid(rest, &rest);
+	tid = proc_path_tid(rest, &rest);
 	for (unsigned i = 0; i < c->n_subjects; i++)
 		if (c->subjects[i].process->pid == pid &&
 		    (!tid || has_thread(c->subjects[i].process, tid)))
@@ -98,7 +67,7 @@ static int capture(struct capture *c, const struct open_file *of, struct file *f
 static const char *path_now(const struct rebuild *rb, const struct file *f)
 {
 	const char *rest;
-	int32_t pid = proc_pid(f->path, &rest), tid = pid ? proc_tid(rest, &rest) : 0;
+	int32_t pid = proc_path_pid(f->path, &rest), tid = pid ? proc_path_tid(rest, &rest) : 0;
 
 	if (!pid)
 		return rebuild_path(rb, f->path);
@@ -115,7 +84,7 @@ static int check(const struct rebuild *rb, const struct file *f, struct err *err
 	const char *rest;
 
 	/* before anything is created there are no processes to look at */
-	if (proc_pid(f->path, &rest))
+	if (proc_path_pid(f->path, &rest))
 		return 0;
 	if (access(rebuild_path(rb, f->path), F_OK) < 0)
 		return err_set(err, -errno, "cannot find '%s': %m", f->path);
@@ -127,7 +96,7 @@ static int check(const struct rebuild *rb, const struct file *f, struct err *err
 static bool waits_for_thread(const struct rebuild *rb, const struct file *f)
 {
 	const char *rest;
-	int32_t pid = proc_pid(f->path, &rest), tid = pid ? proc_tid(rest, &rest) : 0;
+	int32_t pid = proc_path_pid(f->path, &rest), tid = pid ? proc_path_tid(rest, &rest) : 0;
 
 	return tid && tid != pid && !relay_needed(rb->tree, f);
 }
@@ -136,7 +105,7 @@ static bool waits_for_thread(const struct rebuild *rb, const struct file *f)
 static int open_procfile(struct rebuild *rb, const struct file *f, int *ret_fd, struct err *err)
 {
 	const char *rest, *path = rebuild_path(rb, f->path);
-	bool later = proc_pid(f->path, &rest);
+	bool later = proc_path_pid(f->path, &rest);
 	int fd;
 
 	if (later && relay_needed(rb->tree, f))
@@ -170,8 +139,8 @@ int procfiles_place(struct rebuild *rb, const struct process *p, struct placer *
 		const struct file *f = at < 0 ? NULL : &rb->tree->files[at];
 		const char *rest, *path, *what;
 
-		if (!f || f->kind != FILE_PROC || !proc_pid(f->path, &rest) || relay_opened(p, i) ||
-		    waits_for_thread(rb, f))
+		if (!f || f->kind != FILE_PROC || !proc_path_pid(f->path, &rest) ||
+		    relay_opened(p, i) || waits_for_thread(rb, f))
 			continue;
 		rc = find_path(rb, p, &p->fds[i], f, &path, &what, err);
 		if (rc < 0)

@@ -7,6 +7,7 @@
  */
 #include "object/attrs.h"
 
+#include "proc/refusals.h"
 #include "util/cleanup.h"
 
 #include <signal.h>
@@ -32,15 +33,6 @@ struct kernel_sigevent {
 	int32_t signo, notify, tid, pad[11];
 };
 
-/* Clock ids below 0 hold a pid or tid in the kernel's way: CPU time of another thread or process,
- * or a device. */
-enum { CLOCK_PER_THREAD = 4, CLOCK_KIND_MASK = 3, CLOCK_KIND_FD = 3 };
-
-static int32_t clock_owner(int32_t clockid)
-{
-	return ~(clockid >> 3);
-}
-
 static int32_t clock_with_owner(int32_t clockid, int32_t owner)
 {
 	return (int32_t)((~(uint32_t)owner << 3) | ((uint32_t)clockid & 7));
@@ -48,61 +40,17 @@ static int32_t clock_with_owner(int32_t clockid, int32_t owner)
 
 /* --- capture -------------------------------------------------------------------------------- */
 
-/* The tid that the job sees for a thread that we see as tid; 0: not of this process. */
-static int32_t inner_tid(const struct subject *s, pid_t tid, struct arena *a)
-{
-	CLEANUP_FD int dirfd = -1;
-	struct proc_status st;
-
-	if (proc_open_tid(s->pid, tid, &dirfd, NULL) < 0 ||
-	    proc_status_read(dirfd, a, &st, NULL) < 0)
-		return 0;
-	return st.ns_pid;
-}
-
-/* Is it a thread of this process, by the id that the job sees? */
-static bool is_own_thread(const struct subject *s, int32_t inner, struct arena *a)
-{
-	unsigned n;
-	pid_t *tids;
-
-	if (proc_threads(s->proc_dirfd, a, &tids, &n, NULL) < 0)
-		return false;
-	for (unsigned i = 0; i < n; i++)
-		if (inner_tid(s, tids[i], a) == inner)
-			return true;
-	return false;
-}
-
 static int check_timer(const struct subject *s, struct posix_timer *t, struct arena *a,
 		       struct err *err)
 {
-	if (t->notify & SIGEV_THREAD_ID) {
-		int32_t inner = inner_tid(s, t->notify_tid, a);
+	const char *why = proc_timer_refusal(s->pid, s->process->pid, t, a);
 
-		if (!inner)
-			return err_set(
-				err, -EOPNOTSUPP,
-				"pid %d: a POSIX timer (id %d) that signals a thread which is "
-				"gone is not supported",
-				s->pid, t->id);
-		t->notify_tid = inner;
-	} else {
-		t->notify_tid = 0;
+	if (why) {
+		(void)err_set(err, -EOPNOTSUPP, "pid %d: a POSIX timer (id %d) %s is not supported",
+			      s->pid, t->id, why);
+		return err_hint(err, "%s", refusal_hint_timer);
 	}
-	if (t->clockid >= 0)
-		return 0;
-	if ((t->clockid & CLOCK_KIND_MASK) == CLOCK_KIND_FD)
-		return err_set(err, -EOPNOTSUPP,
-			       "pid %d: a POSIX timer (id %d) on a clock device is not supported",
-			       s->pid, t->id);
-	if (clock_owner(t->clockid) && clock_owner(t->clockid) != s->process->pid &&
-	    !((t->clockid & CLOCK_PER_THREAD) && is_own_thread(s, clock_owner(t->clockid), a)))
-		return err_set(
-			err, -EOPNOTSUPP,
-			"pid %d: a POSIX timer (id %d) on the CPU time of another process is "
-			"not supported",
-			s->pid, t->id);
+	t->notify_tid = t->notify & SIGEV_THREAD_ID ? proc_inner_tid(s->pid, t->notify_tid, a) : 0;
 	return 0;
 }
 
@@ -165,7 +113,7 @@ static struct kernel_sigevent event_of(const struct rebuild *rb, const struct po
 
 static int32_t clock_of(const struct rebuild *rb, const struct posix_timer *t)
 {
-	int32_t owner = t->clockid < 0 ? clock_owner(t->clockid) : 0;
+	int32_t owner = t->clockid < 0 ? proc_clock_owner(t->clockid) : 0;
 
 	return owner ? clock_with_owner(t->clockid, rb->new_id(rb, owner)) : t->clockid;
 }

@@ -57,11 +57,13 @@ static int survey_masters(struct capture *c, struct err *err)
 
 		if (!is_master(of) || ioctl(of->dup, TIOCGPTN, &index) < 0)
 			continue;
-		if (master_of(c, index))
-			return refuse(of, err,
-				      "pseudo-terminals of several instances of devpts (there are "
-				      "two with number %u) are not supported",
-				      index);
+		if (master_of(c, index)) {
+			(void)refuse(of, err,
+				     "pseudo-terminals of several instances of devpts (there are "
+				     "two with number %u) are not supported",
+				     index);
+			return err_hint(err, "--fd %d=close leaves it out", of->fd);
+		}
 		of->pty = PTY_MASTER;
 		of->pty_index = index;
 	}
@@ -116,7 +118,7 @@ static int32_t id_in_job(const struct capture *c, pid_t id, bool group)
 		const struct subject *s = &c->subjects[i];
 		struct proc_stat stat;
 
-		if (s->pid == id)
+		if (s->status.tgid == id)
 			return s->process->pid;
 		if (group && proc_stat_read(s->proc_dirfd, &stat, NULL) == 0 && stat.pgrp == id)
 			return s->process->pgid;

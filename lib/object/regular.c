@@ -19,31 +19,9 @@ static bool match(const struct capture *c, const struct open_file *of)
 	       of->fs_magic != FS_SECRETMEM;
 }
 
-static int access_mode(int flags)
-{
-	int mode = flags & O_ACCMODE;
-
-	return mode == O_RDONLY ? R_OK : mode == O_WRONLY ? W_OK : R_OK | W_OK;
-}
-
 bool regular_reachable(const struct open_file *of)
 {
-	struct stat st;
-	char path[4200];
-
-	if (stat(of->link, &st) < 0)
-		return false;
-	if (!same_inode(&st, &of->st)) {
-		/* a job in a mount namespace of its own may have another file there */
-		(void)snprintf(path, sizeof path, "/proc/%d/root%s", of->subject->pid, of->link);
-		if (stat(path, &st) < 0 || !same_inode(&st, &of->st)) {
-			errno = ESTALE;
-			return false;
-		}
-		return true;
-	}
-	return faccessat(AT_FDCWD, of->link, access_mode(of->flags), AT_EACCESS) == 0 ||
-	       (errno == EACCES && of->st.st_uid == geteuid()); /* see open_lent */
+	return proc_reaches(of->subject->pid, of->link, &of->st, of->flags);
 }
 
 static int capture(struct capture *c, const struct open_file *of, struct file *f, struct err *err)
@@ -126,7 +104,7 @@ static int check(const struct rebuild *rb, const struct file *f, struct err *err
 			"'%s' has changed since the checkpoint (it had %llu bytes, now %llu)", path,
 			was, is);
 	}
-	if (faccessat(AT_FDCWD, path, access_mode((int)f->flags), AT_EACCESS) < 0 &&
+	if (faccessat(AT_FDCWD, path, proc_access_mode((int)f->flags), AT_EACCESS) < 0 &&
 	    (errno != EACCES || st.st_uid != geteuid()))
 		return err_set(err, -errno, "cannot open '%s': %m", path);
 	return 0;

@@ -47,6 +47,8 @@ struct asked {
 	int lo, hi; /* adjustment + lo <= TOP, adjustment + hi > TOP */
 };
 
+#define HINT "only as long as there is something to undo: the next checkpoint may succeed"
+
 /* --- capture ---------------------------------------------------------------------------------- */
 
 /* 0: the same list, or both have none. */
@@ -69,11 +71,13 @@ static int check_threads(const struct subject *s, struct err *err)
 	while (d && (e = readdir(d))) {
 		pid_t tid = (pid_t)atoi(e->d_name);
 
-		if (tid > 0 && compare(s->pid, tid) > 0 && !has_none(tid))
-			return err_set(err, -EOPNOTSUPP,
-				       "pid %d: thread %d has SEM_UNDO adjustments of its own "
-				       "(clone without CLONE_SYSVSEM); that is not supported",
-				       s->process->pid, tid);
+		if (tid <= 0 || compare(s->pid, tid) <= 0 || has_none(tid))
+			continue;
+		(void)err_set(err, -EOPNOTSUPP,
+			      "pid %d: thread %d has SEM_UNDO adjustments of its own "
+			      "(clone without CLONE_SYSVSEM); that is not supported",
+			      s->process->pid, tid);
+		return err_hint(err, HINT);
 	}
 	if (fd >= 0 && !d)
 		(void)close(fd);
@@ -140,10 +144,11 @@ static int unanswered(const struct subject *s, const struct asked *q, int rc, st
 	if (rc == -EACCES || rc == -EIDRM || rc == -EINVAL)
 		return 0;
 	errno = -rc;
-	return err_set(err, -EOPNOTSUPP,
-		       "pid %d: cannot find out what is to be undone (SEM_UNDO) on System V "
-		       "semaphores %d: %m",
-		       s->process->pid, q->set->id);
+	(void)err_set(err, -EOPNOTSUPP,
+		      "pid %d: cannot find out what is to be undone (SEM_UNDO) on System V "
+		      "semaphores %d: %m",
+		      s->process->pid, q->set->id);
+	return err_hint(err, HINT);
 }
 
 /* Drops from q those whose adjustment is 0; returns how many are left, or an error. */
@@ -264,11 +269,14 @@ static int check_shared(const struct capture *c, unsigned n, struct err *err)
 	const struct subject *s = &c->subjects[n];
 
 	for (unsigned i = 0; s->process->n_sem_undos && i < n; i++)
-		if (c->subjects[i].process->n_sem_undos && compare(s->pid, c->subjects[i].pid) == 0)
-			return err_set(err, -EOPNOTSUPP,
-				       "pid %d: SEM_UNDO adjustments shared with pid %d "
-				       "(CLONE_SYSVSEM) are not supported",
-				       s->process->pid, c->subjects[i].process->pid);
+		if (c->subjects[i].process->n_sem_undos &&
+		    compare(s->pid, c->subjects[i].pid) == 0) {
+			(void)err_set(err, -EOPNOTSUPP,
+				      "pid %d: SEM_UNDO adjustments shared with pid %d "
+				      "(CLONE_SYSVSEM) are not supported",
+				      s->process->pid, c->subjects[i].process->pid);
+			return err_hint(err, HINT);
+		}
 	return 0;
 }
 

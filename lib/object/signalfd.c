@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* signalfd(2): a set of signals; what is pending lies with the process and its threads. */
 #include "object/kinds.h"
+#include "proc/refusals.h"
 
 #include <fcntl.h>
 #include <sys/signalfd.h>
@@ -10,7 +11,7 @@
 static bool match(const struct capture *c, const struct open_file *of)
 {
 	(void)c;
-	return !strcmp(of->link, "anon_inode:[signalfd]");
+	return !strcmp(of->link, LINK_SIGNALFD);
 }
 
 static int capture(struct capture *c, const struct open_file *of, struct file *f, struct err *err)

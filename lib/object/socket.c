@@ -9,6 +9,7 @@
  */
 #include "object/socket.h"
 
+#include "proc/refusals.h"
 #include "util/fault.h"
 
 #include <fcntl.h>
@@ -63,18 +64,7 @@ bool socket_leads_outside(const struct open_file *of)
 
 static bool is_supported(const struct file_socket *d)
 {
-	switch (d->family) {
-	case AF_UNIX:
-		return d->type == SOCK_STREAM || d->type == SOCK_DGRAM || d->type == SOCK_SEQPACKET;
-	case AF_INET:
-	case AF_INET6:
-		return (d->type == SOCK_STREAM && d->protocol == IPPROTO_TCP) ||
-		       (d->type == SOCK_DGRAM && d->protocol == IPPROTO_UDP);
-	case AF_NETLINK:
-		return netlink_is_supported(d);
-	default:
-		return false;
-	}
+	return refusal_knows_socket(d->family, d->type, d->protocol);
 }
 
 static uint64_t netns_cookie(int fd)
@@ -118,7 +108,7 @@ static int look_at(struct sockets *s, unsigned i, const struct inode_list *own, 
 	of->sock = seen;
 	if (s->netns && netns_cookie(of->dup) != s->netns) {
 		socket_refuse(seen, -EOPNOTSUPP, "a socket of another network namespace",
-			      "run ckpt-run inside of that namespace");
+			      refusal_hint_netns);
 		return 0;
 	}
 	return look_at_names(s->c, of->dup, d, err);

@@ -119,7 +119,6 @@ int multicast_capture(struct capture *c, const struct open_file *of, struct err 
 /* --- netlink -----------------------------------------------------------------------------------
  */
 
-bool netlink_is_supported(const struct file_socket *d);
 int netlink_look(struct capture *c, unsigned i, struct err *err);
 int netlink_make(struct rebuild *rb, struct err *err);
 

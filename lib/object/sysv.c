@@ -82,10 +82,11 @@ static bool awaited(const struct capture *c, const long *nrs, unsigned n, int id
 }
 
 static int refuse_object(const struct capture *c, const char *what, int id, const char *why,
-			 struct err *err)
+			 const char *hint, struct err *err)
 {
-	return err_set(err, -EOPNOTSUPP, "pid %d: System V %s %d %s; that is not supported",
-		       c->subjects[0].process->pid, what, id, why);
+	(void)err_set(err, -EOPNOTSUPP, "pid %d: System V %s %d %s; that is not supported",
+		      c->subjects[0].process->pid, what, id, why);
+	return err_hint(err, "%s", hint);
 }
 
 /* --- shared memory ---------------------------------------------------------------------------- */
@@ -198,9 +199,11 @@ static int take_shm(struct capture *c, int id, const union any_ds *ds, struct er
 		return 0;
 	if (d->shm_nattch != n)
 		return refuse_object(c, "shared memory", id,
-				     "is attached outside of the job as well", err);
+				     "is attached outside of the job as well",
+				     "start all that use it under one ckpt-run", err);
 	if (n && !is_whole(c, space, d->shm_segsz))
-		return refuse_object(c, "shared memory", id, "has been unmapped in part", err);
+		return refuse_object(c, "shared memory", id, "has been unmapped in part",
+				     "it must be detached as a whole, with shmdt(2)", err);
 	if (!n) {
 		rc = copy_unattached(c, id, d->shm_segsz, &fd, err);
 		space = rc < 0 ? 0 : sysv_space(c, id, d->shm_segsz, fd);
@@ -286,7 +289,8 @@ static int take_message(struct capture *c, struct sysv_msg *q, unsigned index, s
 	len = batch_ret(b, call);
 	if (len < 0)
 		return refuse_object(c, "message queue", q->id,
-				     "holds messages that cannot be looked at (MSG_COPY)", err);
+				     "holds messages that cannot be looked at (MSG_COPY)",
+				     "it is no obstacle when they have been read", err);
 	m = arena_push(c->arena, &q->messages, &q->n_messages, sizeof *m);
 	if (!m)
 		return err_nomem(err);
@@ -368,11 +372,13 @@ static int check_found(const struct capture *c, struct err *err)
 			continue;
 		for (unsigned k = 0; k < c->tree->n_shms; k++)
 			found |= c->tree->shms[k].space == s->id;
-		if (!found)
-			return err_set(err, -EOPNOTSUPP,
-				       "pid %d: %s belongs to another IPC namespace, or may not be "
-				       "looked at; that is not supported",
-				       c->subjects[0].process->pid, s->name);
+		if (found)
+			continue;
+		(void)err_set(err, -EOPNOTSUPP,
+			      "pid %d: %s belongs to another IPC namespace, or may not be "
+			      "looked at; that is not supported",
+			      c->subjects[0].process->pid, s->name);
+		return err_hint(err, "run ckpt-run inside of that namespace, as its owner");
 	}
 	return 0;
 }

@@ -8,6 +8,7 @@
  * at five o'clock happens then.
  */
 #include "object/kinds.h"
+#include "proc/refusals.h"
 
 #include <fcntl.h>
 #include <sys/ioctl.h>
@@ -23,7 +24,7 @@
 static bool match(const struct capture *c, const struct open_file *of)
 {
 	(void)c;
-	return !strcmp(of->link, "anon_inode:[timerfd]");
+	return !strcmp(of->link, LINK_TIMERFD);
 }
 
 /*

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* What cannot be restored is refused here by its name, with what can be done about it. */
 #include "object/kinds.h"
+#include "object/socket.h"
 #include "proc/refusals.h"
 
 #include <sys/socket.h>
@@ -26,7 +27,6 @@ static int refuse_socket(const struct open_file *of, struct err *err)
 		{ AF_INET6, SOCK_STREAM, "a TCP socket" },
 		{ AF_INET, SOCK_DGRAM, "a UDP socket" },
 		{ AF_INET6, SOCK_DGRAM, "a UDP socket" },
-		{ AF_NETLINK, 0, "a netlink socket" },
 		{ AF_PACKET, 0, "a packet socket" },
 		{ AF_VSOCK, 0, "a vsock socket" },
 		{ AF_ALG, 0, "a crypto socket (AF_ALG)" },
@@ -43,6 +43,9 @@ static int refuse_socket(const struct open_file *of, struct err *err)
 	(void)getsockopt(of->dup, SOL_SOCKET, SO_DOMAIN, &domain, &len);
 	len = sizeof type;
 	(void)getsockopt(of->dup, SOL_SOCKET, SO_TYPE, &type, &len);
+	if (domain == AF_NETLINK)
+		return refuse(of, err, "a netlink socket (protocol %d) is not supported",
+			      socket_int(of->dup, SOL_SOCKET, SO_PROTOCOL));
 	for (unsigned i = 0; i < ARRAY_SIZE(sockets); i++)
 		if (sockets[i].domain == domain && (!sockets[i].type || sockets[i].type == type))
 			return refuse(of, err, "%s is not supported", sockets[i].name);

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* What stands in the way of checkpointing a running tree, as far as /proc shows it. */
-#include "proc/able.h"
+#include "proc/able_int.h"
 
-#include "proc/proc.h"
 #include "proc/refusals.h"
 #include "util/cleanup.h"
 #include "util/io.h"
@@ -12,24 +11,9 @@
 #include <linux/capability.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/sysmacros.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
-struct looking {
-	struct arena *a;
-	struct able *able;
-	struct proc_status own;
-	pid_t *pids; /* of the tree; a parent before its children */
-	unsigned n_pids;
-	ino_t namespaces[PROC_NAMESPACES]; /* around the tree */
-	pid_t pid;                         /* being looked at */
-	int dirfd;
-};
-
-__attribute__((format(printf, 4, 5))) static int obstacle(struct looking *l, int fd,
-							  const char *hint, const char *fmt, ...)
+int able_obstacle(struct looking *l, int fd, const char *hint, const char *fmt, ...)
 {
 	struct obstacle *o =
 		arena_push(l->a, &l->able->obstacles, &l->able->n_obstacles, sizeof *o);
@@ -88,55 +72,121 @@ static bool may_look(struct looking *l, const struct proc_status *st)
 
 	for (int i = 0; !mighty && i < 4; i++)
 		if (st->uid[i] != geteuid()) {
-			(void)obstacle(l, -1, "run ckpt-run as that user, or as root",
-				       "a process of another user (uid %u)", st->uid[i]);
+			(void)able_obstacle(l, -1, "run ckpt-run as that user, or as root",
+					    "a process of another user (uid %u)", st->uid[i]);
 			return false;
 		}
 	/* the kernel gives the files of a process that is not dumpable to root */
 	if (!mighty && st->uid[1] && fstatat(l->dirfd, "maps", &dir, 0) == 0 &&
 	    dir.st_uid != st->uid[1]) {
-		(void)obstacle(l, -1,
-			       "it must not call prctl(PR_SET_DUMPABLE, 0), nor run with file "
-			       "capabilities",
-			       "a process that is not dumpable");
+		(void)able_obstacle(l, -1,
+				    "it must not call prctl(PR_SET_DUMPABLE, 0), nor run with file "
+				    "capabilities",
+				    "a process that is not dumpable");
 		return false;
 	}
 	return true;
+}
+
+/* A filter that is not ours: see has_foreign_filter of object/admit.c. */
+static void look_at_filter(struct looking *l, const char *whose, const struct proc_status *st)
+{
+	if (st->seccomp && (st->seccomp != 2 || st->seccomp_filters > l->own.seccomp_filters + 1))
+		(void)able_obstacle(l, -1, refusal_hint_filter, "%sa seccomp filter", whose);
+	else if (st->seccomp && st->seccomp_filters > l->own.seccomp_filters)
+		(void)able_obstacle(l, -1,
+				    "unless it is that of ckpt-run --deny-io-uring, which is known",
+				    "%sa seccomp filter", whose);
+}
+
+static void look_at_threads(struct looking *l, const struct proc_status *st)
+{
+	unsigned n;
+	pid_t *tids;
+
+	if (proc_threads(l->dirfd, l->a, &tids, &n, NULL) < 0)
+		return;
+	for (unsigned i = 0; i < n; i++) {
+		struct proc_status own;
+
+		if (tids[i] == st->pid ||
+		    proc_thread_status_read(l->dirfd, tids[i], l->a, &own, NULL) < 0 ||
+		    own.state == 'Z' || own.state == 'X')
+			continue;
+		if (own.seccomp != st->seccomp || own.seccomp_filters != st->seccomp_filters)
+			look_at_filter(l, "a thread with ", &own);
+		if (!proc_same_creds(st, &own))
+			(void)able_obstacle(l, -1, refusal_hint_thread_creds,
+					    "a thread (%d) with credentials of its own", tids[i]);
+	}
+}
+
+static void look_at_timers(struct looking *l, const struct proc_status *st)
+{
+	struct posix_timer *timers;
+	unsigned n;
+
+	if (proc_timers_read(l->dirfd, l->a, &timers, &n, NULL) < 0)
+		return;
+	for (unsigned i = 0; i < n; i++) {
+		const char *why = proc_timer_refusal(l->pid, st->ns_tgid, &timers[i], l->a);
+
+		if (why)
+			(void)able_obstacle(l, -1, refusal_hint_timer, "a POSIX timer (id %d) %s",
+					    timers[i].id, why);
+	}
 }
 
 static void look_at_process(struct looking *l, const struct proc_status *st)
 {
 	const char *own = proc_namespace_own(l->dirfd, l->namespaces);
 	CLEANUP_FREE char *exe = NULL;
+	bool gone = false;
+	char *root;
 
 	if (own)
-		(void)obstacle(l, -1, "run ckpt-run inside of that namespace", "%s of its own",
-			       own);
+		(void)able_obstacle(l, -1, "run ckpt-run inside of that namespace", "%s of its own",
+				    own);
 	if (st->tracer)
-		(void)obstacle(l, -1, "end the debugger, or strace",
-			       "it is being traced by process %d", st->tracer);
-	if (st->seccomp && (st->seccomp != 2 || st->seccomp_filters > l->own.seccomp_filters + 1))
-		(void)obstacle(l, -1,
-			       "start the program without its sandbox (many have an option for "
-			       "that)",
-			       "a seccomp filter");
-	else if (st->seccomp && st->seccomp_filters > l->own.seccomp_filters)
-		(void)obstacle(l, -1,
-			       "unless it is that of ckpt-run --deny-io-uring, which is known",
-			       "a seccomp filter");
+		(void)able_obstacle(l, -1, "end the debugger, or strace",
+				    "it is being traced by process %d", st->tracer);
+	look_at_filter(l, "", st);
+	look_at_threads(l, st);
+	look_at_timers(l, st);
 	if (io_readlink(l->dirfd, "exe", &exe) >= 0 && refusal_is_ckpt(st->name, exe))
-		(void)obstacle(l, -1, refusal_hint_ckpt, "%s", st->name);
+		(void)able_obstacle(l, -1, refusal_hint_ckpt, "%s", st->name);
 	if (is_32bit(l))
-		(void)obstacle(l, -1, NULL, "a 32-bit program");
-	if (foreign_root(l))
-		(void)obstacle(l, -1, "run ckpt-run inside of that container",
-			       "a process in another mount namespace");
+		(void)able_obstacle(l, -1, refusal_hint_32bit, "a 32-bit program");
+	if (st->shadow_stack)
+		(void)able_obstacle(l, -1, refusal_hint_shadow_stack, "a shadow stack");
+	if (proc_link(l->dirfd, "root", l->a, &root, &gone, NULL) == 0 && gone)
+		(void)able_obstacle(l, -1, refusal_hint_root, "a root directory that was deleted");
+	else if (foreign_root(l))
+		(void)able_obstacle(l, -1, "run ckpt-run inside of that container",
+				    "a process in another mount namespace");
 	if (st->cap_prm && other_namespace(l, "user"))
-		(void)obstacle(l, -1, "run ckpt-run inside of that namespace",
-			       "a process with privileges in a user namespace of its own");
+		(void)able_obstacle(l, -1, "run ckpt-run inside of that namespace",
+				    "a process with privileges in a user namespace of its own");
 }
 
 /* --- memory ----------------------------------------------------------------------------------- */
+
+/* A mapped file must be found again: see stat_file of dump/memory.c. */
+static void look_at_mapped_file(struct looking *l, const struct proc_map *m)
+{
+	struct stat st;
+
+	if (m->path[0] != '/' || !m->ino || m->deleted || refusal_of_mapping(m->path) ||
+	    !strncmp(m->path, "/memfd:", 7) || !strncmp(m->path, "/SYSV", 5) ||
+	    !strcmp(m->path, "/dev/zero"))
+		return;
+	if (stat(m->path, &st) < 0)
+		(void)able_obstacle(l, -1, refusal_hint_mapped,
+				    "a mapped file that cannot be found ('%s')", m->path);
+	else if (!S_ISREG(st.st_mode))
+		(void)able_obstacle(l, -1, refusal_hint_device,
+				    "a mapping of '%s', which is not a regular file,", m->path);
+}
 
 static int look_at_memory(struct looking *l, struct err *err)
 {
@@ -155,45 +205,24 @@ static int look_at_memory(struct looking *l, struct err *err)
 				   : (m->advice & ADVICE_IO) && m->path[0] != '[' ? "device memory"
 										  : NULL;
 
-		const char *hint = r                            ? r->hint
-				   : m->advice & ADVICE_HUGETLB ? refusal_hint_hugetlb
-								: NULL;
+		const char *hint = r                                 ? r->hint
+				   : m->pkey                         ? refusal_hint_pkey
+				   : m->advice & ADVICE_HUGETLB      ? refusal_hint_hugetlb
+				   : m->advice & ADVICE_UFFD_MISSING ? refusal_hint_uffd
+								     : refusal_hint_device;
 
 		if (what)
-			(void)obstacle(l, -1, hint, "%s mapped at %#llx", what,
-				       (unsigned long long)m->start);
+			(void)able_obstacle(l, -1, hint, "%s mapped at %#llx", what,
+					    (unsigned long long)m->start);
+		else if (i == 0 || strcmp(m->path, maps[i - 1].path) != 0)
+			look_at_mapped_file(l, m);
 	}
 	return rc;
 }
 
-/* --- descriptors ------------------------------------------------------------------------------ */
+/* --- the tree --------------------------------------------------------------------------------- */
 
-/* Is the inode number in one of the tables of sockets that can be restored? */
-static bool known_socket(const struct looking *l, const char *link)
-{
-	static const char *const tables[] = { "net/unix", "net/tcp",  "net/tcp6",
-					      "net/udp",  "net/udp6", "net/netlink" };
-	char number[32];
-
-	(void)snprintf(number, sizeof number, " %.*s ", (int)strcspn(link + 8, "]"), link + 8);
-	for (unsigned i = 0; i < ARRAY_SIZE(tables); i++) {
-		CLEANUP_FREE char *text = NULL;
-
-		if (io_read_file(l->dirfd, tables[i], &text, NULL) >= 0 && strstr(text, number))
-			return true;
-	}
-	/* unix sockets without a name end their line with the number */
-	(void)snprintf(number, sizeof number, " %.*s\n", (int)strcspn(link + 8, "]"), link + 8);
-	for (unsigned i = 0; i < ARRAY_SIZE(tables); i++) {
-		CLEANUP_FREE char *text = NULL;
-
-		if (io_read_file(l->dirfd, tables[i], &text, NULL) >= 0 && strstr(text, number))
-			return true;
-	}
-	return false;
-}
-
-static bool in_tree(const struct looking *l, pid_t pid)
+bool able_in_tree(const struct looking *l, pid_t pid)
 {
 	for (unsigned i = 0; i < l->n_pids; i++)
 		if (l->pids[i] == pid)
@@ -201,67 +230,35 @@ static bool in_tree(const struct looking *l, pid_t pid)
 	return false;
 }
 
-static void look_at_pidfd(struct looking *l, int fd)
-{
-	struct proc_fdinfo info = { 0 };
-
-	if (proc_fdinfo_read(l->dirfd, fd, l->a, &info, NULL) == 0 && info.pidfd_pid > 0 &&
-	    !in_tree(l, info.pidfd_pid))
-		(void)obstacle(l, fd, NULL, "a pidfd of process %d, which is not in the job",
-			       info.pidfd_pid);
-}
-
-static void look_at_named(struct looking *l, int fd, const char *name, const char *link)
-{
-	struct statfs fs;
-	struct stat st;
-	char path[64];
-	const char *what;
-
-	(void)snprintf(path, sizeof path, "/proc/%d/%s", l->pid, name);
-	if (fstatat(l->dirfd, name, &st, 0) < 0)
-		return;
-	if ((S_ISCHR(st.st_mode) || S_ISBLK(st.st_mode)) &&
-	    !(S_ISCHR(st.st_mode) && refusal_knows_device(major(st.st_rdev), minor(st.st_rdev)))) {
-		const struct refusal *r = refusal_of_device(link);
-
-		(void)obstacle(l, fd, r ? r->hint : NULL, "%s '%s'", r ? r->name : "device", link);
-		return;
-	}
-	what = (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)) && statfs(path, &fs) == 0
-		       ? refusal_of_filesystem((long)fs.f_type)
-		       : NULL;
-	if (what)
-		(void)obstacle(l, fd, NULL, "%s", what);
-}
-
-static int look_at_files(struct looking *l, struct err *err)
+static bool any_fd_of(const struct looking *l, pid_t pid, int dirfd, able_fd_fn is, void *arg)
 {
 	unsigned n;
-	int *fds, rc = proc_fds(l->dirfd, l->a, &fds, &n, err);
+	int *fds;
+	bool found = proc_fds(dirfd, l->a, &fds, &n, NULL) < 0;
 
-	for (unsigned i = 0; rc == 0 && i < n; i++) {
-		const struct refusal *r;
-		char name[32], *link;
+	if (found) /* not to be looked at: it is said of that process */
+		return false;
+	for (unsigned i = 0; i < n && !found; i++) {
+		char name[32];
 
 		(void)snprintf(name, sizeof name, "fd/%d", fds[i]);
-		if (proc_link(l->dirfd, name, l->a, &link, NULL, NULL) < 0)
-			continue; /* closed since */
-		r = refusal_of_file(link);
-		if (r)
-			(void)obstacle(l, fds[i], r->hint, "%s", r->name);
-		else if (!strncmp(link, "socket:[", 8) && fds[i] > 2 && !known_socket(l, link))
-			(void)obstacle(l, fds[i], NULL,
-				       "a socket that is neither unix nor TCP, UDP or netlink");
-		else if (!strcmp(link, "anon_inode:[pidfd]") || !strncmp(link, "pidfd:", 6))
-			look_at_pidfd(l, fds[i]);
-		else if (link[0] == '/')
-			look_at_named(l, fds[i], name, link);
+		found = is(arg, &(struct able_fd){ pid, dirfd, fds[i], name });
 	}
-	return rc;
+	return found;
 }
 
-/* --- the tree --------------------------------------------------------------------------------- */
+bool able_any_fd(const struct looking *l, able_fd_fn is, void *arg)
+{
+	bool found = false;
+
+	for (unsigned i = 0; i < l->n_pids && !found; i++) {
+		CLEANUP_FD int dirfd = -1;
+
+		if (proc_open_pid(proc_live_thread(l->pids[i]), &dirfd, NULL) == 0)
+			found = any_fd_of(l, l->pids[i], dirfd, is, arg);
+	}
+	return found;
+}
 
 static int look_at(struct looking *l, struct err *err)
 {
@@ -280,12 +277,12 @@ static int look_at(struct looking *l, struct err *err)
 	look_at_process(l, &st);
 	rc = look_at_memory(l, err);
 	if (rc == 0)
-		rc = look_at_files(l, err);
+		rc = able_look_at_files(l, err);
 	if (rc != -EACCES && rc != -EPERM)
 		return rc;
 	err_clear(err);
-	return obstacle(l, -1, "see ptrace(2) on who may trace whom",
-			"a process that we may not trace");
+	return able_obstacle(l, -1, "see ptrace(2) on who may trace whom",
+			     "a process that we may not trace");
 }
 
 static int add_children(struct looking *l, struct err *err)
@@ -295,7 +292,7 @@ static int add_children(struct looking *l, struct err *err)
 	int rc = proc_children(l->dirfd, l->a, &children, &n, err);
 
 	for (unsigned i = 0; rc == 0 && i < n; i++) {
-		if (in_tree(l, children[i]))
+		if (able_in_tree(l, children[i]))
 			continue;
 		p = arena_push(l->a, &l->pids, &l->n_pids, sizeof *p);
 		if (!p)

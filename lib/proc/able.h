@@ -25,6 +25,7 @@ struct able {
 
 /*
  * Reads only /proc: no process is stopped or traced. What only the process itself can be asked is
- * not found (a shadow stack, a local descriptor table), nor what happens between now and then.
+ * not found (a local descriptor table, say; ckpt-inspect(1) has the list), nor what happens between
+ * now and then.
  */
 int able_look(pid_t root, struct arena *a, struct able *ret, struct err *err);

@@ -8,6 +8,7 @@
 #include "util/err.h"
 
 #include <stdbool.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 /*
@@ -38,6 +39,7 @@ struct proc_status {
 	uint32_t locked_kib;      /* mlock(2) */
 	uint32_t thp_enabled;     /* THP_enabled: line; 1 when absent */
 	bool has_vm;              /* has an address space (not a zombie or kernel thread) */
+	bool shadow_stack;        /* of this thread (x86, Linux 6.6) */
 	char *name;
 };
 int proc_status_parse(char *text, struct arena *a, struct proc_status *ret, struct err *err);
@@ -45,6 +47,12 @@ int proc_status_read(int dirfd, struct arena *a, struct proc_status *ret, struct
 /* Of a thread of the process behind dirfd. */
 int proc_thread_status_read(int dirfd, pid_t tid, struct arena *a, struct proc_status *ret,
 			    struct err *err);
+
+/* What a process has of credentials(7), but for securebits, which /proc does not show: do both have
+ * the same? */
+bool proc_same_creds(const struct proc_status *a, const struct proc_status *b);
+/* The capabilities that this kernel knows. */
+uint64_t proc_known_caps(void);
 
 struct proc_stat {
 	char state;
@@ -58,6 +66,8 @@ struct proc_stat {
 };
 int proc_stat_parse(const char *text, struct proc_stat *ret, struct err *err);
 int proc_stat_read(int dirfd, struct proc_stat *ret, struct err *err);
+/* The device that tty_nr stands for. */
+dev_t proc_tty_device(const struct proc_stat *st);
 /* all: /proc itself. */
 int proc_stat_of(int all, pid_t pid, struct proc_stat *ret, struct err *err);
 
@@ -175,7 +185,7 @@ struct proc_fdinfo {
 	struct file_lock *locks; /* "lock:" lines: FLOCK, OFDLCK, POSIX */
 	unsigned n_locks;
 	bool lease_breaking; /* a "lock:" line with a LEASE that somebody waits for */
-	int32_t pidfd_pid; /* "Pid:" of a pidfd, 0 = not a pidfd */
+	int32_t pidfd_pid;   /* "Pid:" of a pidfd, 0 = not a pidfd */
 	int32_t pidfd_nspid;
 };
 int proc_fdinfo_parse(char *text, struct arena *a, struct proc_fdinfo *ret, struct err *err);
@@ -187,6 +197,20 @@ int proc_fds(int dirfd, struct arena *a, int **ret, unsigned *ret_n, struct err 
 int proc_link(int dirfd, const char *name, struct arena *a, char **ret, bool *ret_deleted,
 	      struct err *err);
 
+/* What access(2) is to be asked for flags of open(2): R_OK, W_OK or both. */
+int proc_access_mode(int flags);
+/*
+ * Can a regular file be opened again by the path that /proc shows, as it was opened (the flags of
+ * open(2)), by us? Else errno says why not; ESTALE: another file lies there.
+ */
+bool proc_reaches(pid_t pid, const char *path, const struct stat *st, int flags);
+/* Another name, in the directory of the one that was deleted; NULL: none. */
+char *proc_other_name(struct arena *a, const char *path, const struct stat *st);
+/* The number in "/proc/NUMBER/...", 0 when path is none such; and that of the thread in the rest,
+ * "/task/TID/..." . ret_rest: what follows it. */
+int32_t proc_path_pid(const char *path, const char **ret_rest);
+int32_t proc_path_tid(const char *rest, const char **ret_rest);
+
 /* --- timers, limits, the machine
  * ------------------------------------------------------------------ */
 
@@ -195,6 +219,20 @@ int proc_timers_parse(char *text, struct arena *a, struct posix_timer **ret, uns
 		      struct err *err);
 int proc_timers_read(int dirfd, struct arena *a, struct posix_timer **ret, unsigned *ret_n,
 		     struct err *err);
+
+/* Clock ids below 0 hold a pid or tid in the kernel's way: CPU time of another thread or process,
+ * or a device. */
+static inline int32_t proc_clock_owner(int32_t clockid)
+{
+	return ~(clockid >> 3);
+}
+/* The tid that the process itself sees for a thread of it that we see as tid; 0: it has none such.
+ */
+int32_t proc_inner_tid(pid_t pid, pid_t tid, struct arena *a);
+/* Why a timer of the process, which it sees as inner itself, could not be made again ("on a clock
+ * device"); NULL: it could. */
+const char *proc_timer_refusal(pid_t pid, int32_t inner, const struct posix_timer *t,
+			       struct arena *a);
 
 /* Small integers: oom_score_adj, timerslack_ns, ... */
 int proc_int_read(int dirfd, const char *name, int64_t *ret, struct err *err);

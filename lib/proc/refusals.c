@@ -4,7 +4,31 @@
 
 #include "util/cleanup.h"
 
+#include <linux/netlink.h>
+#include <netinet/in.h>
 #include <string.h>
+#include <sys/socket.h>
+
+const char refusal_hint_32bit[] = "use a 64-bit build of the program";
+const char refusal_hint_shadow_stack[] =
+	"start the program with GLIBC_TUNABLES=glibc.cpu.x86_shstk=off";
+const char refusal_hint_root[] = "keep the directory that chroot(2) was called for";
+const char refusal_hint_mapped[] =
+	"a file that was replaced must keep its old content under another name until the program "
+	"has been started anew";
+const char refusal_hint_thread_creds[] =
+	"a program that changes ids for all of its threads (setuid(3)) can be checkpointed";
+const char refusal_hint_timer[] = "it is an obstacle only for as long as the timer is there";
+const char refusal_hint_filter[] =
+	"start the program without its sandbox (many have an option for that)";
+const char refusal_hint_pkey[] = "the program must do without pkey_mprotect(2)";
+const char refusal_hint_uffd[] =
+	"with ckpt-run --unsupported close the pages come back that are there by then";
+const char refusal_hint_device[] = "the program must unmap it first, or do without the device";
+const char refusal_hint_netns[] = "run ckpt-run inside of that namespace";
+const char refusal_hint_hugetlb[] =
+	"start the program without huge pages of its own (PostgreSQL: huge_pages=off; Java: "
+	"-XX:+UseTransparentHugePages instead of -XX:+UseLargePages)";
 
 static const struct refusal files[] = {
 	{ "anon_inode:[io_uring]", "io_uring",
@@ -41,18 +65,16 @@ static const struct refusal devices[] = {
 static const struct refusal mappings[] = {
 	{ "anon_inode:[io_uring]", "an io_uring ring",
 	  "ckpt-run --deny-io-uring makes programs do without it" },
-	{ "anon_inode:", "a kernel object (perf, KVM, ...)", NULL },
+	{ "anon_inode:", "a kernel object (perf, KVM, ...)", refusal_hint_device },
 	{ "/[aio]", "a Linux AIO context",
 	  "many programs can do without: MariaDB with innodb_use_native_aio=0, QEMU with "
 	  "aio=threads" },
-	{ "/secretmem", "secret memory (memfd_secret)", NULL },
-	{ "[uprobes]", "a uprobe", NULL },
-	{ "/dev/infiniband", "an InfiniBand device", NULL },
+	{ "/secretmem", "secret memory (memfd_secret)",
+	  "what may be nowhere else cannot be in an image: start the program without it" },
+	{ "[uprobes]", "a uprobe", "end the tracing (perf probe, bpftrace), and start it anew" },
+	{ "/dev/infiniband", "an InfiniBand device",
+	  "Open MPI does without it: --mca btl self,tcp" },
 };
-
-const char refusal_hint_hugetlb[] =
-	"start the program without huge pages of its own (PostgreSQL: huge_pages=off; Java: "
-	"-XX:+UseTransparentHugePages instead of -XX:+UseLargePages)";
 
 static const struct {
 	long magic;
@@ -75,6 +97,64 @@ static const struct refusal *find(const struct refusal *r, size_t n, const char 
 const struct refusal *refusal_of_file(const char *link)
 {
 	return find(files, ARRAY_SIZE(files), link);
+}
+
+static const char *const links[] = { LINK_EPOLL, LINK_EVENTFD,  LINK_INOTIFY,
+				     LINK_PIDFD, LINK_SIGNALFD, LINK_TIMERFD };
+
+bool refusal_link_is_pidfd(const char *link)
+{
+	return !strcmp(link, LINK_PIDFD) || !strncmp(link, "pidfd:", 6);
+}
+
+bool refusal_knows_link(const char *link)
+{
+	if (link[0] == '/' || !strncmp(link, "pipe:[", 6) || !strncmp(link, "socket:[", 8) ||
+	    refusal_link_is_pidfd(link))
+		return true;
+	for (size_t i = 0; i < ARRAY_SIZE(links); i++)
+		if (!strcmp(link, links[i]))
+			return true;
+	return false;
+}
+
+/* A name may stand for several types; protocol 0: any. */
+static const struct {
+	unsigned domain, type, protocol;
+	const char *name;
+} sockets[] = {
+	{ AF_UNIX, SOCK_STREAM, 0, "UNIX-STREAM" },
+	{ AF_UNIX, SOCK_DGRAM, 0, "UNIX" },
+	{ AF_UNIX, SOCK_SEQPACKET, 0, "UNIX" },
+	{ AF_INET, SOCK_STREAM, IPPROTO_TCP, "TCP" },
+	{ AF_INET6, SOCK_STREAM, IPPROTO_TCP, "TCPv6" },
+	{ AF_INET, SOCK_DGRAM, IPPROTO_UDP, "UDP" },
+	{ AF_INET6, SOCK_DGRAM, IPPROTO_UDP, "UDPv6" },
+};
+
+bool refusal_knows_socket(unsigned domain, unsigned type, unsigned protocol)
+{
+	if (domain == AF_NETLINK)
+		return refusal_knows_netlink(protocol);
+	for (size_t i = 0; i < ARRAY_SIZE(sockets); i++)
+		if (sockets[i].domain == domain && sockets[i].type == type &&
+		    (!sockets[i].protocol || sockets[i].protocol == protocol))
+			return true;
+	return false;
+}
+
+bool refusal_knows_protocol(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(sockets); i++)
+		if (!strcmp(sockets[i].name, name))
+			return true;
+	return !strcmp(name, "NETLINK"); /* refusal_knows_netlink tells */
+}
+
+bool refusal_knows_netlink(unsigned protocol)
+{
+	return protocol == NETLINK_ROUTE || protocol == NETLINK_SOCK_DIAG ||
+	       protocol == NETLINK_KOBJECT_UEVENT || protocol == NETLINK_GENERIC;
 }
 
 const struct refusal *refusal_of_device(const char *path)

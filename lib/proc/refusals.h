@@ -14,12 +14,36 @@ struct refusal {
 
 /* A descriptor, by what readlink shows of it (without " (deleted)"); NULL: not by its name. */
 const struct refusal *refusal_of_file(const char *link);
+/* Descriptors without a path that can be restored, as readlink shows them. */
+#define LINK_EPOLL    "anon_inode:[eventpoll]"
+#define LINK_EVENTFD  "anon_inode:[eventfd]"
+#define LINK_INOTIFY  "anon_inode:inotify"
+#define LINK_PIDFD    "anon_inode:[pidfd]"
+#define LINK_SIGNALFD "anon_inode:[signalfd]"
+#define LINK_TIMERFD  "anon_inode:[timerfd]"
+bool refusal_link_is_pidfd(const char *link);
+/* What has neither a path nor is a socket, pipe or one of those: nothing knows it. */
+bool refusal_knows_link(const char *link);
+/* Sockets that can be restored: as socket(2) has them, or by the name of the protocol (the extended
+ * attribute system.sockprotoname); netlink sockets of some protocols only. */
+bool refusal_knows_socket(unsigned domain, unsigned type, unsigned protocol);
+bool refusal_knows_protocol(const char *name);
+bool refusal_knows_netlink(unsigned protocol);
 /* A device, by its path. */
 const struct refusal *refusal_of_device(const char *path);
 /* A mapping, by its path. */
 const struct refusal *refusal_of_mapping(const char *path);
-/* What to do about hugetlb memory, which has no name. */
-extern const char refusal_hint_hugetlb[];
+/* What to do about what has no name. */
+extern const char refusal_hint_hugetlb[], refusal_hint_32bit[], refusal_hint_shadow_stack[],
+	refusal_hint_root[], refusal_hint_mapped[], refusal_hint_thread_creds[],
+	refusal_hint_timer[], refusal_hint_netns[], refusal_hint_filter[], refusal_hint_pkey[],
+	refusal_hint_uffd[], refusal_hint_device[];
+/* A watch of inotify(7) that is on nobody knows what, and what to do about it. */
+#define REFUSAL_WATCH                                                                              \
+	"an inotify watch (number %d) on something that is not to be found near the job (inode "   \
+	"%llu)"
+#define REFUSAL_WATCH_HINT                                                                         \
+	"root can ask the kernel where it is; ckpt-run --fd %d=close leaves the inotify out"
 /* Is it a ckpt-run or ckpt-restart, by the process's name and its executable? */
 bool refusal_is_ckpt(const char *name, const char *exe);
 extern const char refusal_hint_ckpt[];

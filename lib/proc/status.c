@@ -6,6 +6,10 @@
 #include "util/cleanup.h"
 #include "util/io.h"
 
+#include <linux/capability.h>
+#include <stdlib.h>
+#include <string.h>
+
 enum value {
 	VALUE_I32,
 	VALUE_U32,
@@ -170,6 +174,8 @@ static int read_line(char *line, struct arena *a, struct proc_status *s, struct 
 		return read_groups(p, a, s, err);
 	else if (text_after(line, "VmSize:"))
 		s->has_vm = true;
+	else if ((p = text_after(line, "x86_Thread_features:")))
+		s->shadow_stack = strstr(p, "shstk") != NULL;
 	for (size_t i = 0; i < ARRAY_SIZE(labels); i++) {
 		if (line[0] != labels[i].name[0] || line[1] != labels[i].name[1] ||
 		    line[2] != labels[i].name[2])
@@ -239,4 +245,35 @@ int proc_thread_status_read(int dirfd, pid_t tid, struct arena *a, struct proc_s
 
 	(void)snprintf(name, sizeof name, "task/%d/status", tid);
 	return read_status(dirfd, name, a, ret, err);
+}
+
+/* --- credentials ------------------------------------------------------------------------------ */
+
+uint64_t proc_known_caps(void)
+{
+	static uint64_t known;
+	int64_t last = CAP_LAST_CAP;
+	CLEANUP_FREE char *text = NULL;
+
+	if (known)
+		return known;
+	if (io_read_file(-1, "/proc/sys/kernel/cap_last_cap", &text, NULL) == 0)
+		last = strtol(text, NULL, 10);
+	if (last < 0 || last > 63)
+		last = CAP_LAST_CAP;
+	known = last == 63 ? ~0ULL : (1ULL << (last + 1)) - 1;
+	return known;
+}
+
+bool proc_same_creds(const struct proc_status *a, const struct proc_status *b)
+{
+	uint64_t known = proc_known_caps();
+
+	/* the kernel keeps groups sorted; /proc shows them so */
+	return !memcmp(a->uid, b->uid, sizeof a->uid) && !memcmp(a->gid, b->gid, sizeof a->gid) &&
+	       a->n_groups == b->n_groups &&
+	       (!a->n_groups || !memcmp(a->groups, b->groups, a->n_groups * sizeof *a->groups)) &&
+	       !(known & ((a->cap_inh ^ b->cap_inh) | (a->cap_prm ^ b->cap_prm) |
+			  (a->cap_eff ^ b->cap_eff) | (a->cap_amb ^ b->cap_amb))) &&
+	       a->cap_bnd == b->cap_bnd && a->no_new_privs == b->no_new_privs;
 }

@@ -106,3 +106,50 @@ int proc_timers_read(int dirfd, struct arena *a, struct posix_timer **ret, unsig
 
 	return rc < 0 ? rc : proc_timers_parse(text, a, ret, ret_n, err);
 }
+
+/* --- which cannot be made again --------------------------------------------------------------- */
+
+enum { CLOCK_PER_THREAD = 4, CLOCK_KIND_MASK = 3, CLOCK_KIND_FD = 3 };
+
+int32_t proc_inner_tid(pid_t pid, pid_t tid, struct arena *a)
+{
+	CLEANUP_FD int dirfd = -1;
+	struct proc_status st;
+
+	if (proc_open_tid(pid, tid, &dirfd, NULL) < 0 || proc_status_read(dirfd, a, &st, NULL) < 0)
+		return 0;
+	return st.ns_pid;
+}
+
+/* Is it a thread of this process, by the id that the job sees? */
+static bool is_own_thread(pid_t pid, int32_t inner, struct arena *a)
+{
+	CLEANUP_FD int dirfd = -1;
+	unsigned n;
+	pid_t *tids;
+
+	if (proc_open_pid(proc_live_thread(pid), &dirfd, NULL) < 0 ||
+	    proc_threads(dirfd, a, &tids, &n, NULL) < 0)
+		return false;
+	for (unsigned i = 0; i < n; i++)
+		if (proc_inner_tid(pid, tids[i], a) == inner)
+			return true;
+	return false;
+}
+
+const char *proc_timer_refusal(pid_t pid, int32_t inner, const struct posix_timer *t,
+			       struct arena *a)
+{
+	int32_t owner = proc_clock_owner(t->clockid);
+
+	if ((t->notify & SIGEV_THREAD_ID) && !proc_inner_tid(pid, t->notify_tid, a))
+		return "that signals a thread which is gone";
+	if (t->clockid >= 0)
+		return NULL;
+	if ((t->clockid & CLOCK_KIND_MASK) == CLOCK_KIND_FD)
+		return "on a clock device";
+	if (owner && owner != inner &&
+	    !((t->clockid & CLOCK_PER_THREAD) && is_own_thread(pid, owner, a)))
+		return "on the CPU time of another process";
+	return NULL;
+}

@@ -10,9 +10,12 @@
 
 int births_refuse(struct planner *p, int32_t pid, const char *why)
 {
-	return err_set(p->err, -EOPNOTSUPP, "pid %d: %s: a restart could not make it so again", pid,
-		       why);
+	(void)err_set(p->err, -EOPNOTSUPP, "pid %d: %s: a restart could not make it so again", pid,
+		      why);
+	return err_hint(p->err, "checkpoints are possible before such a process is started, and "
+				"when it has ended");
 }
+
 static const uint64_t shareable[] = { CLONE_VM, CLONE_SIGHAND, CLONE_FILES, CLONE_FS };
 
 /* The process that stands for what it shares: the first that has it. */

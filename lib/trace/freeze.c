@@ -265,7 +265,7 @@ static int freeze_threads(struct freezer *z, struct frozen_process *p, struct er
 		if (rc == 0 && p->n_threads - first >= STOPS_AHEAD)
 			rc = settle_thread(&p->threads[p->n_threads - STOPS_AHEAD], 0, err);
 		if (rc < 0 && rc != -ETIMEDOUT && rc != -ESRCH)
-			return rc;
+			return err_wrap(err, rc, "pid %d", p->pid);
 	}
 	for (unsigned j = first; j < p->n_threads;) {
 		rc = p->threads[j].stopped ? 0 : settle_thread(&p->threads[j], z->deadline_ns, err);

@@ -494,8 +494,10 @@ END
 
 # --- ckpt-inspect --pid ---------------------------------------------------------------------------
 
-# foretold THING REGEX: ckpt-inspect --pid names what then stands in the way of the checkpoint.
+# foretold THING REGEX: what stands in the way, by ckpt-inspect --pid and then by the checkpoint, in
+# the same words; both say what to do about it.
 foretold() {
+	rm -rf "${BASE:?}".* "$CHAIN" run*.stderr
 	victim_start -- refused "$1"
 	run fg 20 "$INSPECT" --pid "$VICTIM_PID"
 	[ "$status" -eq 1 ] || fail "exit $status: $output" || return 1
@@ -503,6 +505,8 @@ foretold() {
 		return 1
 	real_attempt
 	[ "$(stats_last result)" = failed ] || fail "$(tail -n 1 "$STATS")" || return 1
+	REFUSAL=$(grep -hE "pid [0-9]+( fd [0-9]+)?: .* \(.+\); the job goes on" run*.stderr)
+	[[ $REFUSAL =~ $2 ]] || fail "$(cat run*.stderr)" || return 1
 	victim_poke
 	victim_quit
 }
@@ -522,6 +526,80 @@ assert r["pid"] == int(sys.argv[2]), r' "$output" "$VICTIM_PID"
 	victim_poke
 	checkpoint
 	victim_quit
+}
+
+# switches: what would be different of the processes, had anything made them run or sent a signal.
+switches() {
+	local pid
+	for pid in $(cat job) $(cat child); do
+		grep -hE '^(State|TracerPid|SigPnd|ShdPnd|(non)?voluntary_ctxt)' "/proc/$pid/status"
+	done
+}
+
+in_call() {
+	[ "$(cut -d ' ' -f 1 "/proc/$(cat "$1")/syscall")" = "$2" ]
+}
+
+all_stopped() {
+	[ "$(switches | grep -c '^State:.*T')" = 2 ]
+}
+
+@test "inspect --pid: blocked and stopped processes do not run for it, nor get signals" {
+	local before
+	mkfifo fifo
+	door job bash -c 'sleep 1000 & echo $! > child; exec 3<> fifo; echo $$ > job; read -ru 3'
+	until_true 20 test -s job
+	until_true 20 in_call job 0        # read
+	until_true 20 in_call child 230    # clock_nanosleep
+	before=$(switches)
+	run fg 20 "$INSPECT" --pid "$(cat job)"
+	[ "$status" -eq 0 ] && [[ $output =~ ": 2 processes, 2 threads: can" ]] || fail "$output"
+	[ "$(switches)" = "$before" ] || fail "$before; then: $(switches)"
+	kill -STOP "$(cat job)" "$(cat child)"
+	until_true 20 all_stopped
+	before=$(switches)
+	run fg 20 "$INSPECT" --pid "$(cat job)"
+	[ "$status" -eq 0 ] || fail "$output"
+	[ "$(switches)" = "$before" ] || fail "$before; then: $(switches)"
+	kill -KILL "$(cat job)" "$(cat child)"
+	exit_of "$DOOR_PID" 20
+}
+
+@test "inspect --pid: netlink sockets of a strange kind" {
+	foretold netlink 'pid [0-9]+ fd [0-9]+: a netlink socket \(protocol [0-9]+\)'
+}
+
+@test "inspect --pid: a watch far away, which root can find" {
+	local watch='an inotify watch \(number 1\) on something .*\(inode [0-9]+\)'
+	if is_root; then
+		victim_start -- refused watch
+		run fg 20 "$INSPECT" --pid "$VICTIM_PID"
+		[ "$status" -eq 0 ] || fail "$output"
+		checkpoint
+		victim_quit
+	else
+		foretold watch "pid [0-9]+ fd [0-9]+: $watch"
+		[[ $REFUSAL =~ root\ can\ ask.*--fd\ [0-9]+=close ]] || fail "$REFUSAL"
+	fi
+}
+
+@test "inspect --pid: files that cannot be opened again" {
+	foretold procfile "'/proc/1/stat', which is about a process outside of the job"
+	foretold linked "'$BASE.here'.* was deleted"
+	foretold opath "O_PATH descriptor of '$BASE.opath'"
+}
+
+@test "inspect --pid: threads and timers that are not like the rest" {
+	foretold thread_creds 'a thread \([0-9]+\) with credentials of its own'
+	foretold thread_seccomp 'a thread with a seccomp filter'
+	foretold timer_cpu 'POSIX timer \(id 0\) on the CPU time of another process'
+	foretold timer_gone 'POSIX timer \(id 0\) that signals a thread which is gone'
+}
+
+@test "inspect --pid: what leads to others" {
+	foretold pidfd 'a pidfd of process [0-9]+, which is not in the job'
+	foretold epoll 'epoll .*watches a file \(added as descriptor [0-9]+\)'
+	foretold socket 'socket'
 }
 
 @test "inspect --pid: a descriptor of a namespace" {

@@ -258,6 +258,10 @@ vm_mode() {
 	three_generations tree_files
 }
 
+@test "tree_death: parent-death signals come when parents die, and not before" {
+	three_generations tree_death
+}
+
 @test "tree_stopped: stopped children stay stopped, waited for or not" {
 	three_generations tree_stopped
 }

@@ -463,13 +463,15 @@ victim_quit() {
 	[ "$STATUS" -eq "${1:-0}" ] || fail "exit status $STATUS, not ${1:-0}"
 }
 
-# Three generations: state after the checkpoint is rolled back, several checkpoints (so: increments)
-# in each.
+# Three generations of what ckpt-inspect --pid calls no obstacle: state after the checkpoint is
+# rolled back, several checkpoints (so: increments) in each.
 three_generations() {
 	local generation
 	is_root || touch "$BASE.userns"
 	victim_start --no-snapshot -- "$@" || return 1
 	victim_poke || return 1
+	fg 20 "$INSPECT" --pid "$VICTIM_PID" > "$T/foretold" || fail "$(cat "$T/foretold")" ||
+		return 1
 	for generation in 1 2 3; do
 		checkpoint || return 1
 		victim_poke || return 1

@@ -4,12 +4,15 @@
 #include "victim.h"
 
 #include <linux/filter.h>
+#include <linux/netlink.h>
 #include <mqueue.h>
 #include <linux/perf_event.h>
 #include <linux/seccomp.h>
 #include <linux/userfaultfd.h>
 #include <sched.h>
 #include <stddef.h>
+#include <sys/epoll.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -175,6 +178,157 @@ static void make_mq_notify_shared(void)
 	check_sys(read(told[0], &done, 1) == 1);
 }
 
+static void make_netlink(void)
+{
+	static const int protocols[] = { 12 /* netfilter */, 6 /* xfrm */, 9 /* audit */ };
+
+	for (unsigned i = 0; i < COUNT_OF(protocols); i++) {
+		struct sockaddr_nl name = { .nl_family = AF_NETLINK };
+		int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocols[i]);
+
+		if (fd >= 0 && bind(fd, (void *)&name, sizeof name) == 0)
+			return;
+	}
+	victim_skip("no netlink sockets of a strange kind here: %s", strerror(errno));
+}
+
+/* Too far from all that the job is about for anybody but root, who can ask the kernel. */
+static void make_watch(void)
+{
+	char path[4200];
+	int fd = inotify_init1(IN_CLOEXEC);
+
+	check_sys(fd >= 0);
+	(void)snprintf(path, sizeof path, "%s", victim_path("far"));
+	for (int i = 0; i < 4; i++) {
+		check_sys(mkdir(path, 0700) == 0);
+		strcat(path, "/in");
+	}
+	check_sys(mkdir(path, 0700) == 0 && inotify_add_watch(fd, path, IN_CREATE) > 0);
+}
+
+static void make_procfile(void)
+{
+	check_sys(open("/proc/1/stat", O_RDONLY | O_CLOEXEC) >= 0);
+}
+
+/* Deleted, with its other name elsewhere. */
+static void make_linked(void)
+{
+	char name[4200], other[4300];
+	int fd;
+
+	(void)snprintf(name, sizeof name, "%s", victim_path("here"));
+	fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	check_sys(fd >= 0 && mkdir(victim_path("there"), 0700) == 0);
+	(void)snprintf(other, sizeof other, "%s/name", victim_path("there"));
+	check_sys(link(name, other) == 0 && unlink(name) == 0);
+}
+
+static void make_opath(void)
+{
+	const char *name = victim_path("opath");
+	int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+	check_sys(fd >= 0 && open(name, O_PATH | O_CLOEXEC) >= 0 && close(fd) == 0);
+	check_sys(unlink(name) == 0);
+}
+
+static _Noreturn void linger(void *arg)
+{
+	(void)arg;
+	for (;;)
+		(void)pause();
+}
+
+static void *lock_down(void *arg)
+{
+	check_sys(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+	__atomic_store_n((bool *)arg, true, __ATOMIC_RELEASE);
+	linger(arg);
+}
+
+static void make_thread_creds(void)
+{
+	static bool done;
+
+	(void)thread_start(lock_down, &done);
+	while (!__atomic_load_n(&done, __ATOMIC_ACQUIRE))
+		sleep_ms(1);
+}
+
+static void *filter_itself(void *arg)
+{
+	struct sock_filter allow = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+	struct sock_fprog prog = { 1, &allow };
+
+	if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) != 0)
+		victim_skip("no seccomp here: %s", strerror(errno));
+	__atomic_store_n((bool *)arg, true, __ATOMIC_RELEASE);
+	linger(arg);
+}
+
+static void make_thread_seccomp(void)
+{
+	static bool done;
+
+	check_sys(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+	(void)thread_start(filter_itself, &done);
+	while (!__atomic_load_n(&done, __ATOMIC_ACQUIRE))
+		sleep_ms(1);
+}
+
+/* On the CPU time of a process that is not of the job. */
+static void make_timer_cpu(void)
+{
+	clockid_t clock;
+	timer_t timer;
+
+	check_sys(clock_getcpuclockid(getppid(), &clock) == 0);
+	check_sys(timer_create(clock, NULL, &timer) == 0);
+}
+
+/* A thread that ends when it has a timer that signals it. */
+static void *with_timer(void *arg)
+{
+	struct sigevent event = { .sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGCHLD };
+	timer_t timer;
+
+	event._sigev_un._tid = gettid_raw();
+	check_sys(timer_create(CLOCK_MONOTONIC, &event, &timer) == 0);
+	return arg;
+}
+
+static void make_timer_gone(void)
+{
+	check_sys(pthread_join(thread_start(with_timer, NULL), NULL) == 0);
+}
+
+static void make_pidfd(void)
+{
+	check_sys(syscall(SYS_pidfd_open, getppid(), 0) >= 0);
+}
+
+/* The child has what the epoll watches, and not the epoll. */
+static void make_epoll(void)
+{
+	int epoll = epoll_create1(EPOLL_CLOEXEC), ends[2], told[2];
+	struct epoll_event event = { .events = EPOLLIN };
+	pid_t child;
+	char done;
+
+	check_sys(epoll >= 0 && pipe2(ends, O_CLOEXEC) == 0 && pipe2(told, O_CLOEXEC) == 0);
+	check_sys(epoll_ctl(epoll, EPOLL_CTL_ADD, ends[0], &event) == 0);
+	child = fork();
+	check_sys(child >= 0);
+	if (!child) {
+		check_sys(prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && close(epoll) == 0);
+		check_sys(write(told[1], "x", 1) == 1);
+		linger(NULL);
+	}
+	check_sys(read(told[0], &done, 1) == 1 && close(ends[0]) == 0);
+}
+
 static const struct {
 	const char *name;
 	void (*make)(void);
@@ -193,6 +347,17 @@ static const struct {
 	{ "seccomp", make_seccomp },
 	{ "nondumpable", make_nondumpable },
 	{ "socket", make_socket },
+	{ "netlink", make_netlink },
+	{ "watch", make_watch },
+	{ "procfile", make_procfile },
+	{ "linked", make_linked },
+	{ "opath", make_opath },
+	{ "thread_creds", make_thread_creds },
+	{ "thread_seccomp", make_thread_seccomp },
+	{ "timer_cpu", make_timer_cpu },
+	{ "timer_gone", make_timer_gone },
+	{ "pidfd", make_pidfd },
+	{ "epoll", make_epoll },
 	{ "mq_notify", make_mq_notify },
 	{ "mq_notify_shared", make_mq_notify_shared },
 };

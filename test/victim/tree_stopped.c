@@ -5,7 +5,8 @@
  * not waited for. They stay stopped, and go on when they are told to. The second and the fourth
  * have threads, of which none makes a step meanwhile. The fifth has such a child too, and a new
  * session since, so that SIGTSTP would do nothing to that child today. The sixth has been stopped
- * and goes on, with the SIGCONT pending, which was not waited for either.
+ * and goes on, with the SIGCONT pending, which was not waited for either. The seventh and eighth
+ * have threads, of which the first has ended; the stop of the seventh was waited for.
  */
 #include "family.h"
 
@@ -14,9 +15,12 @@
 #include <sys/wait.h>
 
 #define THREADS 6u
+#define LED     7 /* the first of those whose leader has ended */
+#define MEMBERS 9
 
 static volatile uint64_t *steps, before[2 * THREADS];
 static pid_t orphan;
+static volatile pid_t *led; /* shared: their other thread */
 
 static void *count(void *arg)
 {
@@ -128,6 +132,16 @@ static void block_signal(void)
 	check_sys(sigprocmask(SIG_BLOCK, &set, NULL) == 0 && signal(SIGCONT, nothing) != SIG_ERR);
 }
 
+static void *serve_led(void *arg)
+{
+	int n = *(int *)arg;
+
+	wait_state(getpid(), 'Z');
+	led[n - LED] = gettid_raw();
+	family_note(n, 0);
+	family_serve(n);
+}
+
 static pid_t start(int n)
 {
 	pid_t pid = family_fork(n);
@@ -141,6 +155,11 @@ static pid_t start(int n)
 			start_orphan();
 		if (n == 6)
 			block_signal();
+		if (n >= LED) {
+			(void)thread_start(serve_led, &n);
+			for (;;)
+				(void)syscall(SYS_exit, 0);
+		}
 		family_note(n, 0);
 		if (n == 5)
 			family[n].also = look_at_orphan;
@@ -154,7 +173,7 @@ static pid_t start(int n)
 int main(int argc, char **argv)
 {
 	sigset_t chld, pending;
-	pid_t unseen, seen, group, by_key, on;
+	pid_t unseen, seen, group, by_key, on, led_seen, led_unseen;
 
 	victim_init(argc, argv);
 	(void)sigemptyset(&chld);
@@ -163,6 +182,7 @@ int main(int argc, char **argv)
 	family_init();
 	steps = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	check_sys(steps != MAP_FAILED);
+	led = (volatile pid_t *)&steps[2 * THREADS + 1];
 	family_note(0, -1);
 	unseen = start(1);
 	seen = start(2);
@@ -170,11 +190,16 @@ int main(int argc, char **argv)
 	by_key = start(4);
 	(void)start(5);
 	on = start(6);
-	family_wait(7);
+	led_seen = start(LED);
+	led_unseen = start(LED + 1);
+	family_wait(MEMBERS);
 	send_and_hear(unseen, SIGSTOP, unseen);
 	send_and_hear(seen, SIGSTOP, seen);
 	send_and_hear(-group, SIGSTOP, group);
 	send_and_hear(-by_key, SIGTSTP, by_key);
+	send_and_hear(led_seen, SIGSTOP, led_seen);
+	send_and_hear(led_unseen, SIGSTOP, led_unseen);
+	check_sys(waitpid(led_seen, NULL, WUNTRACED) == led_seen);
 	check_sys(waitpid(seen, NULL, WUNTRACED) == seen);
 	check_sys(waitpid(group, NULL, WUNTRACED) == group);
 	send_and_hear(on, SIGSTOP, on);
@@ -188,11 +213,15 @@ int main(int argc, char **argv)
 		wait_state(seen, 'T');
 		wait_state(group, 'T');
 		wait_state(by_key, 'T');
+		wait_state(led[0], 'T');
+		wait_state(led[1], 'T');
 		look(unseen, WSTOPPED | WNOWAIT, SIGSTOP, "a stop that was not waited for");
 		look(by_key, WSTOPPED | WNOWAIT, SIGTSTP, "a stop by SIGTSTP");
 		look_continued(on);
 		look(seen, WSTOPPED, 0, "a stop that was waited for");
 		look(group, WSTOPPED, 0, "a stop that was waited for");
+		look(led_seen, WSTOPPED, 0, "a stop without a leader");
+		look(led_unseen, WSTOPPED | WNOWAIT, SIGSTOP, "a stop without a leader");
 		for (unsigned i = 0; i < 2 * THREADS; i++)
 			check(steps[i] == before[i], "thread %u of a stopped child went on", i);
 		family_ask_one(5);
@@ -202,9 +231,10 @@ int main(int argc, char **argv)
 		victim_ok();
 	}
 	check_sys(kill(unseen, SIGCONT) == 0 && kill(seen, SIGCONT) == 0 &&
-		  kill(-group, SIGCONT) == 0 && kill(-by_key, SIGCONT) == 0);
-	family_ask(7);
-	for (int i = 1; i < 7; i++)
+		  kill(-group, SIGCONT) == 0 && kill(-by_key, SIGCONT) == 0 &&
+		  kill(led_seen, SIGCONT) == 0 && kill(led_unseen, SIGCONT) == 0);
+	family_ask(MEMBERS);
+	for (int i = 1; i < MEMBERS; i++)
 		(void)kill(family[i].pid, SIGKILL);
 	return 0;
 }

@@ -9,23 +9,20 @@
  * is found to be watched is searched in turn, so that a whole tree of directories under watch is
  * found from its top.
  */
-#include "object/inotify.h"
-#include "object/kinds.h"
+#include "proc/watches.h"
+
+#include "proc/proc.h"
+#include "util/cleanup.h"
 #include "util/io.h"
 
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
-
-struct search {
-	struct arena *arena;
-	struct file_inotify *d;
-	unsigned n_open;     /* watches without a path */
-	struct string *dirs; /* seen, and to be looked through */
-	unsigned n_dirs;
-};
 
 /* --- by handle -------------------------------------------------------------------------------- */
 
@@ -84,7 +81,7 @@ static bool parse_handle(const char *line, struct file_handle *h, unsigned max)
 	return true;
 }
 
-static void by_handle(struct search *s, struct inotify_watch *w, const char *line)
+static void by_handle(struct watch_search *s, struct inotify_watch *w, const char *line)
 {
 	union {
 		struct file_handle h;
@@ -104,20 +101,20 @@ static void by_handle(struct search *s, struct inotify_watch *w, const char *lin
 		return;
 	(void)snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
 	if (io_readlink(AT_FDCWD, name, &path) < 0 || lstat(path, &there) < 0 ||
-	    !same_inode(&st, &there))
+	    st.st_ino != there.st_ino || st.st_dev != there.st_dev)
 		return;
 	w->path = arena_strdup(s->arena, path);
 	if (w->path)
 		s->n_open--;
 }
 
-static void all_by_handle(struct search *s, const struct open_file *of)
+void watches_by_handle(struct watch_search *s, int proc_dirfd, int inotify)
 {
 	CLEANUP_FREE char *text = NULL;
 	char name[32], *save = NULL;
 
-	(void)snprintf(name, sizeof name, "fdinfo/%d", of->fd);
-	if (io_read_file(of->subject->proc_dirfd, name, &text, NULL) < 0)
+	(void)snprintf(name, sizeof name, "fdinfo/%d", inotify);
+	if (io_read_file(proc_dirfd, name, &text, NULL) < 0)
 		return;
 	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
 		unsigned wd;
@@ -132,7 +129,7 @@ static void all_by_handle(struct search *s, const struct open_file *of)
 
 /* --- by looking around ------------------------------------------------------------------------ */
 
-static void add_dir(struct search *s, const char *path)
+static void add_dir(struct watch_search *s, const char *path)
 {
 	struct string *dir;
 
@@ -150,7 +147,7 @@ static void add_dir(struct search *s, const char *path)
 }
 
 /* The path, if it is a directory, and all above it. */
-static void add_upward(struct search *s, const char *path)
+static void add_upward(struct watch_search *s, const char *path)
 {
 	CLEANUP_FREE char *copy = strdup(path);
 	char *slash;
@@ -165,7 +162,7 @@ static void add_upward(struct search *s, const char *path)
 	add_dir(s, "/");
 }
 
-static bool is_wanted(const struct search *s, uint64_t ino)
+static bool is_wanted(const struct watch_search *s, uint64_t ino)
 {
 	for (unsigned i = 0; i < s->d->n_watches; i++)
 		if (!s->d->watches[i].path && s->d->watches[i].ino == ino)
@@ -173,7 +170,7 @@ static bool is_wanted(const struct search *s, uint64_t ino)
 	return false;
 }
 
-static void try_path(struct search *s, const char *path)
+static void try_path(struct watch_search *s, const char *path)
 {
 	struct stat st;
 
@@ -194,7 +191,7 @@ static void try_path(struct search *s, const char *path)
 	}
 }
 
-static void look_through(struct search *s, const char *dir)
+static void look_through(struct watch_search *s, const char *dir)
 {
 	CLEANUP_DIR DIR *d = NULL;
 	const struct dirent *e;
@@ -211,12 +208,12 @@ static void look_through(struct search *s, const char *dir)
 	}
 }
 
-static void add_environment(struct search *s, const struct subject *subject)
+static void add_environment(struct watch_search *s, int proc_dirfd)
 {
 	CLEANUP_FREE char *text = NULL;
 	size_t len = 0;
 
-	if (io_read_file(subject->proc_dirfd, "environ", &text, &len) < 0)
+	if (io_read_file(proc_dirfd, "environ", &text, &len) < 0)
 		return;
 	for (const char *p = text; p < text + len; p += strlen(p) + 1) {
 		if (!strncmp(p, "PWD=", 4))
@@ -226,36 +223,28 @@ static void add_environment(struct search *s, const struct subject *subject)
 	}
 }
 
-static void add_places(struct search *s, struct capture *c)
+void watches_near_process(struct watch_search *s, int proc_dirfd)
 {
 	static const char *const links[] = { "cwd", "exe", "root" };
 
-	for (unsigned i = 0; i < c->n_subjects; i++) {
-		for (unsigned k = 0; k < ARRAY_SIZE(links); k++) {
-			char *path = NULL;
+	for (unsigned k = 0; k < ARRAY_SIZE(links); k++) {
+		char *path = NULL;
 
-			if (proc_link(c->subjects[i].proc_dirfd, links[k], s->arena, &path, NULL,
-				      NULL) == 0)
-				add_upward(s, path);
-		}
-		add_environment(s, &c->subjects[i]);
+		if (proc_link(proc_dirfd, links[k], s->arena, &path, NULL, NULL) == 0)
+			add_upward(s, path);
 	}
-	for (unsigned i = 0; i < c->n_open_files; i++)
-		add_upward(s, c->open_files[i].link);
-	add_dir(s, "/tmp");
-	add_dir(s, "/dev/shm");
+	add_environment(s, proc_dirfd);
 }
 
-int inotify_find_paths(struct capture *c, const struct open_file *of, struct file_inotify *d,
-		       struct err *err)
+void watches_near_file(struct watch_search *s, const char *path)
 {
-	struct search s = { .arena = c->arena, .d = d, .n_open = d->n_watches };
+	add_upward(s, path);
+}
 
-	(void)err;
-	all_by_handle(&s, of);
-	if (s.n_open)
-		add_places(&s, c);
-	for (unsigned i = 0; i < s.n_dirs && s.n_open; i++)
-		look_through(&s, s.dirs[i].s);
-	return 0;
+void watches_look_around(struct watch_search *s)
+{
+	add_dir(s, "/tmp");
+	add_dir(s, "/dev/shm");
+	for (unsigned i = 0; i < s->n_dirs && s->n_open; i++)
+		look_through(s, s->dirs[i].s);
 }
