@@ -197,18 +197,12 @@ static uint64_t path_in(struct batch *b, const char *path)
 	return batch_in(b, path, strlen(path) + 1);
 }
 
-/*
- * A directory that is gone is as good as any other that is gone, but for what is above it: ".."
- * still leads there.
- */
 static const char *gone_dir(const struct rebuild *rb, const struct process *p, const char *cwd)
 {
-	int len = (int)(strrchr(cwd, '/') - cwd);
-	const char *above = arena_printf(rb->arena, "%.*s/", len, cwd);
+	const char *above = rebuild_above_gone(rb, cwd);
 
-	if (!above || access(above, W_OK | X_OK) < 0)
-		above = "/tmp/";
-	return arena_printf(rb->arena, "%s.ckpt-gone-%d-%d", above, p->pid, getpid());
+	return above ? arena_printf(rb->arena, "%s.ckpt-gone-%d-%d", above, p->pid, getpid())
+		     : NULL;
 }
 
 /* Recorded paths are as seen from outside a chroot, so the root comes second; it leaves the cwd

@@ -86,11 +86,17 @@ static int directory_check(const struct rebuild *rb, const struct file *f, struc
 	return f->ino ? check_type(rb, f, err) : 0;
 }
 
-static int open_gone(const struct file *f, int *ret_fd, struct err *err)
+static int open_gone(const struct rebuild *rb, const struct file *f, int *ret_fd, struct err *err)
 {
-	char path[] = "/tmp/.ckpt-gone-XXXXXX";
+	const char *above = rebuild_above_gone(rb, rebuild_path(rb, f->path));
+	char *path = above ? arena_printf(rb->arena, "%s.ckpt-gone-XXXXXX", above) : NULL;
+	char spare[] = "/tmp/.ckpt-gone-XXXXXX";
 
+	if (!path)
+		return err_nomem(err);
 	if (!mkdtemp(path))
+		path = mkdtemp(spare);
+	if (!path)
 		return err_set(err, -errno,
 			       "cannot make a directory in /tmp in place of the deleted '%s': %m",
 			       f->path);
@@ -111,7 +117,7 @@ static int directory_open(struct rebuild *rb, const struct file *f, int *ret_fd,
 {
 	CLEANUP_FD int fd = -1;
 	_Alignas(8) char entries[1024];
-	int rc = f->ino ? reopen_path(rb, f, &fd, err) : open_gone(f, &fd, err);
+	int rc = f->ino ? reopen_path(rb, f, &fd, err) : open_gone(rb, f, &fd, err);
 
 	if (rc < 0)
 		return rc;

@@ -245,6 +245,12 @@ struct rebuild {
 
 /* A recorded path with --map applied (arena-allocated when changed). */
 const char *rebuild_path(const struct rebuild *rb, const char *path);
+/*
+ * A directory that is gone is as good as any other that is gone, but for what is above it: ".."
+ * still leads there. So another is made where it was (its path), and deleted: in this directory,
+ * with a slash at its end, or in /tmp if that may not be written to.
+ */
+const char *rebuild_above_gone(const struct rebuild *rb, const char *path);
 /* For messages: "pid 12 fd 3" of some process that has the file. Arena-allocated. */
 const char *rebuild_file_owner(const struct rebuild *rb, const struct file *f);
 /* Opens a regular file of ours whose mode forbids that; -1 with errno. */

@@ -146,6 +146,14 @@ int open_lent(const char *path, int flags)
 	return ret < 0 ? -1 : ret;
 }
 
+const char *rebuild_above_gone(const struct rebuild *rb, const char *path)
+{
+	const char *slash = path ? strrchr(path, '/') : NULL, *above;
+
+	above = slash ? arena_printf(rb->arena, "%.*s/", (int)(slash - path), path) : NULL;
+	return !above || access(above, W_OK | X_OK) == 0 ? above : "/tmp/";
+}
+
 int reopen_path(const struct rebuild *rb, const struct file *f, int *ret_fd, struct err *err)
 {
 	const char *path = rebuild_path(rb, f->path);

@@ -32,6 +32,7 @@ static struct shared *shared;
 static unsigned *segment;
 static int master, shm, sem, epoll, child_pidfd, dead_pidfd, status_fd, posix_fd, flock_fd,
 	child_flock, lease_fd, gone_fd;
+static char above[4200]; /* the deleted directory */
 static mqd_t queue;
 static char queue_name[64];
 static pid_t child;
@@ -207,9 +208,11 @@ static void set_up(void)
 	check_sys(close(open(victim_path("leased"), O_RDWR | O_CREAT, 0600)) == 0);
 	lease_fd = open(victim_path("leased"), O_RDONLY | O_CLOEXEC);
 	check_sys(lease_fd >= 0 && fcntl(lease_fd, F_SETLEASE, F_RDLCK) == 0);
-	check_sys(mkdir(victim_path("gone"), 0700) == 0);
+	(void)snprintf(above, sizeof above, "%s", victim_path("gone"));
+	check_sys(mkdir(above, 0700) == 0);
 	gone_fd = open(victim_path("gone"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	check_sys(gone_fd >= 0 && rmdir(victim_path("gone")) == 0);
+	check_sys(gone_fd >= 0 && rmdir(above) == 0);
+	*strrchr(above, '/') = '\0';
 	take_locks();
 	check_sys(openpty(&master, &slave, NULL, NULL, NULL) == 0);
 	child = fork();
@@ -226,7 +229,7 @@ static void check_child(void)
 	char text[4096], want[32];
 	struct epoll_event ev;
 	siginfo_t si = { 0 };
-	struct stat st;
+	struct stat st, up, base;
 	ssize_t n;
 
 	check(epoll_wait(epoll, &ev, 1, 0) == 0, "the child has ended");
@@ -245,6 +248,9 @@ static void check_child(void)
 	check(S_ISDIR(st.st_mode) && openat(gone_fd, "x", O_CREAT | O_RDWR, 0600) == -1 &&
 		      errno == ENOENT,
 	      "the deleted directory: %o, %s", st.st_mode, strerror(errno));
+	check_sys(fstatat(gone_fd, "..", &up, 0) == 0 && stat(above, &base) == 0);
+	check(up.st_ino == base.st_ino && up.st_dev == base.st_dev,
+	      "above the deleted directory is another than before");
 	check(fcntl(lease_fd, F_GETLEASE) == F_RDLCK, "lease %d", fcntl(lease_fd, F_GETLEASE));
 }
 
