@@ -80,7 +80,7 @@ SOCKET = [(n, "u32") for n in "family type protocol state traits".split()] + \
                          ("gid", "u32")]]),
           ("waiting", [RIGHT]), ("groups", "blob"), ("tcp", TCP), ("peer_pid", "i32"),
           ("peer_uid", "u32"), ("peer_gid", "u32"),
-          ("owner_uid", "u32"), ("owner_gid", "u32")]
+          ("owner_uid", "u32"), ("owner_gid", "u32"), ("moved", "str")]
 DETAILS = {2: CONTENT, 6: PIPE, 7: PIPE, 8: EVENTFD, 9: TIMERFD, 10: SIGNALFD, 11: EPOLL,
            12: INOTIFY, 13: CONTENT,
            14: OUTSIDE, 18: SOCKET, 17: [("pid", "i32")], 19: PTY,

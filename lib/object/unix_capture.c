@@ -9,7 +9,9 @@
 #include "object/socket.h"
 
 #include "util/io.h"
+#include "util/log.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/sockios.h>
@@ -19,6 +21,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#define LOG_ROOM  "object"
 #define LISTENING 10 /* TCP_LISTEN, also of unix sockets */
 
 #ifndef SIOCUNIXFILE /* of linux/un.h, which does not go with sys/un.h */
@@ -143,6 +146,78 @@ static int find_relative(struct sockets *s, const struct open_file *of, const ch
 	return seen->path ? 0 : err_nomem(err);
 }
 
+/* --- a file that was renamed ------------------------------------------------------------------ */
+
+#define MAX_LOOKED_AT 4096 /* entries of a directory: the job stands still */
+
+/* Does the socket's file lie at that path? */
+static bool is_its_file(const char *path, const struct sockdiag_unix *u, struct stat *ret)
+{
+	return lstat(path, ret) == 0 && S_ISSOCK(ret->st_mode) &&
+	       u->file_ino == (uint32_t)ret->st_ino;
+}
+
+static char *find_in(struct arena *a, const char *dir, const struct sockdiag_unix *u)
+{
+	CLEANUP_DIR DIR *d = opendir(dir);
+	const struct dirent *e;
+	struct stat st;
+
+	for (unsigned i = 0; d && i < MAX_LOOKED_AT && (e = readdir(d)); i++) {
+		char *path;
+
+		if ((uint32_t)e->d_ino != u->file_ino)
+			continue;
+		path = arena_printf(a, "%s/%s", strcmp(dir, "/") ? dir : "", e->d_name);
+		if (path && is_its_file(path, u, &st))
+			return path;
+	}
+	return NULL;
+}
+
+/* Where the kernel says that the file lies: to root it does. */
+static char *ask_kernel(struct arena *a, const struct open_file *of, const struct sockdiag_unix *u)
+{
+	CLEANUP_FD int fd = ioctl(of->dup, SIOCUNIXFILE);
+	CLEANUP_FREE char *path = NULL;
+	char link[64];
+	struct stat st;
+
+	(void)snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+	if (fd < 0 || io_readlink(AT_FDCWD, link, &path) < 0 || !is_its_file(path, u, &st))
+		return NULL;
+	return arena_strdup(a, path);
+}
+
+/* The name is not there any more: the file may have another, which must lead to the socket after a
+ * restart as well. It is looked for beside the old one, and in the working directory. */
+static void find_moved(struct sockets *s, const struct open_file *of, const struct sockdiag_unix *u)
+{
+	struct file_socket *d = of->sock->d;
+	char *dir = arena_strdup(s->c->arena, of->sock->path), *slash, *cwd;
+	struct stat st;
+
+	if (!u->has_file)
+		return;
+	d->moved = ask_kernel(s->c->arena, of, u);
+	slash = dir ? strrchr(dir, '/') : NULL;
+	if (slash)
+		*slash = '\0';
+	if (!d->moved && slash)
+		d->moved = find_in(s->c->arena, *dir ? dir : "/", u);
+	if (!d->moved &&
+	    proc_link(of->subject->proc_dirfd, "cwd", s->c->arena, &cwd, NULL, NULL) == 0)
+		d->moved = find_in(s->c->arena, cwd, u);
+	if (!d->moved || !is_its_file(d->moved, u, &st)) {
+		log_debug("no name of the socket '%s' is left, or none that can be found",
+			  of->sock->path);
+		return;
+	}
+	d->mode = st.st_mode;
+	d->owner_uid = st.st_uid + 1;
+	d->owner_gid = st.st_gid + 1;
+}
+
 static int look_at_path(struct sockets *s, const struct open_file *of,
 			const struct sockdiag_unix *u, struct err *err)
 {
@@ -170,6 +245,7 @@ static int look_at_path(struct sockets *s, const struct open_file *of,
 		d->owner_gid = st.st_gid + 1;
 	} else {
 		d->traits |= SOCKET_UNLINKED;
+		find_moved(s, of, u);
 	}
 	return 0;
 }

@@ -10,6 +10,7 @@
 
 #include <fcntl.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <unistd.h>
 
 #define PATH_AT offsetof(struct sockaddr_un, sun_path)
@@ -108,10 +109,9 @@ static int in_use(const struct named *n, const struct file_socket *d)
 	return errno == EPROTOTYPE || errno == EPERM ? 1 : -errno;
 }
 
-static int taken(const struct rebuild *rb, const struct file *f, struct err *err)
+static int taken(const char *name, struct err *err)
 {
-	err_set(err, -EADDRINUSE, "the socket name '%s' is in use by another program",
-		shown(rb, f));
+	err_set(err, -EADDRINUSE, "the socket name '%s' is in use by another program", name);
 	err_hint(err, "end that program first: ss -xlp shows it");
 	return -EADDRINUSE;
 }
@@ -129,23 +129,23 @@ static void owner_of(const struct rebuild *rb, const struct file *f, uid_t *ret_
 
 /* May what lies at the path be taken away? */
 static int check_file(const struct rebuild *rb, const struct file *f, const struct named *n,
-		      const struct stat *st, struct err *err)
+		      const char *path, const struct stat *st, struct err *err)
 {
 	uid_t uid;
 	gid_t gid;
 	int used;
 
 	if (!S_ISSOCK(st->st_mode)) {
-		err_set(err, -EEXIST, "'%s' is not a socket any more", shown(rb, f));
+		err_set(err, -EEXIST, "'%s' is not a socket any more", path);
 		err_hint(err, "move it away");
 		return -EEXIST;
 	}
 	used = in_use(n, f->detail);
 	if (used > 0)
-		return taken(rb, f, err);
+		return taken(path, err);
 	owner_of(rb, f, &uid, &gid);
 	if (used < 0 || (st->st_uid != geteuid() && (geteuid() != 0 || st->st_uid != uid))) {
-		err_set(err, -EACCES, "'%s' is a socket of another user", shown(rb, f));
+		err_set(err, -EACCES, "'%s' is a socket of another user", path);
 		err_hint(err, "move it away");
 		return -EACCES;
 	}
@@ -166,6 +166,31 @@ static bool is_borrowed(const struct rebuild *rb, const struct file *f)
 	return false;
 }
 
+/* Where the file is to be renamed to: what the killed job has left there, or nothing. */
+static int check_moved(const struct rebuild *rb, const struct file *f, struct err *err)
+{
+	const struct file_socket *d = f->detail;
+	const char *path = d->moved ? rebuild_path(rb, d->moved) : NULL, *slash;
+	struct named n = { .sa.sun_family = AF_UNIX, .home = -1 };
+	struct stat st;
+
+	if (!path)
+		return 0;
+	slash = strrchr(path, '/');
+	if (!slash || strlen(path) >= sizeof n.sa.sun_path)
+		return err_set(err, -ENAMETOOLONG, "cannot give a socket the name '%s'", path);
+	if (lstat(path, &st) == 0) {
+		memcpy(n.sa.sun_path, path, strlen(path));
+		n.len = (socklen_t)(PATH_AT + strlen(path) + 1);
+		return check_file(rb, f, &n, path, &st, err);
+	}
+	path = arena_printf(rb->arena, "%.*s", (int)MAX(slash - path, 1), path);
+	if (path && faccessat(AT_FDCWD, path, W_OK | X_OK, AT_EACCESS) < 0)
+		return err_set(err, -errno, "cannot make the socket '%s': %m",
+			       rebuild_path(rb, d->moved));
+	return 0;
+}
+
 int unix_name_check(const struct rebuild *rb, const struct file *f, struct err *err)
 {
 	const struct file_socket *d = f->detail;
@@ -176,16 +201,19 @@ int unix_name_check(const struct rebuild *rb, const struct file *f, struct err *
 
 	if (!d->local.len || ((d->traits & SOCKET_ACCEPTED) && is_borrowed(rb, f)))
 		return 0;
+	rc = check_moved(rb, f, err);
+	if (rc < 0)
+		return rc;
 	rc = name_of(rb, f, &n);
 	if (rc < 0) {
 		errno = -rc;
 		return err_set(err, rc, "cannot use the socket name '%s': %m", shown(rb, f));
 	}
 	if (!unix_has_path(&d->local))
-		return in_use(&n, d) > 0 ? taken(rb, f, err) : 0;
+		return in_use(&n, d) > 0 ? taken(shown(rb, f), err) : 0;
 	path = rebuild_path(rb, f->path);
 	if (lstat(path, &st) == 0)
-		return check_file(rb, f, &n, &st, err);
+		return check_file(rb, f, &n, shown(rb, f), &st, err);
 	slash = strrchr(path, '/');
 	path = arena_printf(rb->arena, "%.*s", (int)MAX(slash - path, 1), path);
 	if (path && faccessat(AT_FDCWD, path, W_OK | X_OK, AT_EACCESS) < 0) {
@@ -226,11 +254,11 @@ int unix_name_bind(const struct rebuild *rb, const struct file *f, int fd, struc
 	if (bind(fd, (const void *)&n.sa, n.len) < 0) {
 		if (errno != EADDRINUSE || !unix_has_path(&d->local))
 			return errno == EADDRINUSE
-				       ? taken(rb, f, err)
+				       ? taken(shown(rb, f), err)
 				       : err_set(err, -errno, "cannot bind a socket to '%s': %m",
 						 shown(rb, f));
 		if (lstat(rebuild_path(rb, f->path), &st) == 0) {
-			rc = check_file(rb, f, &n, &st, err);
+			rc = check_file(rb, f, &n, shown(rb, f), &st, err);
 			if (rc < 0)
 				return rc;
 			(void)unlink(rebuild_path(rb, f->path));
@@ -256,8 +284,13 @@ int unix_name_drop(const struct rebuild *rb, const struct file *f, struct err *e
 {
 	const struct file_socket *d = f->detail;
 	const char *path = f->path ? rebuild_path(rb, f->path) : NULL;
+	const char *moved = d->moved ? rebuild_path(rb, d->moved) : NULL;
 
-	if (!path || !(d->traits & SOCKET_UNLINKED) || unlink(path) == 0 || errno == ENOENT)
+	if (!path || !(d->traits & SOCKET_UNLINKED))
+		return 0;
+	if (moved && rename(path, moved) < 0)
+		return err_set(err, -errno, "cannot rename '%s' to '%s': %m", path, moved);
+	if (moved || unlink(path) == 0 || errno == ENOENT)
 		return 0;
 	return err_set(err, -errno, "cannot remove '%s': %m", path);
 }

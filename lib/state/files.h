@@ -248,6 +248,7 @@ struct file_socket {
 	int32_t peer_pid; /* unix: SO_PEERCRED; 0: none, or not known */
 	uint32_t peer_uid, peer_gid;
 	uint32_t owner_uid, owner_gid; /* unix: of the socket's file, plus one; 0: not known */
+	char *moved;                   /* unix, SOCKET_UNLINKED: where the file lies now, or NULL */
 };
 
 /* The schema of struct file's detail for a kind; NULL when the kind has none (or is unknown). */

@@ -185,6 +185,7 @@ static const struct field socket_schema_fields[] = {
 	VAL(T, peer_gid),
 	VAL(T, owner_uid),
 	VAL(T, owner_gid),
+	VAL(T, moved),
 };
 static SCHEMA(socket_schema, "socket", T);
 #undef T

@@ -13,6 +13,9 @@ static int stream[2], packet[2], datagram[2], big[2], half[2], over[2], reset_en
 static int listener, accepted, client, abstract_listener, unlinked, unlinked_accepted,
 	unlinked_client;
 static int receiver, sender, log_like, echo[2], stray;
+static int moved; /* listens; its file was renamed */
+static struct sockaddr_un moved_from, moved_to;
+static socklen_t moved_len;
 static struct sockaddr_un name, abstract_name, unlinked_name, receiver_name, sender_name;
 static socklen_t name_len, abstract_len, unlinked_len, receiver_len, sender_len;
 static struct stat name_file;
@@ -155,6 +158,11 @@ static void make_listeners(void)
 	unlinked_accepted = accept(unlinked, NULL, NULL);
 	check_sys(unlinked_accepted >= 0 && unlink(unlinked_name.sun_path) == 0);
 	check_sys(close(unlinked) == 0);
+	moved_len = make_name(&moved_from, "before", false);
+	(void)make_name(&moved_to, "after", false);
+	moved = bound(SOCK_STREAM, &moved_from, moved_len, 3);
+	check_sys(chmod(moved_from.sun_path, 0710) == 0);
+	check_sys(rename(moved_from.sun_path, moved_to.sun_path) == 0);
 }
 
 static void put_datagrams(void)
@@ -262,6 +270,24 @@ static void check_ends(void)
 	get_error("stray", stray, EINVAL);
 }
 
+/* It is reached by the name that its file has now, and says the one that it was bound to. */
+static void check_moved(void)
+{
+	struct stat st;
+	int fd, one;
+
+	check_name("moved", moved, false, &moved_from, moved_len);
+	check(access(moved_from.sun_path, F_OK) != 0, "the name before is there");
+	check_sys(stat(moved_to.sun_path, &st) == 0);
+	check(st.st_mode == (S_IFSOCK | 0710), "moved: mode %o", st.st_mode);
+	fd = connected(SOCK_STREAM, &moved_to, sizeof moved_to);
+	one = accept(moved, NULL, NULL);
+	check_sys(one >= 0);
+	put(fd, "hello");
+	get("moved", one, "hello");
+	check_sys(close(fd) == 0 && close(one) == 0);
+}
+
 static void check_listeners(void)
 {
 	struct sockaddr_un peer;
@@ -293,6 +319,7 @@ static void check_listeners(void)
 	put(fd, "hello");
 	get("abstract", one, "hello");
 	check_sys(close(fd) == 0 && close(one) == 0);
+	check_moved();
 }
 
 /* Connections that nobody has accepted: their order is known by the clients' names. */
