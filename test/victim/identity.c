@@ -154,7 +154,7 @@ static void set_up(const char *how)
 	check_sys(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0);
 	check_sys(prctl(PR_SET_NAME, "an identity") == 0);
 	check_sys(prctl(PR_SET_TIMERSLACK, 71234) == 0);
-	check_sys(setpriority(PRIO_PROCESS, 0, 3) == 0);
+	check_sys(setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + 3) == 0);
 	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
 	check_sys(fd >= 0 && write(fd, "300", 3) == 3 && close(fd) == 0);
 	fd = open("/proc/self/coredump_filter", O_WRONLY | O_CLOEXEC);

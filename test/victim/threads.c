@@ -53,7 +53,8 @@ static void set_up(unsigned i)
 	if (i % 4 == 2)
 		check_sys(sched_setscheduler(0, SCHED_IDLE, &param) == 0);
 	if (i % 5)
-		check_sys(setpriority(PRIO_PROCESS, 0, (int)(i % 5)) == 0);
+		check_sys(setpriority(PRIO_PROCESS, 0,
+				      getpriority(PRIO_PROCESS, 0) + (int)(i % 5)) == 0);
 	check_sys(sched_getaffinity(0, sizeof cpus, &cpus) == 0);
 	for (int cpu = 0; i % 2 && cpu < CPU_SETSIZE; cpu++)
 		if (CPU_COUNT(&cpus) > 1 && CPU_ISSET(cpu, &cpus)) {

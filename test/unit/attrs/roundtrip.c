@@ -4,6 +4,7 @@
 #include "harness.h"
 
 #include "object/attrs.h"
+#include "util/cleanup.h"
 
 #include <linux/ioprio.h>
 #include <sched.h>
@@ -28,18 +29,35 @@ static void handler(int sig)
 	(void)sig;
 }
 
+/* Of the test, which need not have CPU 0 and nice level 0. */
+static unsigned first_cpu(pid_t test)
+{
+	unsigned cpu = 0;
+	cpu_set_t cpus;
+
+	CHECK(sched_getaffinity(test, sizeof cpus, &cpus) == 0);
+	while (cpu < CPU_SETSIZE - 1 && !CPU_ISSET(cpu, &cpus))
+		cpu++;
+	return cpu;
+}
+
+static int nice_level(pid_t test, unsigned which)
+{
+	return MIN(getpriority(PRIO_PROCESS, (id_t)test) + 5 + (int)which, 19);
+}
+
 static void own_thread_setup(unsigned which)
 {
 	stack_t ss = { .ss_sp = altstack[which], .ss_size = 40000 + which };
 	cpu_set_t cpus;
 
 	CPU_ZERO(&cpus);
-	CPU_SET(0, &cpus);
+	CPU_SET(first_cpu(getppid()), &cpus);
 	CHECK(sigaltstack(&ss, NULL) == 0);
 	CHECK(sched_setaffinity(0, sizeof cpus, &cpus) == 0);
 	CHECK(prctl(PR_SET_NAME, which ? "two\\words\n" : "one", 0, 0, 0) == 0);
 	CHECK(prctl(PR_SET_TIMERSLACK, SLACK_NS + which, 0, 0, 0) == 0);
-	CHECK(syscall(SYS_setpriority, PRIO_PROCESS, 0, 5 + which) == 0);
+	CHECK(syscall(SYS_setpriority, PRIO_PROCESS, 0, nice_level(getppid(), which)) == 0);
 	CHECK(syscall(SYS_ioprio_set, 1, 0, IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, 6)) == 0);
 }
 
@@ -242,13 +260,15 @@ static void check_threads(const struct process *p)
 		CHECK(!strcmp(t->comm, i ? "two\\words\n" : "one"));
 		CHECK_INT(t->altstack_sp, (uintptr_t)altstack[i]);
 		CHECK_INT(t->altstack_size, 40000 + i);
-		CHECK_INT(t->nice, 5 + i);
+		CHECK_INT(t->nice, nice_level(getpid(), i));
 		CHECK_INT(t->ioprio, IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, 6));
 		CHECK_INT(t->timer_slack_ns, SLACK_NS + i);
 		CHECK(t->robust_list && t->clear_child_tid);
 		if (sysconf(_SC_NPROCESSORS_ONLN) > 1) {
-			CHECK_INT(t->affinity.len, 1);
-			CHECK_INT(t->affinity.data[0], 1);
+			unsigned cpu = first_cpu(getpid());
+
+			CHECK_INT(t->affinity.len, cpu / 8 + 1);
+			CHECK_INT(t->affinity.data[cpu / 8], 1 << cpu % 8);
 		}
 	}
 	CHECK_INT(p->threads[0].parent_death_signal, SIGTERM);
