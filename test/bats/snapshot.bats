@@ -27,6 +27,14 @@ used_snapshot() {
 	[ "$(stats_last mode)" = snapshot ] || fail "mode $(stats_last mode): $(tail -n 1 "$STATS")"
 }
 
+# So many checkpoints, each read from a snapshot.
+take_from_snapshots() {
+	local i
+	for ((i = 0; i < $1; i++)); do
+		checkpoint && used_snapshot || return 1
+	done
+}
+
 # Until ckpt-run stands at the fault point (CKPT_FAULT=POINT=stop) with the job running again.
 stopped_at_point() {
 	kill -USR1 "$SUP_PID"
@@ -271,12 +279,9 @@ writers_behind() {
 }
 
 @test "ten checkpoints leave no child, no zombie and no copy" {
-	local i job
+	local job
 	victim_start --mode snapshot -- unseen
-	for i in 1 2 3 4 5 6 7 8 9 10; do
-		checkpoint
-		used_snapshot
-	done
+	take_from_snapshots 10
 	job=$(descendants "$SUP_PID")
 	[ "$(wc -w <<< "$job")" -eq 1 ] || fail "processes below ckpt-run: $job"
 	victim_poke
@@ -284,16 +289,13 @@ writers_behind() {
 }
 
 @test "below a restarted job's own init the copies are reaped, too" {
-	local i before
+	local before
 	victim_start --mode snapshot -- unseen
 	checkpoint
 	victim_kill
 	victim_restart
 	before=$(descendants "$SUP_PID" | wc -w)
-	for i in 1 2 3 4 5; do
-		checkpoint
-		used_snapshot
-	done
+	take_from_snapshots 5
 	[ "$(descendants "$SUP_PID" | wc -w)" -eq "$before" ] ||
 		fail "processes below ckpt-restart: $(descendants "$SUP_PID")"
 	victim_poke
@@ -407,10 +409,7 @@ teardown() {
 	KEEP=(CKPT_WITHOUT=tracer)
 	victim_start --mode snapshot -- unseen memory 20
 	KEEP=()
-	for name in 1 2 3; do
-		checkpoint
-		used_snapshot
-	done
+	take_from_snapshots 3
 	[ "$(descendants "$SUP_PID" | wc -w)" -eq 1 ] || fail "left: $(descendants "$SUP_PID")"
 	victim_quit
 }

@@ -64,6 +64,15 @@ take_on() {
 	TAKER=$DOOR_PID
 }
 
+# healed_without TAKER: it has been killed at the fault point $name, and the job is as it was.
+healed_without() {
+	until_true 30 is_gone "$1" || fail "$name: not killed" || return 1
+	wait "$1" 2>/dev/null || true
+	until_true 20 untraced "$JOB" || fail "$name: still traced" || return 1
+	victim_poke || fail "killed at $name" || return 1
+	check_clean "killed at $name"
+}
+
 @test "between checkpoints nothing is attached, and nothing of ours is in the job" {
 	victim_start -- busy
 	JOB=$(descendants "$SUP_PID" | head -n 1)
@@ -154,11 +163,7 @@ tracer_of() {
 	# In the very moment of a stop nobody is left to undo an EINTR (see busy.c).
 	for name in ${points/freeze-asked/}; do
 		take_on "CKPT_FAULT=$name=killall" -i 0.03
-		until_true 30 is_gone "$TAKER" || fail "$name: not killed" || return 1
-		wait "$TAKER" 2>/dev/null || true
-		until_true 20 untraced "$JOB" || fail "$name: still traced" || return 1
-		victim_poke || fail "killed at $name" || return 1
-		check_clean "killed at $name" || return 1
+		healed_without "$TAKER" || return 1
 	done
 	kill -9 "$JOB"
 }
@@ -174,11 +179,7 @@ tracer_of() {
 		rm -f "$STATS"
 		door take "$RUN" --overwrite --mode precopy -o "$CHAIN" -i 0.03 --pid "$JOB"
 		KEEP=()
-		until_true 30 is_gone "$DOOR_PID" || fail "$name: not killed" || return 1
-		wait "$DOOR_PID" 2>/dev/null || true
-		until_true 20 untraced "$JOB" || fail "$name: still traced" || return 1
-		victim_poke || fail "killed at $name" || return 1
-		check_clean "killed at $name" || return 1
+		healed_without "$DOOR_PID" || return 1
 	done
 	kill -9 "$JOB"
 }
@@ -453,11 +454,8 @@ no_semaphores() {
 	victim_start --no-snapshot -- threads 8
 	checkpoint
 	victim_kill
-	KEEP=(CKPT_FAULT=list)
-	victim_restart --no-checkpoint
-	KEEP=()
-	victim_kill
-	points=$(sed -n 's/^fault point: //p' "$T/restart2.stderr" | awk '!seen[$0]++')
+	restart_points
+	points=$(awk '!seen[$0]++' <<< "$POINTS")
 	[ "$(wc -w <<< "$points")" -ge 5 ] || fail "only these fault points: $points"
 	sum=$(sha256sum "$CHAIN"/*.img)
 	for name in $points; do

@@ -393,14 +393,10 @@ stopped_tracer() {
 	victim_start --no-snapshot -- tree_busy
 	checkpoint
 	victim_kill
-	KEEP=(CKPT_FAULT=list)
-	victim_restart --no-checkpoint
-	KEEP=()
-	victim_kill
+	restart_points
 	# The first and the last pass of each.
-	points=$(sed -n 's/^fault point: //p' "$T/restart2.stderr" |
-		awk '{ n[$0]++ } END { for (p in n)
-			print p ":1" (n[p] > 1 ? " " p ":" n[p] : "") }')
+	points=$(awk '{ n[$0]++ } END { for (p in n)
+		print p ":1" (n[p] > 1 ? " " p ":" n[p] : "") }' <<< "$POINTS")
 	[ "$(wc -w <<< "$points")" -ge 12 ]
 	# A process that is being made has no standard error to be listed on.
 	for name in $points restore-born:1; do
@@ -421,11 +417,8 @@ stopped_tracer() {
 	victim_start --no-snapshot -- tree_busy
 	checkpoint
 	victim_kill
-	KEEP=(CKPT_FAULT=list)
-	victim_restart --no-checkpoint
-	KEEP=()
-	victim_kill
-	points=$(sed -n 's/^fault point: //p' "$T/restart2.stderr" | awk '!seen[$0]++')
+	restart_points
+	points=$(awk '!seen[$0]++' <<< "$POINTS")
 	for name in $points restore-born; do
 		KEEP=("CKPT_FAULT=$name=kill")
 		run fg 30 "$RESTART" --no-checkpoint "$CHAIN"

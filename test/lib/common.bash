@@ -74,8 +74,8 @@ is_root() {
 # --- starting and ending --------------------------------------------------------------------------
 
 # Replaces this (sub)shell by a command with the standard streams it has now, no other descriptor, a
-# clean environment, default signals, and a session of its own: bats and its background shells leave
-# traces of all these. KEEP (an array, may be empty) holds more VAR=VALUE.
+# clean environment, default signals, the usual umask, and a session of its own: bats and its
+# background shells leave traces of all these. KEEP (an array, may be empty) holds more VAR=VALUE.
 door_exec() {
 	local fd
 	trap - DEBUG
@@ -84,6 +84,7 @@ door_exec() {
 		[ "$fd" -gt 2 ] && [ "$fd" -ne 255 ] && eval "exec $fd>&-"
 	done
 	exec 255>&-
+	umask 022
 	exec env -i --default-signal PATH="$PATH" HOME="$T" LC_ALL=C CKPT_TEST_ID="$CKPT_TEST_ID" \
 		"${KEEP[@]}" setsid "$@"
 }
@@ -421,6 +422,15 @@ victim_restart() {
 	door "restart$STARTS" "$RESTART" "$@" "$CHAIN"
 	SUP_PID=$DOOR_PID
 	victim_poke
+}
+
+# The fault points that a restart passes, in POINTS, of a job that has been killed; and is again.
+restart_points() {
+	KEEP=(CKPT_FAULT=list)
+	victim_restart --no-checkpoint || return 1
+	KEEP=()
+	victim_kill || return 1
+	POINTS=$(sed -n 's/^fault point: //p' "$T/restart$STARTS.stderr")
 }
 
 # victim_pid NAME: the process that runs it, somewhere below ckpt-run or ckpt-restart.
