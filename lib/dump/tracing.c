@@ -17,6 +17,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <link.h>
 #include <pthread.h>
 #include <sched.h>
 #include <semaphore.h>
@@ -137,6 +138,18 @@ static void *thread_main(void *arg)
 		(void)pause();
 }
 
+static int add_thread_locals(struct dl_phdr_info *object, size_t size, void *arg)
+{
+	size_t *bytes = arg;
+
+	(void)size;
+	for (unsigned i = 0; i < object->dlpi_phnum; i++)
+		if (object->dlpi_phdr[i].p_type == PT_TLS)
+			*bytes += object->dlpi_phdr[i].p_memsz + object->dlpi_phdr[i].p_align;
+	return 0;
+}
+
+/* The C library takes a thread's local variables from its stack; a sanitizer's are half a MiB. */
 int thread_start_blocked(pthread_t *ret, size_t stack_bytes, void *(*main)(void *), void *arg)
 {
 	sigset_t all, old;
@@ -147,6 +160,7 @@ int thread_start_blocked(pthread_t *ret, size_t stack_bytes, void *(*main)(void 
 	rc = pthread_attr_init(&attr);
 	if (rc != 0)
 		return -rc;
+	(void)dl_iterate_phdr(add_thread_locals, &stack_bytes);
 	(void)pthread_attr_setstacksize(&attr, stack_bytes);
 	(void)pthread_sigmask(SIG_SETMASK, &all, &old);
 	rc = pthread_create(ret, &attr, main, arg);
