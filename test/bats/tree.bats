@@ -521,3 +521,18 @@ one_refused() {
 	[ "$peak" -lt 65536 ] || fail "$peak KiB"
 	victim_quit
 }
+
+# Who may have few processes only cannot have this many.
+@test "tree_shape: a thousand processes" {
+	local max
+	is_root || skip "as root only: a limit of processes may be lower"
+	max=$(cat "/sys/fs/cgroup$(sed -n 's/^0:://p' /proc/self/cgroup)/pids.max" 2>/dev/null ||
+		echo max)
+	[ "$max" = max ] || [ "$max" -ge 3000 ] || skip "no more than $max processes here"
+	victim_start --no-snapshot -- tree_shape wide 1000
+	checkpoint
+	victim_kill
+	victim_restart
+	victim_poke
+	victim_quit
+}
