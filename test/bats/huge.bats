@@ -279,17 +279,25 @@ restarted_as() {
 	done
 }
 
-@test "a restart brings nothing back that was given up, nor huge pages that are not wanted" {
-	local how lazy
-	restarted_as alone || fail "alone" || return 1
-	for how in holes grows small; do
-		for lazy in "" --lazy; do
-			restarted_as "$how" $lazy || fail "$how $lazy" || return 1
-		done
-		KEEP=(CKPT_WITHOUT=userfaultfd)
-		restarted_as "$how" || fail "$how without userfaultfd" || return 1
-		KEEP=()
+# restarted_in_all_ways HOW: eager, --lazy, and where all memory is filled by writing to it.
+restarted_in_all_ways() {
+	local lazy
+	for lazy in "" --lazy; do
+		restarted_as "$1" $lazy || fail "$1 $lazy" || return 1
 	done
+	KEEP=(CKPT_WITHOUT=userfaultfd)
+	restarted_as "$1" || fail "$1 without userfaultfd" || return 1
+	KEEP=()
+}
+
+@test "a restart brings nothing back that was given up" {
+	restarted_as alone || fail "alone"
+	restarted_in_all_ways holes
+}
+
+@test "a restart brings nothing back that was given up of a stack, nor huge pages not wanted" {
+	restarted_in_all_ways grows
+	restarted_in_all_ways small
 }
 
 # join_for PID: the kernel makes huge pages of what is there of its largest mapping.
