@@ -30,7 +30,7 @@ common_setup() {
 # A failed test keeps its directory. Whatever it started is ended here.
 common_teardown() {
 	local left
-	left=$(test_processes)
+	left=$(test_processes '/proc/[0-9]*/task/[0-9]*/environ')
 	if [ -n "$left" ]; then
 		# shellcheck disable=SC2086
 		kill -9 $left 2>/dev/null || true
@@ -137,17 +137,19 @@ descend() {
 
 # Processes that belong to this test, by the mark in their environment. Ours are those that came
 # through the door: the shell and its helpers have BATS variables too. Who ends while we look has no
-# environment any more, so the mark is looked for again at the end.
+# environment any more, so the mark is looked for again at the end. Where the first thread has ended
+# only the others have one, and are looked at by '/proc/[0-9]*/task/[0-9]*/environ'.
 test_processes() {
 	local files mark=CKPT_TEST_ID=$T
 	# the status says that some could not be read
-	files=$(grep -lszxF "$mark" /proc/[0-9]*/environ) || true
+	# shellcheck disable=SC2086 # a pattern
+	files=$(grep -lszxF "$mark" ${1:-/proc/[0-9]*/environ}) || true
 	[ -n "$files" ] || return 0
 	# shellcheck disable=SC2086 # a list of files
 	files=$(grep -Lsz '^BATS_' $files) || true
 	[ -n "$files" ] || return 0
 	# shellcheck disable=SC2086
-	grep -lszxF "$mark" $files | cut -d / -f 3
+	grep -lszxF "$mark" $files | cut -d / -f 3 | sort -u
 }
 
 # Gone, or dead and only waiting for its parent (which need not be us).
