@@ -223,12 +223,18 @@ static void add_settling(struct batch *b, bool shares)
 	(void)batch_call(b, NULL, SYS_prctl, PR_SET_NAME, batch_in(b, name, strlen(name) + 1));
 }
 
-/* One call (munmap(2), madvise(2)) for each range but ours; the batch has been started. */
-static int run_over(struct snapshot *s, struct batch *b, const struct snapshot_range *ranges,
+/* One call (munmap(2), madvise(2)) for each range but ours; settling: after what comes first. */
+static int run_over(struct snapshot *s, bool settling, const struct snapshot_range *ranges,
 		    unsigned n, long nr, uint64_t arg, struct err *err)
 {
+	struct batch *b = batch_new(&s->r, NULL);
 	int rc = 0;
 
+	if (!b)
+		return err_nomem(err);
+	batch_start(b);
+	if (settling)
+		add_settling(b, s->shares);
 	for (unsigned i = 0; rc == 0 && i < n; i++) {
 		const struct snapshot_range *range = &ranges[i];
 
@@ -240,21 +246,17 @@ static int run_over(struct snapshot *s, struct batch *b, const struct snapshot_r
 		}
 		(void)batch_call(b, NULL, nr, range->start, range->end - range->start, arg);
 	}
-	return rc < 0 ? rc : batch_run(b, s->r.pid, err);
+	if (rc == 0)
+		rc = batch_run(b, s->r.pid, err);
+	batch_free(b);
+	return rc;
 }
 
 static int settle(struct snapshot *s, const struct snapshot_range *drop, unsigned n_drop,
 		  struct err *err)
 {
-	struct batch *b = batch_new(&s->r, NULL);
-	int rc;
+	int rc = run_over(s, true, drop, n_drop, SYS_munmap, 0, err);
 
-	if (!b)
-		return err_nomem(err);
-	batch_start(b);
-	add_settling(b, s->shares);
-	rc = run_over(s, b, drop, n_drop, SYS_munmap, 0, err);
-	batch_free(b);
 	return rc == 0 ? fault_point(s->shares ? "companion-settled" : "snapshot-settled", err)
 		       : rc;
 }
@@ -347,15 +349,7 @@ int snapshot_fork(struct remote *r, const struct snapshot_range *drop, unsigned 
 int snapshot_give_up(struct snapshot *s, const struct snapshot_range *ranges, unsigned n,
 		     struct err *err)
 {
-	struct batch *b = batch_new(&s->r, NULL);
-	int rc;
-
-	if (!b)
-		return err_nomem(err);
-	batch_start(b);
-	rc = run_over(s, b, ranges, n, SYS_madvise, MADV_DONTNEED, err);
-	batch_free(b);
-	return rc;
+	return run_over(s, false, ranges, n, SYS_madvise, MADV_DONTNEED, err);
 }
 
 int snapshot_mem(const struct snapshot *s)

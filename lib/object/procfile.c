@@ -7,30 +7,20 @@
  * the threads of all processes are there, too.
  */
 #include "object/kinds.h"
+#include "proc/refusals.h"
 
 #include <fcntl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static const long magics[] = {
-	0x9fa0,     /* proc */
-	0x62656572, /* sysfs */
-	0x63677270, /* cgroup2 */
-	0x27e0eb,   /* cgroup */
-	0x64626720, /* debugfs */
-	0x74726163, /* tracefs */
-	0x73636673, /* securityfs */
-};
+#define FS_PROC 0x9fa0
 
 static bool match(const struct capture *c, const struct open_file *of)
 {
 	(void)c;
 	if ((!S_ISREG(of->st.st_mode) && !S_ISDIR(of->st.st_mode)) || of->link[0] != '/')
 		return false;
-	for (unsigned i = 0; i < ARRAY_SIZE(magics); i++)
-		if (of->fs_magic == magics[i])
-			return true;
-	return false;
+	return of->fs_magic == FS_PROC || refusal_is_kernels_own(of->fs_magic);
 }
 
 static bool has_thread(const struct process *p, int32_t tid)

@@ -13,19 +13,9 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#define FS_PROC 0x9fa0
-#define FS_NFS  0x6969
-
-/* Files that are no files on a disk, and are opened by their path as they are. */
-static const long made_up[] = {
-	0x62656572, /* sysfs */
-	0x63677270, /* cgroup2 */
-	0x27e0eb,   /* cgroup */
-	0x64626720, /* debugfs */
-	0x74726163, /* tracefs */
-	0x73636673, /* securityfs */
-	0x19800202, /* mqueue */
-};
+#define FS_PROC   0x9fa0
+#define FS_NFS    0x6969
+#define FS_MQUEUE 0x19800202
 
 /* A descriptor that a path is shown of. */
 struct named {
@@ -122,14 +112,6 @@ static void look_at_device(struct looking *l, const struct named *f)
 		able_look_at_terminal(l, f->fd, f->path, f->st.st_rdev);
 }
 
-static bool is_made_up(long fs)
-{
-	for (size_t i = 0; i < ARRAY_SIZE(made_up); i++)
-		if (made_up[i] == fs)
-			return true;
-	return false;
-}
-
 static void look_at_named(struct looking *l, struct named *f)
 {
 	const char *what = refusal_of_filesystem(f->fs);
@@ -147,7 +129,7 @@ static void look_at_named(struct looking *l, struct named *f)
 		(void)able_obstacle(l, f->fd, NULL, "%s", what);
 	} else if (f->fs == FS_PROC) {
 		look_at_procfile(l, f);
-	} else if (S_ISREG(f->st.st_mode) && !is_made_up(f->fs) &&
+	} else if (S_ISREG(f->st.st_mode) && f->fs != FS_MQUEUE && !refusal_is_kernels_own(f->fs) &&
 		   strncmp(f->path, "/memfd:", 7) != 0) {
 		look_at_regular(l, f);
 	}

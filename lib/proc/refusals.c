@@ -175,6 +175,23 @@ const char *refusal_of_filesystem(long magic)
 	return NULL;
 }
 
+bool refusal_is_kernels_own(long magic)
+{
+	static const long magics[] = {
+		0x62656572, /* sysfs */
+		0x63677270, /* cgroup2 */
+		0x27e0eb,   /* cgroup */
+		0x64626720, /* debugfs */
+		0x74726163, /* tracefs */
+		0x73636673, /* securityfs */
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(magics); i++)
+		if (magics[i] == magic)
+			return true;
+	return false;
+}
+
 const char refusal_hint_ckpt[] =
 	"a ckpt-run takes the whole tree below it: one around the job is enough";
 

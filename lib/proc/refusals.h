@@ -49,6 +49,8 @@ bool refusal_is_ckpt(const char *name, const char *exe);
 extern const char refusal_hint_ckpt[];
 /* A file, by the type of its file system (statfs(2)); NULL: it is no such. */
 const char *refusal_of_filesystem(long magic);
+/* Of the kernel's own making, and no /proc: its files are opened by their paths as they are. */
+bool refusal_is_kernels_own(long magic);
 /* Character devices that can be opened again, or are handled otherwise: memory devices, terminals.
  */
 int refusal_knows_device(unsigned maj, unsigned min);

@@ -35,6 +35,14 @@ take_from_snapshots() {
 	done
 }
 
+# The same of a victim, which looks at what it has after each.
+look_between_snapshots() {
+	local i
+	for ((i = 0; i < $1; i++)); do
+		take_from_snapshots 1 && victim_poke || return 1
+	done
+}
+
 # Until ckpt-run stands at the fault point (CKPT_FAULT=POINT=stop) with the job running again.
 stopped_at_point() {
 	kill -USR1 "$SUP_PID"
@@ -192,7 +200,6 @@ has_of_its_own() {
 }
 
 @test "locks of every kind are held on beside a snapshot, and after it" {
-	local i
 	is_root || touch "$BASE.userns"
 	KEEP=("CKPT_FAULT=dump-thawed=stop")
 	victim_start --mode snapshot -- locked
@@ -206,11 +213,7 @@ has_of_its_own() {
 	[ "$(stats_last result)" = ok ]
 	used_snapshot
 	victim_poke
-	for i in 1 2 3; do
-		checkpoint
-		used_snapshot
-		victim_poke
-	done
+	look_between_snapshots 3
 	victim_kill
 	victim_restart
 	checkpoint
@@ -418,12 +421,7 @@ teardown() {
 	KEEP=(CKPT_WITHOUT=proc_mem)
 	victim_start --mode snapshot -- instant
 	KEEP=()
-	local i
-	for i in 1 2 3; do
-		checkpoint
-		used_snapshot
-		victim_poke
-	done
+	look_between_snapshots 3
 	victim_kill
 	victim_restart
 	victim_quit
