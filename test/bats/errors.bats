@@ -227,8 +227,9 @@ disk_full() {
 		run fg 30 "$INSPECT" --verify "$image"
 		[ "$status" -eq 3 ] ||
 			fail "verify: exit $status with a bit flipped at $off of $size" || return 1
-		restart_fails 3 '000001.img' || fail "with a bit flipped at $off of $size" ||
-			return 1
+		# nothing is restored from between the parts of an image
+		[[ $output == *": padding at offset "* ]] || restart_fails 3 '000001.img' ||
+			fail "with a bit flipped at $off of $size" || return 1
 		cat whole > "$image"
 	done
 	victim_restart
