@@ -265,8 +265,8 @@ static int traced(void *arg, struct err *err)
 	d->job->at_stop = d->copied;
 	rc = dump_ended(d, rc, err);
 	dump_release(d);
-	image_writer_go(d->writer);
 	if (rc == 0 && (d->flags & DUMP_KILL)) {
+		image_writer_go(d->writer);
 		rc = finish(d, err);
 		if (rc == 0) {
 			freeze_kill(d->frozen);
@@ -277,8 +277,10 @@ static int traced(void *arg, struct err *err)
 	thaw_ns = trace_now_ns();
 	freeze_thaw(d->frozen);
 	r->thaw_us = (uint64_t)(trace_now_ns() - thaw_ns) / 1000;
-	if (d->writer)
+	if (d->writer) {
 		image_writer_background(d->writer);
+		image_writer_go(d->writer);
+	}
 	d->stop_us = (uint64_t)(trace_now_ns() - d->start_ns) / 1000;
 	r->pause_us += d->stop_us;
 	if (rc == 0)

@@ -11,16 +11,13 @@
 #include "dump/tracing.h"
 #include "trace/outlive.h"
 #include "trace/stop.h"
+#include "util/word.h"
 
-#include <limits.h>
-#include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #define PATIENCE_NS 5000000
 #define STACK_BYTES (256 * 1024)
@@ -34,7 +31,7 @@ struct task {
 
 struct scout {
 	pthread_t thread;
-	atomic_int word; /* 0: wait; 1: there is work, 2: the end */
+	atomic_uint word; /* 0: wait; 1: there is work, 2: the end */
 	atomic_bool enough;
 	struct arena *arena;
 	struct scout_work work;
@@ -44,18 +41,10 @@ struct scout {
 	bool apart;
 };
 
-static void set_word(struct scout *s, int value)
+static void set_word(struct scout *s, unsigned value)
 {
 	atomic_store(&s->word, value);
-	(void)syscall(SYS_futex, &s->word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
-}
-
-/* Waits until the word is another. */
-static int wait_word(struct scout *s, int value)
-{
-	while (atomic_load(&s->word) == value)
-		(void)syscall(SYS_futex, &s->word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
-	return atomic_load(&s->word);
+	word_wake(&s->word);
 }
 
 static void drop(struct scout *s, unsigned i, void *result)
@@ -97,7 +86,9 @@ static void *scout_main(void *arg)
 {
 	struct scout *s = arg;
 
-	if (wait_word(s, 0) != 1)
+	while (!atomic_load(&s->word))
+		word_wait(&s->word, 0, -1);
+	if (atomic_load(&s->word) != 1)
 		return NULL;
 	for (unsigned i = 0; i < s->work.n && goes_on(s); i++) {
 		while (s->work.there && atomic_load(s->work.there) <= i && goes_on(s))

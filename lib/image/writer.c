@@ -8,6 +8,7 @@
 #include "util/fault.h"
 #include "util/hash.h"
 #include "util/io.h"
+#include "util/word.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -139,13 +140,37 @@ void writer_fail(struct image_writer *w, const struct err *err)
 {
 	pthread_mutex_lock(&w->lock);
 	if (!w->failed) {
-		w->failed = true;
 		w->err = *err;
+		w->failed = true;
 	}
-	pthread_cond_broadcast(&w->free_cond);
-	pthread_cond_broadcast(&w->work_cond);
-	pthread_cond_broadcast(&w->done_cond);
 	pthread_mutex_unlock(&w->lock);
+	writer_ring(&w->free_bell);
+	writer_ring(&w->work_bell);
+	writer_ring(&w->done_bell);
+}
+
+int writer_failure(struct image_writer *w, struct err *err)
+{
+	if (!w->failed)
+		return 0;
+	if (err)
+		*err = w->err;
+	return w->err.code;
+}
+
+void writer_ring(atomic_uint *bell)
+{
+	(void)atomic_fetch_add(bell, 1);
+	word_wake(bell);
+}
+
+void writer_listen(struct image_writer *w, atomic_uint *bell)
+{
+	unsigned heard = atomic_load(bell);
+
+	pthread_mutex_unlock(&w->lock);
+	word_wait(bell, heard, -1);
+	pthread_mutex_lock(&w->lock);
 }
 
 void writer_enroll(struct image_writer *w)
@@ -224,9 +249,7 @@ int image_writer_open(int dirfd, const char *name, const struct image_params *pa
 	w->params = *params;
 	w->dir = w->fd = -1;
 	(void)pthread_mutex_init(&w->lock, NULL);
-	(void)pthread_cond_init(&w->free_cond, NULL);
-	(void)pthread_cond_init(&w->work_cond, NULL);
-	(void)pthread_cond_init(&w->done_cond, NULL);
+	w->pid = getpid();
 	rc = open_file(w, dirfd, name, err);
 	if (rc == 0)
 		rc = open_pool(w, err);
@@ -259,9 +282,6 @@ static void writer_free(struct image_writer *w)
 	free(w->tmp_name);
 	free(w->name);
 	free(w->path);
-	(void)pthread_cond_destroy(&w->free_cond);
-	(void)pthread_cond_destroy(&w->work_cond);
-	(void)pthread_cond_destroy(&w->done_cond);
 	(void)pthread_mutex_destroy(&w->lock);
 	free(w);
 }
@@ -277,9 +297,9 @@ void image_writer_abort(struct image_writer *w)
 		return;
 	pthread_mutex_lock(&w->lock);
 	w->stop = true;
-	pthread_cond_broadcast(&w->work_cond);
-	pthread_cond_broadcast(&w->done_cond);
 	pthread_mutex_unlock(&w->lock);
+	writer_ring(&w->work_bell);
+	writer_ring(&w->done_bell);
 	stop_threads(w);
 	writer_free(w);
 }
@@ -297,13 +317,13 @@ int image_writer_commit(struct image_writer *w, const struct tree *tree,
 		return rc;
 	}
 	writer_queue_open(w);
+	image_writer_go(w);
 	pthread_mutex_lock(&w->lock);
 	w->tree = tree;
 	w->finishing = true;
-	w->held = false;
-	pthread_cond_broadcast(&w->work_cond);
-	pthread_cond_broadcast(&w->done_cond);
 	pthread_mutex_unlock(&w->lock);
+	writer_ring(&w->work_bell);
+	writer_ring(&w->done_bell);
 	stop_threads(w);
 	rc = writer_failure(w, err);
 	totals = w->totals;

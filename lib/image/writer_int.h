@@ -21,6 +21,11 @@
  *   buffer/submit/run ----->  zero pages out, compress,   ----->  in order: place blocks, note
  * runs, fills the open slot       checksum; in any order              write, hand the slots back
  *
+ * From hold to go somebody stands still until the caller is done, and ckpt-run's threads may be
+ * stopped (SIGSTOP) with the lock in their hands. So the caller then takes all free slots at once,
+ * keeps those that it has filled to itself, and touches nothing of the threads' unless it has none
+ * left.
+ *
  * A slot is one block's worth of pages and the list of what those pages are. Slots are queued in a
  * ring; the number of slots bounds memory. What has no data stays with the caller until the end.
  */
@@ -54,6 +59,7 @@ struct slot {
 
 struct image_writer {
 	struct image_params params;
+	pid_t pid;      /* whose threads these are */
 	char *path;     /* for messages */
 	char *name;     /* final name in dir; NULL: a pipe */
 	char *tmp_name; /* NULL once renamed, or when there is no file to remove */
@@ -66,23 +72,26 @@ struct image_writer {
 	/* caller's side only */
 	struct slot *open; /* gathers small submissions */
 	struct slot *lent; /* outstanding buffer */
+	bool gathering;    /* from hold to go */
+	struct slot *mine[WRITER_SLOTS], *full[WRITER_SLOTS];
+	unsigned n_mine, n_full; /* free ones; those gathered */
 	uint32_t generation;
 	struct page_run *given; /* zero, parent and no pages; the output thread's at the end */
 	unsigned n_given, room_given;
 
 	/* under lock */
 	pthread_mutex_t lock;
-	pthread_cond_t free_cond, work_cond, done_cond;
+	atomic_uint free_bell, work_bell, done_bell; /* rung when there is news: writer_ring */
 	struct slot *free[WRITER_SLOTS];
 	unsigned n_free;
 	struct slot *ring[WRITER_SLOTS];
 	uint64_t head, next_work,
 		tail; /* output takes at head, workers at next_work, the caller adds at tail */
 	bool finishing, stop;
-	atomic_bool failed; /* set under lock */
-	bool held;          /* workers wait */
-	bool draining;      /* the caller waits until nothing is queued */
-	struct err err;
+	bool held;      /* workers wait */
+	bool draining;  /* the caller waits until nothing is queued */
+	struct err err; /* set once, before failed is; then read by anyone */
+	atomic_bool failed;
 
 	pthread_t worker[WRITER_MAX_WORKERS], output;
 	unsigned n_workers;
@@ -108,8 +117,12 @@ struct image_writer {
 void writer_fail(struct image_writer *w, const struct err *err);
 /* What has failed so far, also in err; 0: nothing. */
 int writer_failure(struct image_writer *w, struct err *err);
-/* What has been gathered goes to the workers. */
+/* The open slot goes to the workers. */
 void writer_queue_open(struct image_writer *w);
+/* Wakes those that wait for news of this kind, and never waits for anybody (util/word.h). */
+void writer_ring(atomic_uint *bell);
+/* Waits for the next ring; called and returns with the lock held. */
+void writer_listen(struct image_writer *w, atomic_uint *bell);
 /* Each thread of the writer calls it first: so that it can be told to step back. */
 void writer_enroll(struct image_writer *w);
 /* A worker thread: prepares slots until there are no more. */

@@ -160,11 +160,12 @@ static unsigned next_batch(struct image_writer *w, struct slot **batch)
 		}
 		if (w->stop || w->failed)
 			return 0;
-		if (n >= BATCH_MIN || (n && (w->finishing || w->draining || !w->n_free)))
+		if (n >= BATCH_MIN ||
+		    (n && (w->finishing || w->draining || (!w->n_free && !w->held))))
 			return n;
 		if (w->finishing && w->head == w->tail)
 			return 0;
-		pthread_cond_wait(&w->done_cond, &w->lock);
+		writer_listen(w, &w->done_bell);
 	}
 }
 
@@ -413,7 +414,7 @@ void *writer_output(void *arg)
 		w->head += n;
 		for (unsigned i = 0; i < n; i++)
 			w->free[w->n_free++] = batch[i];
-		pthread_cond_signal(&w->free_cond);
+		writer_ring(&w->free_bell);
 	}
 	if (w->stop || w->failed)
 		rc = rc < 0 ? rc : -ECANCELED;

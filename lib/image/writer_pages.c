@@ -3,61 +3,111 @@
  */
 #include "image/writer_int.h"
 #include "util/cleanup.h"
+#include "util/ending.h"
+#include "util/word.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #define WARM_ADVICE 23 /* MADV_POPULATE_WRITE, Linux 5.14 */
+/* How often a caller for whom somebody stands still looks whether the writing has been stopped. */
+#define PATIENCE_MS 1000
 
-int writer_failure(struct image_writer *w, struct err *err)
+/* --- slots --------------------------------------------------------------------------------------
+ */
+
+/*
+ * Will the threads do nothing more? Only where somebody stands still until we are done, from hold
+ * to go, is that worth giving up for.
+ */
+static int has_stalled(const struct image_writer *w, struct err *err)
 {
+	if (!w->gathering || (!process_is_stopped(w->pid) && ending_of(w->pid, NULL) == ENDING_NOT))
+		return 0;
+	return err_set(err, -EAGAIN, "cannot write '%s': process %d, which writes it, was stopped",
+		       w->path, w->pid);
+}
+
+/* The lock, unless who holds it has been stopped. */
+static int enter(struct image_writer *w, struct err *err)
+{
+	struct timespec until;
 	int rc;
 
-	if (!atomic_load_explicit(&w->failed, memory_order_relaxed))
-		return 0;
-	pthread_mutex_lock(&w->lock);
-	rc = w->err.code;
-	if (err)
-		*err = w->err;
-	pthread_mutex_unlock(&w->lock);
-	return rc;
+	if (!w->gathering)
+		return -pthread_mutex_lock(&w->lock);
+	do {
+		(void)clock_gettime(CLOCK_MONOTONIC, &until);
+		until.tv_sec += PATIENCE_MS / 1000;
+		rc = pthread_mutex_clocklock(&w->lock, CLOCK_MONOTONIC, &until);
+	} while (rc != 0 && has_stalled(w, err) == 0);
+	return rc != 0 ? -EAGAIN : 0;
+}
+
+/* Under lock: what has been gathered is the workers'. */
+static void hand_over(struct image_writer *w)
+{
+	for (unsigned i = 0; i < w->n_full; i++)
+		w->ring[w->tail++ % WRITER_SLOTS] = w->full[i];
+	w->n_full = 0;
+	w->held = false;
+}
+
+/* A free slot, or all that there are from hold to go. */
+static int refill(struct image_writer *w, struct err *err)
+{
+	for (;;) {
+		unsigned heard, n;
+		int rc = enter(w, err);
+
+		if (rc < 0)
+			return rc;
+		hand_over(w);
+		n = w->gathering ? w->n_free : MIN(w->n_free, 1u);
+		w->n_free -= n;
+		memcpy(w->mine, w->free + w->n_free, n * sizeof w->mine[0]);
+		w->n_mine = n;
+		heard = atomic_load(&w->free_bell);
+		pthread_mutex_unlock(&w->lock);
+		rc = writer_failure(w, err);
+		if (n || rc < 0)
+			return rc;
+		writer_ring(&w->work_bell);
+		/* the output thread may be waiting for a bigger batch that cannot come */
+		writer_ring(&w->done_bell);
+		word_wait(&w->free_bell, heard, w->gathering ? PATIENCE_MS : -1);
+		rc = has_stalled(w, err);
+		if (rc < 0)
+			return rc;
+	}
 }
 
 /* A free slot, empty; NULL with err set once the writer has failed. */
 static struct slot *take_slot(struct image_writer *w, struct err *err)
 {
-	struct slot *s = NULL;
+	struct slot *s;
 
-	pthread_mutex_lock(&w->lock);
-	while (!w->n_free && !w->failed) {
-		if (w->held) {
-			w->held = false;
-			pthread_cond_broadcast(&w->work_cond);
-		}
-		/* the output thread may be waiting for a bigger batch that cannot come */
-		pthread_cond_signal(&w->done_cond);
-		pthread_cond_wait(&w->free_cond, &w->lock);
-	}
-	if (!w->failed)
-		s = w->free[--w->n_free];
-	else if (err)
-		*err = w->err;
-	pthread_mutex_unlock(&w->lock);
-	if (s) {
-		s->npages = s->n_segs = s->stored_pages = 0;
-		s->zero = 0;
-		s->done = s->ready = false;
-	}
+	if (!w->n_mine && refill(w, err) < 0)
+		return NULL;
+	s = w->mine[--w->n_mine];
+	s->npages = s->n_segs = s->stored_pages = 0;
+	s->zero = 0;
+	s->done = s->ready = false;
 	return s;
 }
 
 static void queue_slot(struct image_writer *w, struct slot *s)
 {
+	if (w->gathering) {
+		w->full[w->n_full++] = s;
+		return;
+	}
 	pthread_mutex_lock(&w->lock);
 	w->ring[w->tail++ % WRITER_SLOTS] = s;
-	pthread_cond_signal(&w->work_cond);
 	pthread_mutex_unlock(&w->lock);
+	writer_ring(&w->work_bell);
 }
 
 void writer_queue_open(struct image_writer *w)
@@ -66,6 +116,34 @@ void writer_queue_open(struct image_writer *w)
 		queue_slot(w, w->open);
 	w->open = NULL;
 }
+
+void image_writer_hold(struct image_writer *w)
+{
+	pthread_mutex_lock(&w->lock);
+	w->held = true;
+	w->gathering = true;
+	memcpy(w->mine, w->free, w->n_free * sizeof w->mine[0]);
+	w->n_mine = w->n_free;
+	w->n_free = 0;
+	pthread_mutex_unlock(&w->lock);
+}
+
+void image_writer_go(struct image_writer *w)
+{
+	if (!w->gathering)
+		return;
+	pthread_mutex_lock(&w->lock);
+	hand_over(w);
+	memcpy(w->free + w->n_free, w->mine, w->n_mine * sizeof w->mine[0]);
+	w->n_free += w->n_mine;
+	w->n_mine = 0;
+	w->gathering = false;
+	pthread_mutex_unlock(&w->lock);
+	writer_ring(&w->work_bell);
+}
+
+/* --- pages --------------------------------------------------------------------------------------
+ */
 
 /* Goes on with the last segment where it can. */
 static void add_seg(struct slot *s, uint32_t space, uint32_t kind, uint64_t page, uint64_t npages)
@@ -203,9 +281,9 @@ int image_writer_drain(struct image_writer *w, struct err *err)
 	writer_queue_open(w);
 	pthread_mutex_lock(&w->lock);
 	w->draining = true;
-	pthread_cond_broadcast(&w->done_cond);
+	writer_ring(&w->done_bell);
 	while (w->head != w->tail && !w->failed)
-		pthread_cond_wait(&w->free_cond, &w->lock);
+		writer_listen(w, &w->free_bell);
 	w->draining = false;
 	pthread_mutex_unlock(&w->lock);
 	return writer_failure(w, err);
@@ -217,22 +295,4 @@ void image_writer_warm(struct image_writer *w, uint64_t npages)
 	uint64_t blocks = MIN(npages / IMAGE_BLOCK_PAGES + 1, n);
 
 	(void)madvise(w->pool, blocks * BLOCK_BYTES, WARM_ADVICE);
-}
-
-static void set_held(struct image_writer *w, bool held)
-{
-	pthread_mutex_lock(&w->lock);
-	w->held = held;
-	pthread_cond_broadcast(&w->work_cond);
-	pthread_mutex_unlock(&w->lock);
-}
-
-void image_writer_hold(struct image_writer *w)
-{
-	set_held(w, true);
-}
-
-void image_writer_go(struct image_writer *w)
-{
-	set_held(w, false);
 }

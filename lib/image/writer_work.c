@@ -4,6 +4,7 @@
 #include "image/writer_int.h"
 
 #include "util/cleanup.h"
+#include "util/fault.h"
 #include "util/hash.h"
 
 #include <lz4.h>
@@ -115,21 +116,25 @@ void *writer_worker(void *arg)
 	pthread_mutex_lock(&w->lock);
 	for (;;) {
 		struct slot *s;
+		int rc;
 
 		while ((w->held || w->next_work == w->tail) && !w->finishing && !w->stop &&
 		       !w->failed)
-			pthread_cond_wait(&w->work_cond, &w->lock);
+			writer_listen(w, &w->work_bell);
 		if (w->stop || w->failed || w->next_work == w->tail)
 			break;
 		s = w->ring[w->next_work++ % WRITER_SLOTS];
+		rc = fault_point("image-worker", &err);
 		pthread_mutex_unlock(&w->lock);
-		if (!s->ready)
+		if (rc == 0 && !s->ready)
 			writer_prepare(s, w->params.compress, scratch);
-		else if (writer_check_stored(s, &err) < 0)
+		else if (rc == 0)
+			rc = writer_check_stored(s, &err);
+		if (rc < 0)
 			writer_fail(w, &err);
 		pthread_mutex_lock(&w->lock);
 		s->done = true;
-		pthread_cond_signal(&w->done_cond);
+		writer_ring(&w->done_bell);
 	}
 	pthread_mutex_unlock(&w->lock);
 	return NULL;

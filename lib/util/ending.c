@@ -65,13 +65,26 @@ static bool others_go_on(pid_t pid)
 	return found;
 }
 
-enum ending ending_of(pid_t pid, uint64_t *ret_start_time)
+static char *stat_text(pid_t pid)
 {
-	CLEANUP_FREE char *text = NULL;
-	char path[32];
+	char path[32], *text = NULL;
 
 	(void)snprintf(path, sizeof path, "/proc/%d/stat", pid);
-	if (pid <= 0 || io_read_records(AT_FDCWD, path, &text, NULL) < 0)
+	return pid > 0 && io_read_records(AT_FDCWD, path, &text, NULL) == 0 ? text : NULL;
+}
+
+bool process_is_stopped(pid_t pid)
+{
+	CLEANUP_FREE char *text = stat_text(pid);
+
+	return text && (*field(text, 3) == 'T' || *field(text, 3) == 't');
+}
+
+enum ending ending_of(pid_t pid, uint64_t *ret_start_time)
+{
+	CLEANUP_FREE char *text = stat_text(pid);
+
+	if (!text)
 		return ENDING_GONE;
 	if (ret_start_time)
 		*ret_start_time = strtoull(field(text, 22), NULL, 10);

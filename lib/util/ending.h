@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Is a process about to end? What is asked of those that may be in the way of a restart. */
+/* Is a process about to end, or stopped? What is asked of those that somebody waits for. */
 #pragma once
 
 #include <stdbool.h>
@@ -20,3 +20,5 @@ enum ending {
 bool ending_stat(const char *text);
 /* *ret_start_time (NULL: not wanted), in ticks since boot, says with the id which process it is. */
 enum ending ending_of(pid_t pid, uint64_t *ret_start_time);
+/* By a signal or a tracer: its threads will do nothing until somebody continues it. */
+bool process_is_stopped(pid_t pid);

@@ -298,6 +298,41 @@ gone_or_well() {
 	kill -9 "$JOB"
 }
 
+is_stopped() {
+	grep -qs '^State:.T (stopped)' "/proc/$1/status"
+}
+
+# More memory than the writer has blocks for, so that whoever copies it must wait for ckpt-run's
+# threads: one of them stops with the writer's lock in its hands, or before it writes.
+@test "a ckpt-run that is stopped while its writing is waited for does not hold the job up" {
+	local at
+	can_attach || skip "Yama lets only parents trace"
+	rm -f "$BASE".*
+	door busy "$VICTIMS/victim-unseen" "$BASE" memory 64
+	JOB=$DOOR_PID
+	wait_victim '^ready '
+	for at in image-worker:1 image-worker:40 image-write:1; do
+		rm -f "$STATS"
+		KEEP=("CKPT_FAULT=$at=stop")
+		door take "$RUN" --overwrite --mode stop -o "$CHAIN" --stats "$STATS" -i 0.1 \
+			--pid "$JOB"
+		KEEP=()
+		TAKER=$DOOR_PID
+		until_true 20 is_stopped "$TAKER" || fail "$at: not stopped" || return 1
+		until_true 20 untraced "$JOB" || fail "$at: still traced" || return 1
+		victim_poke || fail "stopped at $at" || return 1
+		kill -CONT "$TAKER"
+		until_true 30 gone_or_well "$TAKER" 2 || fail "$at: no good attempt after it" ||
+			return 1
+		head -n 1 "$STATS" | grep -q '"result": *"skipped".*was stopped' ||
+			fail "$at: $(head -n 1 "$STATS")" || return 1
+		kill -TERM "$TAKER"
+		wait "$TAKER" 2>/dev/null || true
+	done
+	check_chain
+	kill -9 "$JOB"
+}
+
 # Are the messages of queue number $1 out, as a call for that purpose says (CKPT_WITHOUT=haste)?
 queue_is_out() {
 	local fd
