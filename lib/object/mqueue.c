@@ -7,6 +7,7 @@
  * no siginfo_t; a program that can see it is refused.
  */
 #include "object/mqueues.h"
+#include "proc/refusals.h"
 
 #include <fcntl.h>
 #include <mqueue.h>
@@ -31,13 +32,6 @@ static int get_attr(int fd, struct mq_attr *attr)
 
 /* --- capture ---------------------------------------------------------------------------------- */
 
-static int number_of(const char *text, const char *name)
-{
-	const char *at = strstr(text, name);
-
-	return at ? (int)strtol(at + strlen(name), NULL, 10) : 0;
-}
-
 /* Can the process see the value that comes with the signal? */
 static bool sees_value(const struct process *p, int signo)
 {
@@ -53,50 +47,35 @@ static bool sees_value(const struct process *p, int signo)
 	return blocked;
 }
 
-/* "QSIZE:0 NOTIFY:0 SIGNO:0 NOTIFY_PID:0": what reading the file itself shows. */
 static int capture_notify(const struct capture *c, const struct open_file *of,
 			  struct file_mqueue *d, struct err *err)
 {
 	const struct process *p = NULL;
-	char text[128];
-	ssize_t n = pread(of->dup, text, sizeof text - 1, 0);
-	int pid;
+	struct mq_told told;
 
-	text[MAX(n, 0)] = '\0';
-	pid = number_of(text, "NOTIFY_PID:");
-	if (!pid)
+	if (!proc_mq_told(of->dup, &told))
 		return 0;
 	for (unsigned i = 0; i < c->n_subjects; i++)
-		if (c->subjects[i].status.tgid == pid)
+		if (c->subjects[i].status.tgid == told.pid)
 			p = c->subjects[i].process;
-	d->notify = (uint32_t)number_of(text, "NOTIFY:");
-	d->notify_signo = (uint32_t)number_of(text, "SIGNO:");
+	d->notify = (uint32_t)told.how;
+	d->notify_signo = (uint32_t)told.signo;
 	if (!p)
-		return refuse(of, err,
-			      "mq_notify() on the message queue '%s' by process %d, which is not "
-			      "in the job, is not supported",
-			      of->link, pid);
+		return refuse(of, err, REFUSAL_TOLD_OUTSIDE " is not supported", of->link,
+			      told.pid);
 	if (d->notify == SIGEV_THREAD)
-		return refuse(of, err,
-			      "mq_notify() with SIGEV_THREAD on the message queue '%s' is not "
-			      "supported",
-			      of->link);
+		return refuse(of, err, REFUSAL_TOLD_THREAD " is not supported", of->link);
 	if (d->notify == SIGEV_SIGNAL && d->notify_signo - 1 < 64 &&
 	    sees_value(p, (int)d->notify_signo)) {
-		refuse(of, err,
-		       "mq_notify() on the message queue '%s' is not supported with a signal (%u) "
-		       "whose value the program can see",
-		       of->link, d->notify_signo);
-		err_hint(err, "a handler without SA_SIGINFO is");
+		refuse(of, err, REFUSAL_TOLD_VALUE " is not supported", of->link, d->notify_signo);
+		err_hint(err, "%s", refusal_hint_told_value);
 		return -EOPNOTSUPP;
 	}
 	/* it would be asked for with its descriptors, and it is given none of its own */
 	if (p->files_of) {
-		refuse(of, err,
-		       "mq_notify() on the message queue '%s' by process %d, which shares its "
-		       "descriptors with process %d, is not supported",
-		       of->link, p->pid, p->files_of);
-		err_hint(err, "the first of the processes that share them may ask");
+		refuse(of, err, REFUSAL_TOLD_SHARED " is not supported", of->link, p->pid,
+		       p->files_of);
+		err_hint(err, "%s", refusal_hint_told_shared);
 		return -EOPNOTSUPP;
 	}
 	d->notify_pid = p->pid;

@@ -112,7 +112,7 @@ static void look_at_device(struct looking *l, const struct named *f)
 		able_look_at_terminal(l, f->fd, f->path, f->st.st_rdev);
 }
 
-static void look_at_named(struct looking *l, struct named *f)
+static void look_at_named(struct looking *l, const char *name, struct named *f)
 {
 	const char *what = refusal_of_filesystem(f->fs);
 
@@ -129,7 +129,9 @@ static void look_at_named(struct looking *l, struct named *f)
 		(void)able_obstacle(l, f->fd, NULL, "%s", what);
 	} else if (f->fs == FS_PROC) {
 		look_at_procfile(l, f);
-	} else if (S_ISREG(f->st.st_mode) && f->fs != FS_MQUEUE && !refusal_is_kernels_own(f->fs) &&
+	} else if (f->fs == FS_MQUEUE) {
+		able_look_at_queue(l, f->fd, name, f->path);
+	} else if (S_ISREG(f->st.st_mode) && !refusal_is_kernels_own(f->fs) &&
 		   strncmp(f->path, "/memfd:", 7) != 0) {
 		look_at_regular(l, f);
 	}
@@ -185,7 +187,7 @@ static void look_at_file(struct looking *l, int fd)
 		return;
 	f.flags = (int)info.flags;
 	f.fs = statfs(path, &fs) == 0 ? (long)fs.f_type : 0;
-	look_at_named(l, &f);
+	look_at_named(l, name, &f);
 }
 
 int able_look_at_files(struct looking *l, struct err *err)

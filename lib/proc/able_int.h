@@ -38,6 +38,7 @@ bool able_any_fd(const struct looking *l, able_fd_fn is, void *arg);
 int able_look_at_files(struct looking *l, struct err *err);
 /* able_kinds.c: one of them each. */
 void able_look_at_socket(struct looking *l, int fd, const char *name, const char *link);
+void able_look_at_queue(struct looking *l, int fd, const char *name, const char *path);
 void able_look_at_epoll(struct looking *l, int fd, const struct proc_fdinfo *info);
 void able_look_at_inotify(struct looking *l, int fd, const struct proc_fdinfo *info);
 void able_look_at_terminal(struct looking *l, int fd, const char *link, dev_t rdev);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What stands in the way of single kinds of descriptors: sockets, epoll, inotify, terminals. */
+/* What stands in the way of single kinds of descriptors: sockets, queues, epoll, inotify,
+ * terminals. */
 #include "proc/able_int.h"
 
 #include "proc/refusals.h"
@@ -10,6 +11,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/kcmp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -84,6 +86,60 @@ void able_look_at_socket(struct looking *l, int fd, const char *name, const char
 				    "a socket of another network namespace");
 	else if (line && netlink)
 		look_at_netlink(l, fd, line);
+}
+
+/* --- message queues --------------------------------------------------------------------------- */
+
+/* Blocked by all threads, a signal is for sigwaitinfo() or a signalfd, which show its value. */
+static bool is_blocked(const struct looking *l, pid_t pid, int signo)
+{
+	CLEANUP_FD int dirfd = -1;
+	bool blocked = true;
+	unsigned n;
+	pid_t *tids;
+
+	if (proc_open_pid(pid, &dirfd, NULL) < 0 || proc_threads(dirfd, l->a, &tids, &n, NULL) < 0)
+		return false;
+	for (unsigned i = 0; i < n && blocked; i++) {
+		struct proc_status st;
+
+		blocked = proc_thread_status_read(dirfd, tids[i], l->a, &st, NULL) == 0 &&
+			  (st.sig_blocked & 1ULL << (signo - 1));
+	}
+	return blocked;
+}
+
+/* The first process of the tree with the same table of descriptors, where that is another. */
+static pid_t shares_files_with(const struct looking *l, pid_t pid)
+{
+	for (unsigned i = 0; i < l->n_pids && l->pids[i] != pid; i++)
+		if (syscall(SYS_kcmp, pid, l->pids[i], KCMP_FILES, 0, 0) == 0)
+			return l->pids[i];
+	return 0;
+}
+
+/* The queue's file says who is to be told of a message. Whether a handler is shown the signal's
+ * value, nobody but the process can say. */
+void able_look_at_queue(struct looking *l, int fd, const char *name, const char *path)
+{
+	CLEANUP_FD int queue = openat(l->dirfd, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	struct mq_told told;
+	pid_t other;
+
+	if (queue < 0 || !proc_mq_told(queue, &told))
+		return;
+	other = shares_files_with(l, told.pid);
+	if (!able_in_tree(l, told.pid))
+		(void)able_obstacle(l, fd, NULL, REFUSAL_TOLD_OUTSIDE, path, told.pid);
+	else if (told.how == SIGEV_THREAD)
+		(void)able_obstacle(l, fd, NULL, REFUSAL_TOLD_THREAD, path);
+	else if (told.how == SIGEV_SIGNAL && told.signo > 0 && told.signo <= 64 &&
+		 is_blocked(l, told.pid, told.signo))
+		(void)able_obstacle(l, fd, refusal_hint_told_value, REFUSAL_TOLD_VALUE, path,
+				    (unsigned)told.signo);
+	else if (other)
+		(void)able_obstacle(l, fd, refusal_hint_told_shared, REFUSAL_TOLD_SHARED, path,
+				    told.pid, other);
 }
 
 /* --- epoll ------------------------------------------------------------------------------------ */

@@ -211,6 +211,15 @@ char *proc_other_name(struct arena *a, const char *path, const struct stat *st);
 int32_t proc_path_pid(const char *path, const char **ret_rest);
 int32_t proc_path_tid(const char *rest, const char **ret_rest);
 
+/* Who has asked with mq_notify(3) to be told of the next message of the queue that is open as fd,
+ * and how (SIGEV_SIGNAL, ...); false: nobody. Of an owner outside of our pid namespace the pid is
+ * 0. */
+struct mq_told {
+	pid_t pid;
+	int how, signo;
+};
+bool proc_mq_told(int fd, struct mq_told *ret);
+
 /* --- timers, limits, the machine
  * ------------------------------------------------------------------ */
 

@@ -26,6 +26,8 @@ const char refusal_hint_uffd[] =
 	"with ckpt-run --unsupported close the pages come back that are there by then";
 const char refusal_hint_device[] = "the program must unmap it first, or do without the device";
 const char refusal_hint_netns[] = "run ckpt-run inside of that namespace";
+const char refusal_hint_told_value[] = "a handler without SA_SIGINFO is";
+const char refusal_hint_told_shared[] = "the first of the processes that share them may ask";
 const char refusal_hint_hugetlb[] =
 	"start the program without huge pages of its own (PostgreSQL: huge_pages=off; Java: "
 	"-XX:+UseTransparentHugePages instead of -XX:+UseLargePages)";

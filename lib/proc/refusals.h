@@ -44,6 +44,16 @@ extern const char refusal_hint_hugetlb[], refusal_hint_32bit[], refusal_hint_sha
 	"%llu)"
 #define REFUSAL_WATCH_HINT                                                                         \
 	"root can ask the kernel where it is; ckpt-run --fd %d=close leaves the inotify out"
+/* Who is to be told of a queue's next message, with the queue's path. */
+#define REFUSAL_TOLD_OUTSIDE                                                                       \
+	"mq_notify() on the message queue '%s' by process %d, which is not in the job,"
+#define REFUSAL_TOLD_THREAD "mq_notify() with SIGEV_THREAD on the message queue '%s'"
+#define REFUSAL_TOLD_VALUE                                                                         \
+	"mq_notify() on the message queue '%s' with a signal (%u) whose value the program can see"
+#define REFUSAL_TOLD_SHARED                                                                        \
+	"mq_notify() on the message queue '%s' by process %d, which shares its descriptors with "  \
+	"process %d,"
+extern const char refusal_hint_told_value[], refusal_hint_told_shared[];
 /* Is it a ckpt-run or ckpt-restart, by the process's name and its executable? */
 bool refusal_is_ckpt(const char *name, const char *exe);
 extern const char refusal_hint_ckpt[];

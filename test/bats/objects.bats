@@ -604,6 +604,12 @@ all_stopped() {
 	foretold socket 'socket'
 }
 
+@test "inspect --pid: who is to be told of a message, and could not be asked for again" {
+	foretold mq_notify_thread 'pid [0-9]+ fd [0-9]+: mq_notify\(\) with SIGEV_THREAD on'
+	foretold mq_notify_blocked 'fd [0-9]+: mq_notify.* \([0-9]+\) whose value the program can see'
+	foretold mq_notify_shared 'mq_notify.* by process [0-9]+, which shares its descriptors with'
+}
+
 @test "inspect --pid: a descriptor of a namespace" {
 	foretold nsfd 'pid [0-9]+ fd 3: a network namespace'
 }

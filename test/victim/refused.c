@@ -139,6 +139,17 @@ static void on_value(int sig, siginfo_t *si, void *context)
 	(void)context;
 }
 
+static mqd_t make_queue(void)
+{
+	char name[64];
+	mqd_t q;
+
+	(void)snprintf(name, sizeof name, "/ckpt-refused-%d", (int)getpid());
+	q = mq_open(name, O_RDWR | O_CREAT | O_EXCL, 0600, NULL);
+	check_sys(q >= 0 && mq_unlink(name) == 0);
+	return q;
+}
+
 /* A value that its handler sees, and that nobody else can. */
 static void make_mq_notify(void)
 {
@@ -146,27 +157,46 @@ static void make_mq_notify(void)
 	struct sigevent event = { .sigev_notify = SIGEV_SIGNAL,
 				  .sigev_signo = SIGUSR2,
 				  .sigev_value.sival_int = 5 };
-	char name[64];
-	mqd_t q;
 
-	(void)snprintf(name, sizeof name, "/ckpt-refused-%d", (int)getpid());
-	q = mq_open(name, O_RDWR | O_CREAT | O_EXCL, 0600, NULL);
-	check_sys(q >= 0 && mq_unlink(name) == 0 && sigaction(SIGUSR2, &sa, NULL) == 0);
-	check_sys(mq_notify(q, &event) == 0);
+	check_sys(sigaction(SIGUSR2, &sa, NULL) == 0);
+	check_sys(mq_notify(make_queue(), &event) == 0);
+}
+
+/* A value that sigwaitinfo() would return. */
+static void make_mq_notify_blocked(void)
+{
+	struct sigevent event = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR2 };
+	sigset_t set;
+
+	(void)sigemptyset(&set);
+	(void)sigaddset(&set, SIGUSR2);
+	check_sys(sigprocmask(SIG_BLOCK, &set, NULL) == 0);
+	check_sys(mq_notify(make_queue(), &event) == 0);
+}
+
+static void on_message(union sigval value)
+{
+	(void)value;
+}
+
+static void make_mq_notify_thread(void)
+{
+	struct sigevent event = { .sigev_notify = SIGEV_THREAD,
+				  .sigev_notify_function = on_message };
+
+	check_sys(mq_notify(make_queue(), &event) == 0);
 }
 
 /* By a child that has this process's descriptors (CLONE_FILES), with a signal that it ignores. */
 static void make_mq_notify_shared(void)
 {
 	struct sigevent event = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGCHLD };
-	char name[64], done;
+	mqd_t q = make_queue();
 	int told[2];
-	mqd_t q;
+	char done;
 	long child;
 
-	(void)snprintf(name, sizeof name, "/ckpt-refused-%d", (int)getpid());
-	q = mq_open(name, O_RDWR | O_CREAT | O_EXCL, 0600, NULL);
-	check_sys(q >= 0 && mq_unlink(name) == 0 && pipe2(told, O_CLOEXEC) == 0);
+	check_sys(pipe2(told, O_CLOEXEC) == 0);
 	child = syscall(SYS_clone, CLONE_FILES | SIGCHLD, 0, 0, 0, 0);
 	check_sys(child >= 0);
 	if (!child) {
@@ -359,6 +389,8 @@ static const struct {
 	{ "pidfd", make_pidfd },
 	{ "epoll", make_epoll },
 	{ "mq_notify", make_mq_notify },
+	{ "mq_notify_blocked", make_mq_notify_blocked },
+	{ "mq_notify_thread", make_mq_notify_thread },
 	{ "mq_notify_shared", make_mq_notify_shared },
 };
 
