@@ -606,7 +606,7 @@ all_stopped() {
 
 @test "inspect --pid: who is to be told of a message, and could not be asked for again" {
 	foretold mq_notify_thread 'pid [0-9]+ fd [0-9]+: mq_notify\(\) with SIGEV_THREAD on'
-	foretold mq_notify_blocked 'fd [0-9]+: mq_notify.* \([0-9]+\) whose value the program can see'
+	foretold mq_notify_blocked 'fd [0-9]+: mq_notify.* with a signal \([0-9]+\) whose value'
 	foretold mq_notify_shared 'mq_notify.* by process [0-9]+, which shares its descriptors with'
 }
 
