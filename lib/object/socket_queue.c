@@ -276,12 +276,34 @@ static int make_room(struct queue *q, size_t len)
 	return 0;
 }
 
-/* A message of no bytes that was looked at before is passed over: the kernel marks it. */
+/*
+ * A message of no bytes that was looked at before is passed over where SO_PEEK_OFF is set: the
+ * kernel marks it. Without, the first message of all can be seen even so. *ret: that one has no
+ * bytes.
+ */
+static int peek_first_empty(struct queue *q, bool *ret, struct err *err)
+{
+	const int none = -1;
+	struct peeked p;
+	int rc = setsockopt(q->fd, SOL_SOCKET, SO_PEEK_OFF, &none, sizeof none) < 0
+			 ? -errno
+			 : peek(q, q->size, &p);
+
+	if (rc < 0)
+		return rc == -EAGAIN || rc == -EWOULDBLOCK ? 0 : failed(q, rc, err);
+	*ret = p.len == 0;
+	if (*ret)
+		rc = add_message(q, q->buf, 0, &p, err);
+	drop_rights(&p);
+	return rc;
+}
+
 static int peek_packets(struct queue *q, struct err *err)
 {
+	bool empty = false;
+	int rc = peek_first_empty(q, &empty, err);
+	bool first = !empty;
 	size_t off = 0;
-	bool first = true;
-	int rc = 0;
 
 	while (rc == 0) {
 		struct peeked p;
@@ -322,6 +344,7 @@ int socket_queue_capture(struct capture *c, unsigned i, struct err *err)
 	struct socket_seen *s = c->open_files[i].sock;
 	struct queue q = { .c = c, .i = i, .fd = c->open_files[i].dup, .d = s->d };
 	int unread = 0, off, rc;
+	bool has_end;
 	short shows;
 
 	if (socket_int(q.fd, SOL_SOCKET, SO_ACCEPTCONN) > 0)
@@ -331,8 +354,10 @@ int socket_queue_capture(struct capture *c, unsigned i, struct err *err)
 		q.d->traits |= SOCKET_ERROR;
 	if (!(shows & POLLIN) || ioctl(q.fd, SIOCINQ, &unread) < 0)
 		return 0;
-	/* With nothing to read, looking for it would take the error, or see the end. */
-	if (q.d->type != SOCK_DGRAM && unread <= 0)
+	/* With nothing to read, looking for it would take the error, or see the end. Packets may
+	 * have no bytes. */
+	has_end = shows & (POLLERR | POLLHUP | POLLRDHUP);
+	if (unread <= 0 && (q.d->type == SOCK_STREAM || (q.d->type == SOCK_SEQPACKET && has_end)))
 		return 0;
 	if (socket_is_inet(q.d) && q.d->type == SOCK_DGRAM && (shows & POLLERR))
 		return 0; /* looking would take the error; datagrams may be lost */

@@ -44,6 +44,10 @@ load ../lib/common
 	three_generations sock_more
 }
 
+@test "sock_empty: packets and datagrams of no bytes" {
+	three_generations sock_empty
+}
+
 @test "sock_outside: connections to another program come back as reset by it" {
 	door server /usr/bin/python3 "$BATS_TEST_DIRNAME/../program/server.py" "$T/server"
 	HOLDER=$DOOR_PID
