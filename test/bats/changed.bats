@@ -485,7 +485,7 @@ copies_ahead() {
 # It stands still in each round.
 continued_and_taken() {
 	kill -CONT "$SUP_PID"
-	more_stats_than 0
+	more_taken_than 0
 }
 
 # What had been copied ahead is taken back, and what is read instead is not.

@@ -69,7 +69,7 @@ written_meanwhile() {
 	victim_poke || return 1
 	${1:-:} || return 1
 	kill -CONT "$STOPPED"
-	until_true "$CKPT_TEST_WAIT" more_stats_than 0 || fail "no checkpoint came" || return 1
+	until_true "$CKPT_TEST_WAIT" more_taken_than 0 || fail "no checkpoint came" || return 1
 	[ "$(stats_last result)" = ok ] || fail "checkpoint: $(tail -n 1 "$STATS")"
 }
 
@@ -183,7 +183,7 @@ until_joining() {
 	[ "$(helpers | wc -w)" -eq 1 ] || fail "helpers: $(helpers)"
 	victim_poke
 	kill -CONT "$STOPPED"
-	until_true "$CKPT_TEST_WAIT" more_stats_than 1
+	until_true "$CKPT_TEST_WAIT" more_taken_than 1
 	no_helpers || fail "left: $(helpers)"
 	goes_on
 }

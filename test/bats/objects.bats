@@ -559,6 +559,8 @@ all_stopped() {
 	[ "$(switches)" = "$before" ] || fail "$before; then: $(switches)"
 	kill -STOP "$(cat job)" "$(cat child)"
 	until_true 20 all_stopped
+	until_true 20 in_call job 0        # off its processor
+	until_true 20 in_call child 230
 	before=$(switches)
 	run fg 20 "$INSPECT" --pid "$(cat job)"
 	[ "$status" -eq 0 ] || fail "$output"

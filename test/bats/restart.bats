@@ -315,7 +315,7 @@ PY
 
 @test "a restarted job goes on being checkpointed with the recorded settings" {
 	victim_start -i 0.2 --keep 3 -- busy
-	until_true 20 more_stats_than 2
+	until_true 20 more_taken_than 2
 	victim_kill
 	local before
 	victim_restart

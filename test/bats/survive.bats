@@ -193,8 +193,7 @@ tracer_of() {
 	until_true 30 tracer_stopped || fail "no tracing process stops" || return 1
 	[ "$(cut -d ' ' -f 5 "/proc/$tracer/stat")" = "$tracer" ] || fail "its process group"
 	kill -9 "$tracer"
-	until_true 30 more_stats_than 0
-	grep -q 'the tracing process was ended by signal 9' "$STATS"
+	wait_line "$STATS" 'the tracing process was ended by signal 9'
 	until_true 30 tail_ok
 	kill -TERM "$TAKER"
 	wait "$TAKER" 2>/dev/null || true
@@ -324,8 +323,8 @@ is_stopped() {
 		kill -CONT "$TAKER"
 		until_true 30 gone_or_well "$TAKER" 2 || fail "$at: no good attempt after it" ||
 			return 1
-		head -n 1 "$STATS" | grep -q '"result": *"skipped".*was stopped' ||
-			fail "$at: $(head -n 1 "$STATS")" || return 1
+		grep -q '"result": *"skipped".*was stopped' "$STATS" ||
+			fail "$at: $(cat "$STATS")" || return 1
 		kill -TERM "$TAKER"
 		wait "$TAKER" 2>/dev/null || true
 	done
@@ -446,7 +445,7 @@ no_semaphores() {
 	can_attach || touch "$BASE.eintr" "$BASE.remains"
 	victim_start -i 0.05 -- busy
 	for round in 1 2 3; do
-		until_true 20 more_stats_than 3
+		until_true 20 more_taken_than 3
 		kill -9 "$SUP_PID"
 		wait "$SUP_PID" 2>/dev/null || true
 		SUP_PID=''

@@ -266,13 +266,16 @@ vm_mode() {
 	three_generations tree_stopped
 }
 
-# Up to ten attempts, until one is ok; "skipped": it could not be stopped just then.
+# Up to ten attempts, until one is ok; "skipped": it could not be stopped just then. Those that
+# waited for a processor are a busy machine's, and do not count.
 checkpoint_in_ten() {
-	local i
-	for i in 1 2 3 4 5 6 7 8 9 10; do
+	local i=0 end=$((SECONDS + CKPT_TEST_WAIT))
+	while [ $i -lt 10 ]; do
 		attempt || return 1
 		[ "$(stats_last result)" != ok ] || return 0
 		[ "$(stats_last result)" = skipped ] || break
+		[[ $(stats_last error) == *"for a processor"* ]] && [ $SECONDS -lt $end ] ||
+			i=$((i + 1))
 	done
 	fail "attempt $i: $(tail -n 1 "$STATS")"
 }

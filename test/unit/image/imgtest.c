@@ -10,6 +10,7 @@
 #include <ftw.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 _Noreturn void test_fail(const char *file, int line, const char *what, const char *why)
 {
@@ -51,6 +52,24 @@ const char *test_dir(void)
 	CHECK(mkdtemp(scratch) && chdir(scratch) == 0);
 	atexit(remove_scratch); /* test_fail leaves it there to be looked at */
 	return scratch;
+}
+
+static unsigned count_threads(void)
+{
+	CLEANUP_DIR DIR *d = opendir("/proc/self/task");
+	const struct dirent *e;
+	unsigned n = 0;
+
+	CHECK(d);
+	while ((e = readdir(d)))
+		n += e->d_name[0] != '.';
+	return n;
+}
+
+void test_alone(void)
+{
+	while (count_threads() != 1)
+		(void)usleep(1000);
 }
 
 /* --- content -------------------------------------------------------------------------------------

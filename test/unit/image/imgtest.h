@@ -24,6 +24,10 @@ void test_check_msg(const char *file, int line, const struct err *err, const cha
  * when all is well. */
 const char *test_dir(void);
 
+/* Until the caller is this process's only thread: one that has been joined is there still, for a
+ * moment, which on a busy machine is long. */
+void test_alone(void);
+
 /* How many files the working directory has. */
 unsigned count_files(void);
 

@@ -243,11 +243,12 @@ static void broken(void)
 	chain_free(c);
 }
 
+/* Of work: how long a busy machine takes for it says nothing. */
 static double seconds(void)
 {
 	struct timespec t;
 
-	(void)clock_gettime(CLOCK_MONOTONIC, &t);
+	(void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
 	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 

@@ -112,6 +112,7 @@ static void test_writer(const struct tree *tree, bool begun, const char *name)
 	struct err err = { 0 };
 	struct image_writer *w;
 
+	test_alone();
 	OK(image_writer_open(AT_FDCWD, name, &params, &w, &err), &err);
 	if (begun) {
 		put_pages(w, 0x10000, 8);

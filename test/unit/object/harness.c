@@ -261,7 +261,7 @@ static bool run_test(const struct test *t, const char *as)
 	(void)fflush(stdout);
 	pid = fork();
 	if (pid == 0) {
-		(void)alarm(20);
+		(void)alarm(100); /* a hang is a failure, too */
 		run_one(t);
 	}
 	while (waitpid(pid, &status, 0) != pid)

@@ -109,7 +109,7 @@ static void epoll_lost(void)
 	CHECK(epoll_ctl(9, EPOLL_CTL_ADD, 10, &ev) == 0);
 	/* a child keeps the watched description, which the job itself has closed */
 	if (fork() == 0) {
-		(void)alarm(10);
+		(void)alarm(30);
 		for (;;)
 			(void)pause();
 	}

@@ -246,7 +246,7 @@ static void other_pipe_setup(void)
 
 	CHECK(pipe(ends) == 0);
 	if (fork() == 0) {
-		(void)alarm(10);
+		(void)alarm(30);
 		for (;;)
 			(void)pause();
 	}
@@ -260,7 +260,7 @@ static void other_reader_setup(void)
 
 	CHECK(pipe(ends) == 0);
 	if (fork() == 0) {
-		(void)alarm(10);
+		(void)alarm(30);
 		for (;;)
 			(void)pause();
 	}
