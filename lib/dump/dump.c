@@ -452,7 +452,7 @@ int dump_checkpoint(struct dump_job *job, unsigned flags, struct dump_result *re
 			brood_new(&d);
 		}
 		mend_prepare(&d);
-		rc = tracing_run(job->root, traced, &d, &job->by_thread, err);
+		rc = tracing_run(&job->tracing, job->root, traced, &d, err);
 		scout_stop(d.scout);
 	}
 	flags_forget(job);

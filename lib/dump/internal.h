@@ -98,7 +98,7 @@ struct dump_job {
 	struct remembered_wait *waits;
 	unsigned n_waits;
 	struct hashes *hashes;
-	bool by_thread;          /* dump/tracing.h */
+	struct tracing *tracing; /* dump/tracing.h */
 	unsigned last_processes; /* at the last checkpoint */
 	const struct tracker *tracker;
 	bool by_hash;       /* ... is not the best one, since most of the memory is in huge pages */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* What is remembered of a job between its checkpoints. */
 #include "dump/internal.h"
+#include "dump/tracing.h"
 #include "proc/pagemap.h"
 #include "proc/probe.h"
 #include "util/hash.h"
@@ -79,6 +80,7 @@ void dump_job_free(struct dump_job *job)
 {
 	if (!job)
 		return;
+	tracing_free(job->tracing);
 	for (unsigned i = 0; i < job->n_keys; i++)
 		free(job->keys[i].key);
 	free(job->keys);

@@ -111,7 +111,7 @@ static int run(struct dumper *d, int (*what)(void *, struct err *), double *ret_
 	int rc = dump_init(&brief, err);
 
 	if (rc == 0)
-		rc = tracing_run(d->job->root, what, &brief, &d->job->by_thread, err);
+		rc = tracing_run(&d->job->tracing, d->job->root, what, &brief, err);
 	d->result->pause_us += result.pause_us;
 	*ret_us = (double)result.pause_us;
 	arena_free(brief.arena);

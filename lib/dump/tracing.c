@@ -7,6 +7,11 @@
  * The C library keeps data for each thread (errno, malloc's cache) in memory that the thread's fs
  * base leads to, and knows nothing of such a process. So a thread is made for it, whose data it
  * uses, and which itself does nothing meanwhile but sleep in one system call.
+ *
+ * The thread is the same at all checkpoints of a job: its malloc arena, from which comes what the
+ * tracer leaves for the next time, would be another thread's when it has ended, a scout's or one of
+ * the writer's. If that were then stopped (SIGSTOP) with the arena's lock in its hands, the tracer
+ * would wait for it in free or realloc while the job stands still.
  */
 #include "dump/tracing.h"
 
@@ -24,6 +29,7 @@
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -35,13 +41,16 @@
 #define SLICE_NS           100000 /* the shortest there is */
 
 struct tracing {
+	pthread_t thread;
+	sem_t wanted, over;
+	bool by_thread, ends;
+	/* of this time */
 	pid_t root, parent;
 	int (*fn)(void *arg, struct err *err);
 	void *arg;
 	struct err *err;
 	int rc;
 	bool refused, returned;
-	sem_t over;
 };
 
 /* The same question as for PTRACE_SEIZE, which would leave the thread seized. */
@@ -113,27 +122,45 @@ static int run_process(struct tracing *t)
 	return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
 }
 
-static void *thread_main(void *arg)
+static void wait_sem(sem_t *sem)
 {
-	struct tracing *t = arg;
+	while (sem_wait(sem) < 0)
+		;
+}
+
+/* False: this thread is of no use any more. */
+static bool run(struct tracing *t)
+{
 	int sig = 0;
 
-	take_short_slices(); /* and the process inherits it */
-	if (!t->refused)
+	if (!t->by_thread)
 		sig = run_process(t);
-	if (sig < 0 || t->refused) {
-		t->refused = true;
+	if (t->by_thread || sig < 0 || t->refused) {
+		t->by_thread = true;
 		t->rc = t->fn(t->arg, t->err);
 		t->returned = true;
 	}
-	if (t->returned) {
-		(void)sem_post(&t->over);
-		return NULL;
-	}
+	if (t->returned)
+		return true;
 	/* It may have been in the middle of anything. What the C library keeps for this thread is
 	 * not to be relied upon any more, not even to end it. */
 	t->rc = err_set(t->err, -EIO, "the tracing process was ended by signal %d", sig);
-	(void)sem_post(&t->over);
+	return false;
+}
+
+static void *thread_main(void *arg)
+{
+	struct tracing *t = arg;
+	bool useful = true;
+
+	take_short_slices(); /* and the process inherits it */
+	while (useful) {
+		wait_sem(&t->wanted);
+		if (t->ends)
+			return NULL;
+		useful = run(t);
+		(void)sem_post(&t->over);
+	}
 	for (;;)
 		(void)pause();
 }
@@ -169,30 +196,60 @@ int thread_start_blocked(pthread_t *ret, size_t stack_bytes, void *(*main)(void 
 	return -rc;
 }
 
-int tracing_run(pid_t root, int (*fn)(void *arg, struct err *err), void *arg, bool *by_thread,
-		struct err *err)
+static struct tracing *tracing_new(struct err *err)
 {
-	struct tracing t = { .root = root,
-			     .parent = getpid(),
-			     .fn = fn,
-			     .arg = arg,
-			     .err = err,
-			     .refused = *by_thread || probe_without("tracer") };
-	pthread_t thread;
+	struct tracing *t = calloc(1, sizeof *t);
 	int rc;
 
-	fault_program(t.parent);
-	(void)sem_init(&t.over, 0, 0);
-	rc = thread_start_blocked(&thread, THREAD_STACK_BYTES, thread_main, &t);
-	if (rc < 0)
-		return err_set(err, rc, "cannot start a thread: %m");
-	while (sem_wait(&t.over) < 0)
-		;
-	if (t.returned)
-		(void)pthread_join(thread, NULL);
-	else
-		(void)pthread_detach(thread);
-	*by_thread = t.refused;
-	log_debug("traced by a %s", t.refused ? "thread" : "process");
-	return t.rc;
+	if (!t) {
+		(void)err_nomem(err);
+		return NULL;
+	}
+	t->by_thread = probe_without("tracer");
+	(void)sem_init(&t->wanted, 0, 0);
+	(void)sem_init(&t->over, 0, 0);
+	rc = thread_start_blocked(&t->thread, THREAD_STACK_BYTES, thread_main, t);
+	if (rc == 0)
+		return t;
+	err_set(err, rc, "cannot start a thread: %m");
+	free(t);
+	return NULL;
+}
+
+int tracing_run(struct tracing **tracing, pid_t root, int (*fn)(void *arg, struct err *err),
+		void *arg, struct err *err)
+{
+	struct tracing *t = *tracing ? *tracing : tracing_new(err);
+	int rc;
+
+	if (!t)
+		return err ? err->code : -ENOMEM;
+	*tracing = t;
+	t->root = root;
+	t->parent = getpid();
+	t->fn = fn;
+	t->arg = arg;
+	t->err = err;
+	t->refused = t->returned = false;
+	fault_program(t->parent);
+	(void)sem_post(&t->wanted);
+	wait_sem(&t->over);
+	log_debug("traced by a %s", t->by_thread ? "thread" : "process");
+	rc = t->rc;
+	if (!t->returned) {
+		(void)pthread_detach(t->thread);
+		free(t);
+		*tracing = NULL;
+	}
+	return rc;
+}
+
+void tracing_free(struct tracing *t)
+{
+	if (!t)
+		return;
+	t->ends = true;
+	(void)sem_post(&t->wanted);
+	(void)pthread_join(t->thread, NULL);
+	free(t);
 }

@@ -13,7 +13,7 @@
 
 #define WARM_ADVICE 23 /* MADV_POPULATE_WRITE, Linux 5.14 */
 /* How often a caller for whom somebody stands still looks whether the writing has been stopped. */
-#define PATIENCE_MS 1000
+#define PATIENCE_MS 50
 
 /* --- slots --------------------------------------------------------------------------------------
  */
@@ -40,7 +40,9 @@ static int enter(struct image_writer *w, struct err *err)
 		return -pthread_mutex_lock(&w->lock);
 	do {
 		(void)clock_gettime(CLOCK_MONOTONIC, &until);
-		until.tv_sec += PATIENCE_MS / 1000;
+		until.tv_nsec += PATIENCE_MS * 1000000;
+		until.tv_sec += until.tv_nsec / 1000000000;
+		until.tv_nsec %= 1000000000;
 		rc = pthread_mutex_clocklock(&w->lock, CLOCK_MONOTONIC, &until);
 	} while (rc != 0 && has_stalled(w, err) == 0);
 	return rc != 0 ? -EAGAIN : 0;

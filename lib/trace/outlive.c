@@ -31,7 +31,8 @@
 #define PTRACE_EVENT_STOP 128
 #endif
 
-#define ORPHAN_SIGNAL SIGTERM
+/* It also continues whom somebody has stopped. */
+#define ORPHAN_SIGNAL SIGCONT
 #define MAX_ASKED     64
 /* How long a thread may take to stop: on a loaded machine it may not get a CPU for a while. */
 #define STOP_WAIT_NS   3000000000

@@ -301,6 +301,30 @@ is_stopped() {
 	grep -qs '^State:.T (stopped)' "/proc/$1/status"
 }
 
+find_stopped_of_shell() {
+	TAKER=$(pgrep -P "$(cat "$T/take.stdout")" -x ckpt-run) && tracer_stopped
+}
+
+# Whoever inherits the tracing process is of the same session, as in many containers: else the
+# kernel itself continues it (setpgid(2), an orphaned process group).
+@test "SIGKILL for ckpt-run whose tracing process is stopped: that puts the job back all the same" {
+	local tracer
+	can_attach || skip "Yama lets only parents trace"
+	busy_alone
+	KEEP=(CKPT_FAULT=dump-captured=stop)
+	# shellcheck disable=SC2016
+	door take "$CKPT_BUILD/test/tool/reaper" bash -c 'echo $$; "$@" & wait; exec sleep 1000' _ \
+		"$RUN" -o "$CHAIN" -i 0.03 --pid "$JOB"
+	KEEP=()
+	until_true 30 find_stopped_of_shell || fail "no tracing process stops" || return 1
+	kill -9 "$TAKER"
+	until_true 20 is_gone "$tracer" || fail "the tracing process stays" || return 1
+	check_untraced "$JOB"
+	victim_poke
+	check_clean "tracing process stopped"
+	kill -9 "$DOOR_PID" "$JOB"
+}
+
 # More memory than the writer has blocks for, so that whoever copies it must wait for ckpt-run's
 # threads: one of them stops with the writer's lock in its hands, or before it writes.
 @test "a ckpt-run that is stopped while its writing is waited for does not hold the job up" {
