@@ -381,6 +381,7 @@ static int begin(struct dumper *d, struct err *err)
 	d->begin_ns = trace_now_ns();
 	d->cap.tcp_repair = s->tcp_repair;
 	d->cap.job_ends = d->flags & DUMP_KILL;
+	d->cap.watches = &job->watches;
 	d->cap.lose_events = job->put_off >= PUT_OFF_MOST;
 	r->seq = chain_next_seq(job->chain);
 	(void)snprintf(r->mode, sizeof r->mode, "stop");

@@ -10,6 +10,7 @@
 #include "dump/tracker.h"
 #include "inject/live.h"
 #include "object/object.h"
+#include "proc/watches.h"
 #include "trace/freeze.h"
 #include "util/arena.h"
 
@@ -112,6 +113,7 @@ struct dump_job {
 	struct written written;
 	struct policy policy;
 	unsigned put_off; /* attempts in a row that waited for inotify events to be read */
+	struct watch_memory watches;
 	uint64_t at_stop; /* pages that the last one copied while the job stood still */
 	/* Memory that the state took in the last one, and what its scout saw: the next finds it
 	 * there. */

@@ -87,6 +87,7 @@ void dump_job_free(struct dump_job *job)
 	free(job->calls);
 	free(job->waits);
 	hashes_free(job->hashes);
+	watches_forget(&job->watches);
 	watched_free(job);
 	free(job);
 }

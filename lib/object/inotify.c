@@ -42,12 +42,18 @@ static void find_paths(const struct capture *c, const struct open_file *of, stru
 	struct watch_search s = { .arena = c->arena, .d = d, .n_open = d->n_watches };
 
 	watches_by_handle(&s, of->subject->proc_dirfd, of->fd);
-	for (unsigned i = 0; s.n_open && i < c->n_subjects; i++)
+	if (c->watches)
+		watches_by_memory(&s, c->watches);
+	if (!s.n_open)
+		return;
+	for (unsigned i = 0; i < c->n_subjects; i++)
 		watches_near_process(&s, c->subjects[i].proc_dirfd);
-	for (unsigned i = 0; s.n_open && i < c->n_open_files; i++)
+	for (unsigned i = 0; i < c->n_open_files; i++)
 		watches_near_file(&s, c->open_files[i].link);
-	if (s.n_open)
-		watches_look_around(&s);
+	watches_look_around(&s);
+	for (unsigned i = 0; c->watches && i < d->n_watches; i++)
+		if (d->watches[i].path)
+			watches_remember(c->watches, d->watches[i].path);
 }
 
 static int capture(struct capture *c, const struct open_file *of, struct file *f, struct err *err)

@@ -17,6 +17,8 @@
 /* --- capture: everything of the tree is stopped
  * ---------------------------------------------------- */
 
+struct watch_memory;
+
 /* A process being captured. */
 struct subject {
 	struct process *process; /* what is being filled in */
@@ -85,6 +87,8 @@ struct capture {
 	/* Unread inotify events: put_off says that they made this attempt fail; they are to be lost
 	 * if they are still there. */
 	bool put_off, lose_events;
+	struct watch_memory
+		*watches;          /* of inotify: where earlier checkpoints found them; or NULL */
 	struct left_out *left_out; /* what --fd leaves out */
 	unsigned n_left_out;
 	int *held; /* connections that stay under repair until the job has ended */

@@ -24,6 +24,8 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#define MAX_REMEMBERED 4096
+
 /* --- by handle -------------------------------------------------------------------------------- */
 
 /* The directory on which the file system with this device number is mounted. */
@@ -189,6 +191,37 @@ static void try_path(struct watch_search *s, const char *path)
 		if (S_ISDIR(st.st_mode))
 			add_dir(s, path);
 	}
+}
+
+void watches_by_memory(struct watch_search *s, const struct watch_memory *m)
+{
+	for (unsigned i = 0; i < m->n && s->n_open; i++)
+		try_path(s, m->paths[i].s);
+}
+
+void watches_remember(struct watch_memory *m, const char *path)
+{
+	struct string *more;
+
+	if (m->n == MAX_REMEMBERED)
+		watches_forget(m);
+	for (unsigned i = 0; i < m->n; i++)
+		if (!strcmp(m->paths[i].s, path))
+			return;
+	if (!m->arena)
+		m->arena = arena_new();
+	more = m->arena ? arena_push(m->arena, &m->paths, &m->n, sizeof *more) : NULL;
+	if (!more)
+		return;
+	more->s = arena_strdup(m->arena, path);
+	if (!more->s)
+		m->n--;
+}
+
+void watches_forget(struct watch_memory *m)
+{
+	arena_free(m->arena);
+	*m = (struct watch_memory){ 0 };
 }
 
 static void look_through(struct watch_search *s, const char *dir)

@@ -245,6 +245,37 @@ shm_left() {
 	done
 }
 
+@test "inotify: the places of watches are looked for once, not read at each checkpoint" {
+	mkdir -p watched/below
+	cat > watcher.py <<'PY'
+import ctypes, os, time
+libc = ctypes.CDLL(None)
+fd = libc.inotify_init1(os.O_NONBLOCK)
+assert libc.inotify_add_watch(fd, b"watched", 0xfff) == 1
+assert libc.inotify_add_watch(fd, b"watched/below", 0xfff) == 2
+print("ready", flush=True)
+for turn in 1, 2:
+    while not os.path.exists(f"read{turn}"):
+        time.sleep(0.02)
+    try:
+        events = os.read(fd, 65536)
+    except BlockingIOError:
+        events = b""
+    print(f"turn {turn}:", len(events) if turn == 2 else "", flush=True)
+PY
+	door run1 "$RUN" -o "$CHAIN" --stats "$STATS" -- /usr/bin/python3 watcher.py
+	SUP_PID=$DOOR_PID
+	wait_line "$T/run1.stdout" '^ready$'
+	checkpoint
+	touch read1
+	wait_line "$T/run1.stdout" '^turn 1:'
+	checkpoint
+	checkpoint
+	touch read2
+	wait_line "$T/run1.stdout" '^turn 2: 0$'
+	wait "$SUP_PID"
+}
+
 @test "mqueue: POSIX message queues with messages, without a name, full, and mq_notify" {
 	three_generations mqueue
 }
