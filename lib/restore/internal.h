@@ -108,7 +108,7 @@ struct restoring {
 	pid_t maker;   /* as seen from here */
 	bool lazy;     /* memory may come while the job runs */
 	struct filler *filler; /* and this much of it will; NULL: all is there */
-	struct guard guard;    /* while it will */
+	struct guard guard;    /* while it will; of a tree, while it is let go */
 };
 
 void restore_warn(const struct restoring *r, const char *fmt, ...)

@@ -7,7 +7,8 @@
  *
  * And the guard: a process that does nothing but hold the userfaultfds. When the keeper is killed,
  * the kernel closes its descriptors before it kills what it traced (do_exit); were those the last
- * of the userfaultfds, threads of the job would see empty pages for an instant.
+ * of the userfaultfds, threads of the job would see empty pages for an instant. Without --lazy,
+ * too, a tree has one for the moment in which its processes are let go one after the other.
  */
 #include "restore/keeper.h"
 
@@ -225,9 +226,12 @@ _Noreturn static void guard_main(const struct restoring *r, int pipe_fd, const i
 	wait_for_all(pidfds, pidfds ? n : 0);
 	if (r->opts->warn)
 		r->opts->warn(r->opts->warn_arg,
-			      "the process that brought the job's memory was killed before all of "
-			      "it was there, and the job with it; its chain is as it was and can "
-			      "be restarted");
+			      r->lazy ? "the process that brought the job's memory was killed "
+					"before all of it was there, and the job with it; its "
+					"chain is as it was and can be restarted"
+				      : "ckpt-restart was killed before all of the job ran, and "
+					"the job with it; its chain is as it was and can be "
+					"restarted");
 	_exit(1);
 }
 

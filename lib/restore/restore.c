@@ -377,6 +377,20 @@ static pid_t foreground(const struct restoring *r)
 	return 0;
 }
 
+static int let_go(struct restoring *r, struct err *err)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; rc == 0 && i < r->tree->n_processes; i++) {
+		threads_release(&r->procs[i]);
+		if (i == 0 && r->guard.pid > 0)
+			rc = fault_point("restore-let-go", err);
+	}
+	if (rc == 0)
+		guard_end(&r->guard);
+	return rc;
+}
+
 /* Complete: from here on it runs. */
 static int release(struct restoring *r, int keeper_channel, bool *released, struct restored *ret,
 		   struct err *err)
@@ -391,6 +405,9 @@ static int release(struct restoring *r, int keeper_channel, bool *released, stru
 		r->opts->ready(r->opts->ready_arg, r->maker, foreground(r));
 	if (r->filler)
 		rc = lazy_guard(r, err);
+	/* Should we be killed, the kernel ends those that we still trace (PTRACE_O_EXITKILL). */
+	else if (r->tree->n_processes > 1)
+		rc = guard_start(&r->guard, r, NULL, 0, err);
 	if (rc == 0 && keeper_channel >= 0)
 		rc = keeper_tell(keeper_channel, ret, foreground(r), err);
 	if (rc < 0)
@@ -401,12 +418,12 @@ static int release(struct restoring *r, int keeper_channel, bool *released, stru
 	gates_close(r);
 	(void)close(r->control);
 	r->control = -1;
-	*released = true;
+	*released = r->filler;
 	if (r->filler)
 		return lazy_serve(r, err);
-	for (unsigned i = 0; i < r->tree->n_processes; i++)
-		threads_release(&r->procs[i]);
-	return 0;
+	rc = let_go(r, err);
+	*released = rc == 0;
+	return rc;
 }
 
 int restore_with(struct resolved *state, const struct tree *tree, const struct restore_opts *opts,
