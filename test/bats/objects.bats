@@ -52,6 +52,13 @@ on_terminal() {
 		[ -n "$SUP_PID" ]'
 }
 
+# type_at NAME TEXT: and waits until it has been typed. The file is there at once with all of it.
+type_at() {
+	printf "$2" > "$T/type"
+	mv "$T/type" "$T/$1.type"
+	until_true "$CKPT_TEST_WAIT" test ! -e "$T/$1.type"
+}
+
 modes() {
 	stty -F "$(cat "$T/$1.pts")" -a | grep -oE -- '-?(icanon|echo)\>' | tr '\n' ' '
 }
@@ -61,7 +68,7 @@ modes() {
 	wait_victim '^ready '
 	victim_poke
 	[ "$(modes first)" = "-icanon -echo " ]
-	printf k > "$T/first.type"
+	type_at first k
 	wait_line "$BASE.out" '^key k$'
 	checkpoint
 	victim_kill
@@ -71,7 +78,7 @@ modes() {
 	victim_poke
 	wait_line "$BASE.out" '^size 30 100$'
 	[ "$(modes second)" = "-icanon -echo " ]
-	printf q > "$T/second.type"
+	type_at second q
 	wait_line "$BASE.out" '^key q$'
 	checkpoint
 	ln -sfn quit "$BASE.poke"
@@ -79,13 +86,6 @@ modes() {
 	SUP_PID=
 	# the terminal is as the caller had it
 	[ "$(cat "$T/second.end")" = "0 icanon echo" ] || fail "$(cat "$T/second.end")"
-}
-
-# type_at NAME TEXT: and waits until it has been typed.
-type_at() {
-	printf "$2" > "$T/type"
-	mv "$T/type" "$T/$1.type"
-	until_true "$CKPT_TEST_WAIT" test ! -e "$T/$1.type"
 }
 
 # on_screen NAME PATTERN: within a while.
