@@ -478,6 +478,8 @@ int dump_checkpoint(struct dump_job *job, unsigned flags, struct dump_result *re
 	job->seen_bytes = scout_free(d.scout);
 	(void)scout_free(d.asker);
 	(void)scout_free(d.walker);
+	if (!job->tracing) /* it was killed, and the job goes on: no end of a pipe stays with us */
+		files_forsaken(&d.cap);
 	brood_free(&d);
 	walk_free(&d);
 	arena_free(d.arena);

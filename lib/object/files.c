@@ -199,6 +199,25 @@ void files_capture_done(struct capture *c)
 	idmap_fini(&c->job_pids);
 }
 
+void forsake(int *fd)
+{
+	if (*fd > STDERR_FILENO) /* a slot that was not filled yet is 0 */
+		(void)close(*fd);
+	*fd = -1;
+}
+
+void files_forsaken(struct capture *c)
+{
+	gather_forsaken(c);
+	for (unsigned i = 0; i < c->n_open_files; i++)
+		forsake(&c->open_files[i].dup);
+	for (unsigned i = 0; i < c->n_sources; i++)
+		forsake(&c->sources[i].fd);
+	if (c->n_held && c->held[c->n_held - 1] <= STDERR_FILENO)
+		c->n_held--;
+	files_let_go(c, false);
+}
+
 struct file *files_by_fd(struct capture *c, const struct subject *s, int fd)
 {
 	unsigned lo = 0, hi = s->process->n_fds;

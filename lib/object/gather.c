@@ -469,11 +469,18 @@ static int gather_posix_locks(struct gathering *g, struct err *err)
 	return 0;
 }
 
+void gather_forsaken(struct capture *c)
+{
+	for (unsigned i = 0; c->gathering && i < c->gathering->n_seen; i++)
+		forsake(&c->gathering->seen[i].of.dup);
+}
+
 int files_gather(struct capture *c, struct err *err)
 {
 	struct gathering g = { .c = c };
 	int rc = 0;
 
+	c->gathering = &g;
 	for (unsigned i = 0; i < c->n_subjects && rc == 0; i++)
 		rc = gather_subject(&g, i, err);
 	if (rc == 0)
@@ -485,5 +492,6 @@ int files_gather(struct capture *c, struct err *err)
 	for (unsigned i = 0; i < g.n_seen; i++)
 		if (g.seen[i].of.dup >= 0)
 			(void)close(g.seen[i].of.dup);
+	c->gathering = NULL;
 	return rc;
 }

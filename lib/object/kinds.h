@@ -34,6 +34,9 @@ extern bool gather_force_no_kcmp, eventfd_force_try;
  * gather.c: duplicates every descriptor of every subject and groups them by open file description.
  */
 int files_gather(struct capture *c, struct err *err);
+/* files_forsaken in the middle of that; a descriptor of somebody who was killed. */
+void gather_forsaken(struct capture *c);
+void forsake(int *fd);
 
 /* A descriptor of the same file that can be read at any offset, whatever the original was opened
  * for. 1: not of a description of our own, which the job's user may not open

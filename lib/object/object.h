@@ -94,6 +94,7 @@ struct capture {
 	int *held; /* connections that stay under repair until the job has ended */
 	unsigned n_held;
 	struct socket_fresh *fresh_sockets; /* working memory of object/socket_options.c */
+	struct gathering *gathering;        /* of object/gather.c, while it is in there */
 	unsigned *later;                    /* indices of open_files: what is left for files_ask */
 	unsigned n_later;
 	struct idmap job_pids;  /* working memory of object/socket_queue.c */
@@ -198,6 +199,9 @@ int files_ask(struct capture *c, unsigned i, struct arena *a, void **ret, struct
 int files_answered(struct capture *c, unsigned i, void *answer, struct err *err);
 /* Closes our duplicates (sources stay). */
 void files_capture_done(struct capture *c);
+/* Whoever captured was killed, at any instant: what it had open of the job's is closed, and no
+ * connection stays under repair. */
+void files_forsaken(struct capture *c);
 /* When the job has ended, or will not: lets go of the TCP connections that were held (job_ends). */
 void files_let_go(struct capture *c, bool ended);
 /* The file (of tree->files) behind a descriptor number of a subject, NULL if not open. */

@@ -201,6 +201,23 @@ tracer_of() {
 	kill -9 "$JOB"
 }
 
+@test "a tracing process that is killed leaves ckpt-run no end of the job's pipes" {
+	local tracer
+	can_attach || skip "Yama lets only parents trace"
+	STDOUT=/dev/null door pipe bash -c 'sleep 1000 | cat; echo over > over; exec sleep 1000'
+	JOB=$DOOR_PID
+	until_true 20 pgrep -P "$JOB" -x sleep
+	take_on CKPT_FAULT=dump-captured=stop -i 0.03
+	until_true 30 tracer_stopped || fail "no tracing process stops" || return 1
+	kill -9 "$tracer"
+	wait_line "$STATS" 'the tracing process was ended by signal 9'
+	pkill -KILL -P "$JOB" -x sleep
+	until_true 20 test -s over || fail "cat sees no end of its input" || return 1
+	kill -TERM "$TAKER"
+	wait "$TAKER" 2>/dev/null || true
+	kill -9 "$JOB" $(pgrep -P "$JOB" -x sleep)
+}
+
 tracer_stopped() {
 	tracer=$(tracer_of "$TAKER")
 	[ -n "$tracer" ] && grep -q '^State:.*T' "/proc/$tracer/status"
