@@ -35,7 +35,10 @@ def type_keys(text):
         read_screen(0.001)
 
 
-read_screen(1)
+for _ in range(90):  # on a busy machine it is not there at once
+    read_screen(1)
+    if seen:
+        break
 type_keys("i")
 for i in range(lines):
     type_keys(f"line {i} is {i * i} long\r")
