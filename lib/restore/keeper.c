@@ -12,6 +12,7 @@
  */
 #include "restore/keeper.h"
 
+#include "proc/probe.h"
 #include "util/cleanup.h"
 #include "util/io.h"
 
@@ -238,19 +239,26 @@ _Noreturn static void guard_main(const struct restoring *r, int pipe_fd, const i
 int guard_start(struct guard *g, const struct restoring *r, const int *uffds, unsigned n,
 		struct err *err)
 {
-	int fds[2];
+	int fds[2], code;
 
 	*g = (struct guard){ .pid = -1, .fd = -1 };
 	if (pipe2(fds, O_CLOEXEC) < 0)
 		return err_set(err, -errno, "cannot create a pipe: %m");
-	g->pid = fork();
+	errno = EAGAIN;
+	g->pid = probe_without("guard") ? -1 : fork();
+	code = -errno;
 	if (g->pid == 0) {
 		(void)close(fds[1]);
 		guard_main(r, fds[0], uffds, n);
 	}
+	if (g->pid < 0) {
+		(void)close(fds[0]);
+		(void)close(fds[1]);
+		return err_set(err, code, "cannot create a process: %m");
+	}
 	g->fd = fds[1];
 	(void)close(fds[0]);
-	return g->pid < 0 ? err_set(err, -errno, "cannot create a process: %m") : 0;
+	return 0;
 }
 
 void guard_end(struct guard *g)

@@ -405,9 +405,10 @@ static int release(struct restoring *r, int keeper_channel, bool *released, stru
 		r->opts->ready(r->opts->ready_arg, r->maker, foreground(r));
 	if (r->filler)
 		rc = lazy_guard(r, err);
-	/* Should we be killed, the kernel ends those that we still trace (PTRACE_O_EXITKILL). */
-	else if (r->tree->n_processes > 1)
-		rc = guard_start(&r->guard, r, NULL, 0, err);
+	/* Should we be killed, the kernel ends those that we still trace (PTRACE_O_EXITKILL). Where
+	 * no further process may be had (RLIMIT_NPROC, pids cgroup) that must do. */
+	else if (r->tree->n_processes > 1 && guard_start(&r->guard, r, NULL, 0, err) < 0)
+		err_clear(err);
 	if (rc == 0 && keeper_channel >= 0)
 		rc = keeper_tell(keeper_channel, ret, foreground(r), err);
 	if (rc < 0)

@@ -258,6 +258,11 @@ vm_mode() {
 	three_generations tree_files
 }
 
+@test "tree_death: where no process may be had that guards the tree while it is let go" {
+	KEEP=(CKPT_WITHOUT=guard)
+	three_generations tree_death
+}
+
 @test "tree_death: parent-death signals come when parents die, and not before" {
 	three_generations tree_death
 }
