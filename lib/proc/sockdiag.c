@@ -14,6 +14,7 @@
 
 #define ANSWER_BYTES (256 * 1024)
 #define DUMP_TRIES   5
+#define MAX_ERRNO    4095 /* the kernel: include/linux/err.h */
 #define ALL_STATES   0xffffffffu
 
 #define MSG_LEN(n) ((size_t)NLMSG_ALIGN(n))
@@ -42,7 +43,7 @@ static int failure(const struct nlmsghdr *h, struct err *err)
 {
 	const struct nlmsgerr *e = payload(h, sizeof(int));
 
-	if (!e || e->error >= 0)
+	if (!e || e->error >= 0 || e->error < -MAX_ERRNO)
 		return err_set(err, -EPROTO, "sock_diag: an answer that cannot be understood");
 	return err_set(err, e->error, "the kernel does not describe sockets (sock_diag): %m");
 }

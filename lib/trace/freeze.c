@@ -371,9 +371,10 @@ static int freeze_all(struct freezer *z, struct err *err)
 			return rc;
 		if (late(z))
 			return err_set(err, -EAGAIN,
-				       "the job creates processes faster than they can be stopped "
-				       "(%u are)",
-				       next);
+				       "%u processes were stopped within %u ms, and there are "
+				       "more: the job creates processes faster, or the machine is "
+				       "too busy",
+				       next, z->kin.o->timeout_ms);
 	}
 }
 

@@ -134,9 +134,10 @@ drive() {
 
 # Now and then: from any state that the chain still has, merged before or not.
 restart_somewhere() {
-	local images=("$CHAIN"/*.img) n args=()
-	n=$(below ${#images[@]})
+	local images n args=()
 	victim_kill || return 1
+	images=("$CHAIN"/*.img) # none is merged away any more
+	n=$(below ${#images[@]})
 	if [ "$(below 3)" -eq 0 ]; then
 		fg "$PATIENCE" "$MERGE" -q "$CHAIN" || fail "merge" || return 1
 	elif [ "$(below 2)" -eq 0 ]; then

@@ -8,7 +8,7 @@ load ../lib/common
 # request: it then goes to sleep, and the whole job would stand still until the deadline. That a
 # thread which would stop gets no processor until then is a busy machine's fault.
 none_sleeps() {
-	local i legal='"skipped".*(for a processor|for a device|faster than they can be stopped)'
+	local i legal='"skipped".*(for a processor|for a device|creates (threads|processes) faster)'
 	for ((i = 0; i < $1; i++)); do
 		attempt || return 1
 	done

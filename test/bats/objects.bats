@@ -360,7 +360,7 @@ being_broken() {
 }
 
 @test "semaphores that change outside the job while they are looked at: saved as they are, or not" {
-	victim_start -- semundo
+	victim_start --keep 20 -- semundo # all of them, also while we read
 	local id i
 	id=$(sed -n 's/^ipc -s \([0-9]*\) .*/\1/p' "$BASE.out")
 	# down and up by all that is there, so fast that it changes between two looks
