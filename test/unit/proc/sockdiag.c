@@ -156,6 +156,18 @@ static void test_live(void)
 	CHECK(!sockdiag_unix_find(list, n, 0));
 }
 
+/* What was sent arrives when the kernel gets to it, and the end of the handshake, too. */
+static void wait_for_data(const struct sockaddr_in *at, const struct sockaddr_in *from, unsigned n)
+{
+	struct sockdiag_tcp tcp = { 0 };
+
+	for (int i = 0; i < 20000 && tcp.rqueue != n; i++) {
+		if (sockdiag_tcp_find((const void *)at, (const void *)from, &tcp, NULL) < 0)
+			tcp.rqueue = 0;
+		(void)usleep(1000);
+	}
+}
+
 static void test_live_tcp(void)
 {
 	struct sockaddr_in sa = { .sin_family = AF_INET,
@@ -172,6 +184,7 @@ static void test_live_tcp(void)
 	len = sizeof own;
 	CHECK_INT(getsockname(c, (void *)&own, &len), 0);
 	CHECK_INT(send(c, "hello", 5, 0), 5);
+	wait_for_data(&sa, &own, 5);
 	CHECK_OK(sockdiag_tcp_find((void *)&sa, (void *)&own, &tcp, &err));
 	CHECK_INT(tcp.ino, 0);
 	CHECK_INT(tcp.state, 1);
