@@ -195,6 +195,13 @@ int threads_stop(struct restoring *r, struct build_process *bp, struct err *err)
 int threads_end_leader(struct build_process *bp, struct err *err);
 void threads_release(struct build_process *bp);
 
+/*
+ * release.c: complete: from here on it runs. keeper_channel: who is told there, or -1. *released:
+ * after a failure the processes are not restore.c's to undo any more.
+ */
+int restore_release(struct restoring *r, int keeper_channel, bool *released, struct restored *ret,
+		    struct err *err);
+
 /* lazy.c: before anybody is told that the job is there. */
 int lazy_guard(struct restoring *r, struct err *err);
 /* Lets the process run and sees to its memory, until all is there (0; it is then let go of)
