@@ -471,13 +471,18 @@ server_dies() {
 	server_dies threads
 }
 
+# The child may have its name before the parent has, and then is the job that restart_begin finds.
+has_child() {
+	has_job && child=$(descendants "$JOB") && [ -n "$child" ]
+}
+
 # One of them is killed: the others get their memory.
 @test "a process of several is killed while memory is missing, the keeper is: all go" {
 	local child
 	saved instant pair
 	KEEP=("${ON_DEMAND[@]}")
 	restart_begin
-	child=$(descendants "$JOB")
+	until_true "$CKPT_TEST_WAIT" has_child
 	kill -9 "$child"
 	wait_gone "$child"
 	until_true "$CKPT_TEST_WAIT" kill -0 "$JOB"
@@ -486,7 +491,7 @@ server_dies() {
 	exit_of "$SUP_PID" "$CKPT_TEST_WAIT"
 	wait_line "$T/restart$STARTS.stderr" "was killed before all of it was there"
 	restart_begin
-	child=$(descendants "$JOB")
+	until_true "$CKPT_TEST_WAIT" has_child
 	kill -9 "$KEEPER"
 	wait_gone "$JOB"
 	wait_gone "$child"
